@@ -1,0 +1,1 @@
+//! Kernel definitions: formulas, references, WGSL text, plans

@@ -1,0 +1,1 @@
+//! MusicGen and EnCodec graphs, their weights and sites
