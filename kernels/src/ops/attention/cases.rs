@@ -1,0 +1,58 @@
+use super::{Attention, Mask};
+use crate::{Case, Fill, TensorDesc, Tolerance};
+
+/// (batch, steps, heads, head_dim, mask, amplitude of q, why)
+type Shape = (usize, usize, usize, usize, Mask, f32, &'static str);
+
+const SHAPES: &[Shape] = &[
+    (0, 3, 2, 4, Mask::Causal, 1.0, "no sequences"),
+    (3, 0, 2, 4, Mask::Causal, 1.0, "no positions"),
+    (1, 1, 1, 1, Mask::Causal, 1.0, "smallest: a copy of v"),
+    (3, 2, 3, 7, Mask::Causal, 1.0, "the first position sees one key"),
+    (1, 15, 5, 20, Mask::None, 1.0, "one below a block of queries"),
+    (1, 16, 1, 33, Mask::Causal, 1.0, "exactly one block of queries"),
+    (1, 17, 3, 96, Mask::None, 1.0, "one past a block of queries"),
+    (3, 31, 1, 7, Mask::Causal, 1.0, "keys end within a tile"),
+    (1, 32, 3, 65, Mask::Causal, 1.0, "whole tiles, head_dim one past a power of two"),
+    (1, 33, 16, 64, Mask::None, 1.0, "one key past whole tiles"),
+    (1, 63, 3, 20, Mask::Causal, 40.0, "one below the host's block; scores far apart"),
+    (3, 64, 1, 128, Mask::Causal, 1.0, "the host's block, longest head"),
+    (1, 65, 5, 1, Mask::Causal, 1.0, "one past the host's block, shortest head"),
+    (1, 127, 3, 33, Mask::None, 200.0, "scores so far apart that one key takes all"),
+    (2, 130, 3, 96, Mask::Causal, 1.0, "three blocks of the host"),
+    (1, 257, 5, 65, Mask::Causal, 1.0, "odd sizes"),
+    (1, 501, 16, 64, Mask::Causal, 1.0, "MusicGen-small"),
+    (1, 511, 1, 20, Mask::None, 1.0, "one below the host's tile of keys"),
+    (1, 513, 1, 33, Mask::None, 30.0, "one past the host's tile of keys, its maximum moves"),
+    (
+        1,
+        577,
+        1,
+        20,
+        Mask::Causal,
+        1.0,
+        "a block of queries that sees nothing of its last tile but the diagonal",
+    ),
+    (1, 1501, 1, 64, Mask::Causal, 1.0, "thirty seconds of MusicGen"),
+];
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |&(batch, steps, heads, head_dim, mask, amplitude, why): &Shape| {
+        let x = TensorDesc::f32([batch, steps, heads * head_dim]);
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let score = f64::from(amplitude) * f64::from(scale) * head_dim as f64;
+        Case {
+            why,
+            plan: Attention { heads, scale, mask }.plan(&x, &x, &x).expect("a case's shapes fit"),
+            fill: vec![("q", Fill::Noise(amplitude))],
+            // A score of at most `score` is off by a few of its units in the last place, and so, relatively, is its
+            // weight; WGSL grants exp an error of 3 + 2 |x| units.
+            tolerance: Tolerance {
+                abs: 1e-6 + 5e-7 * score,
+                rel: 1e-6,
+                why: "rounding of scores, and of exp of their differences",
+            },
+        }
+    };
+    SHAPES.iter().map(case).collect()
+}

@@ -1,0 +1,52 @@
+use super::EmbedSum;
+use crate::{Case, Fill, TensorDesc, Tolerance};
+
+/// (batch, steps, codebooks, entries, cols, ids below, base, positions, why)
+type Shape = (usize, usize, usize, usize, usize, u32, bool, Option<usize>, &'static str);
+
+const SHAPES: &[Shape] = &[
+    (0, 3, 4, 7, 5, 7, true, Some(3), "no rows"),
+    (2, 3, 4, 7, 0, 7, true, Some(3), "no columns"),
+    (1, 1, 1, 1, 1, 1, false, None, "smallest: a copy"),
+    (3, 5, 4, 17, 17, 17, false, Some(5), "one below a workgroup, positions start again"),
+    (1, 7, 3, 9, 73, 9, true, None, "a base, no positions"),
+    (2, 11, 4, 33, 65, 33, true, Some(20), "everything, more positions than steps"),
+    (2, 4, 2, 6, 3, 50, false, None, "ids past the last entry read the last"),
+    (1, 501, 4, 2049, 1024, 2049, false, Some(2048), "MusicGen-small"),
+    (17, 1931, 1, 31, 512, 31, true, Some(1931), "more workgroups than one axis holds"),
+];
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |&(batch, steps, codebooks, entries, cols, below, base, positions, why): &Shape| {
+        let rows = batch * steps;
+        let base = base.then(|| TensorDesc::f32([rows, cols]));
+        let positions = positions.map(|n| TensorDesc::f32([n, cols]));
+        let plan = EmbedSum { steps, entries, first_codebook: 0 }.plan(
+            &TensorDesc::u32([rows, codebooks]),
+            &TensorDesc::f32([codebooks * entries, cols]),
+            base.as_ref(),
+            positions.as_ref(),
+        );
+        Case {
+            why,
+            plan: plan.expect("a case's shapes fit"),
+            fill: vec![("ids", Fill::Below(below))],
+            tolerance: Tolerance { abs: 0.0, rel: 0.0, why: "additions in a defined order" },
+        }
+    };
+    let mut cases: Vec<Case> = SHAPES.iter().map(case).collect();
+    let (rows, cols) = (26, 37);
+    let plan = EmbedSum { steps: 13, entries: 11, first_codebook: 3 }.plan(
+        &TensorDesc::u32([rows, 8]),
+        &TensorDesc::f32([2 * 11, cols]),
+        Some(&TensorDesc::f32([rows, cols])),
+        None,
+    );
+    cases.push(Case {
+        why: "two codebooks from the middle of eight",
+        plan: plan.expect("a case's shapes fit"),
+        fill: vec![("ids", Fill::Below(11))],
+        tolerance: Tolerance { abs: 0.0, rel: 0.0, why: "additions in a defined order" },
+    });
+    cases
+}

@@ -1,0 +1,247 @@
+//! Embeddings of several codebooks, summed.
+//!
+//! `y[r] = ((base[r] + e_0) + e_1) + ... + positions[r % steps]`, `e_q = table[q * entries + ids[r, first + q]]`; without
+//! a base the sum starts at `e_0` itself. A table may hold some of the codebooks only, so that tables longer than a
+//! device binds go one after another, each with the sum so far as its base. The order of additions is part of the definition: every executor returns the
+//! same bits. An id past the last entry reads the last entry.
+
+mod cases;
+mod reference;
+
+use crate::{
+    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+};
+use bytemuck::{Pod, Zeroable};
+
+/// Parameter block.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// Rows of ids and y.
+    pub rows: u32,
+    /// Row of the whole launch that the first of these rows is.
+    pub first_row: u32,
+    /// Codebooks of the table.
+    pub codebooks: u32,
+    /// Column of ids that belongs to the table's first codebook.
+    pub first_codebook: u32,
+    /// Ids of a row.
+    pub ids_cols: u32,
+    /// Rows of the table that a codebook has.
+    pub entries: u32,
+    /// Row length.
+    pub cols: u32,
+    /// Rows of a sequence, after which positions start again.
+    pub steps: u32,
+    /// 1 with a base, else 0.
+    pub has_base: u32,
+    /// 1 with positions, else 0.
+    pub has_positions: u32,
+    pad: [u32; 2],
+}
+
+/// Invocations of a workgroup.
+const BLOCK: u32 = 256;
+
+/// Kernel descriptor.
+pub static INFO: KernelInfo = KernelInfo {
+    name: "embed_sum_f32",
+    slots: &[
+        Slot::read("ids", DType::U32),
+        Slot::read("table", DType::F32),
+        Slot::maybe("base", DType::F32),
+        Slot::maybe("positions", DType::F32),
+        Slot::write("y", DType::F32),
+    ],
+    fields: fields![Params; rows, first_row, codebooks, first_codebook, ids_cols, entries, cols, steps, has_base, has_positions],
+    params_size: size_of::<Params>(),
+    wgsl: Wgsl {
+        source: include_str!("embed_sum.wgsl"),
+        entry: "embed_sum_f32",
+        overrides: &[],
+        workgroup: [BLOCK, 1, 1],
+        grid: |params| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
+        },
+    },
+    ptx: None,
+    reference: reference::reference,
+    cpu: None,
+    cases: cases::cases,
+};
+
+/// Embeddings of several codebooks, summed.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbedSum {
+    /// Rows of a sequence: row r has position `r % steps`.
+    pub steps: usize,
+    /// Rows that a codebook has in the table; at least 1.
+    pub entries: usize,
+    /// Which codebook the table begins with; 0 for a table of all.
+    pub first_codebook: usize,
+}
+
+impl EmbedSum {
+    /// Plans y f32 `[rows, cols]` from ids u32 `[rows, ids_cols]`, table f32 `[codebooks * entries, cols]` with
+    /// `first_codebook + codebooks <= ids_cols`, base f32 `[rows, cols]` and positions f32 `[positions, cols]`, of which
+    /// there are at least `steps`.
+    ///
+    /// Whether ids are below `entries` is not known here: whoever uploads ids checks them.
+    pub fn plan(
+        &self,
+        ids: &TensorDesc,
+        table: &TensorDesc,
+        base: Option<&TensorDesc>,
+        positions: Option<&TensorDesc>,
+    ) -> Result<Plan, ShapeError> {
+        let op = INFO.name;
+        let (DType::U32, &[rows, ids_cols @ (1..)]) = (ids.dtype, ids.shape.as_slice()) else {
+            return Err(ShapeError::tensor(op, "ids", ids, "U32 [rows, ids_cols] with a codebook or more"));
+        };
+        let (DType::F32, &[table_rows @ (1..), cols]) = (table.dtype, table.shape.as_slice()) else {
+            return Err(ShapeError::tensor(
+                op,
+                "table",
+                table,
+                "F32 [codebooks * entries, cols] with an entry or more",
+            ));
+        };
+        if self.entries == 0 || table_rows % self.entries != 0 {
+            let expected = format!("a multiple of {} rows (entries)", self.entries);
+            return Err(ShapeError::tensor(op, "table", table, expected));
+        }
+        let codebooks = table_rows / self.entries;
+        if self.first_codebook.checked_add(codebooks).is_none_or(|end| end > ids_cols) {
+            let expected = format!(
+                "at most {ids_cols} codebooks (columns of ids) less {} (first_codebook)",
+                self.first_codebook
+            );
+            return Err(ShapeError::tensor(op, "table", table, expected));
+        }
+        let y = TensorDesc::f32([rows, cols]);
+        if let Some(base) = base {
+            ShapeError::expect(op, "base", base, &y, "rows of ids, last axis of table")?;
+        }
+        if self.steps == 0 || rows % self.steps != 0 {
+            return Err(ShapeError::value(
+                op,
+                "steps",
+                self.steps,
+                format!("a divisor of {rows} (rows of ids)"),
+            ));
+        }
+        if let Some(positions) = positions {
+            let fits = |shape: &[usize]| matches!(shape, &[n, c] if n >= self.steps && c == cols);
+            if positions.dtype != DType::F32 || !fits(&positions.shape) {
+                let expected = format!("F32 [at least {} (steps), {cols} (last axis of table)]", self.steps);
+                return Err(ShapeError::tensor(op, "positions", positions, expected));
+            }
+        }
+        ShapeError::size(op, "elements of y", y.elements())?;
+        ShapeError::size(op, "elements of table", table.elements())?;
+        let params = Params {
+            rows: ShapeError::size(op, "rows", rows)?,
+            first_row: 0,
+            codebooks: ShapeError::size(op, "codebooks", codebooks)?,
+            first_codebook: ShapeError::size(op, "first_codebook", self.first_codebook)?,
+            ids_cols: ShapeError::size(op, "ids_cols", ids_cols)?,
+            entries: ShapeError::size(op, "entries", self.entries)?,
+            cols: ShapeError::size(op, "cols", cols)?,
+            steps: ShapeError::size(op, "steps", self.steps)?,
+            has_base: u32::from(base.is_some()),
+            has_positions: u32::from(positions.is_some()),
+            pad: [0; 2],
+        };
+        // rows of the table that are read, at most: one for every id
+        let touched = (rows * codebooks).min(table_rows) * cols * 4;
+        let base_bytes = base.map_or(0, TensorDesc::bytes);
+        let positions_bytes = positions.map_or(0, |_| self.steps.min(rows) * cols * 4);
+        let terms = codebooks - 1 + usize::from(base.is_some()) + usize::from(positions.is_some());
+        Ok(Plan {
+            kernel: &INFO,
+            params: bytemuck::bytes_of(&params).to_vec(),
+            cost: Cost {
+                bytes: (ids.bytes() + touched + base_bytes + positions_bytes + y.bytes()) as u64,
+                flops: (terms * y.elements()) as u64,
+            },
+            splits: vec![Split {
+                items: rows,
+                count_at: std::mem::offset_of!(Params, rows),
+                first_at: Some(std::mem::offset_of!(Params, first_row)),
+                item_bytes: vec![4 * ids_cols, 0, 4 * cols, 0, 4 * cols],
+            }],
+            slots: vec![Some(ids.clone()), Some(table.clone()), base.cloned(), positions.cloned(), Some(y)],
+        })
+    }
+}
+
+impl Op for EmbedSum {
+    fn plan(&self, inputs: &[Option<&TensorDesc>]) -> Result<Plan, ShapeError> {
+        let &[Some(ids), Some(table), base, positions] = inputs else {
+            return Err(ShapeError::value(
+                INFO.name,
+                "inputs",
+                inputs.len(),
+                "ids, table, base?, positions?",
+            ));
+        };
+        self.plan(ids, table, base, positions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_the_argument() {
+        let ids = TensorDesc::u32([6, 4]);
+        let table = TensorDesc::f32([8, 5]);
+        let wrong = TensorDesc::f32([2, 5]);
+        let text = |steps, ids: &TensorDesc, table: &TensorDesc, base: Option<&TensorDesc>, positions| {
+            EmbedSum { steps, entries: 2, first_codebook: 0 }
+                .plan(ids, table, base, positions)
+                .expect_err("refused")
+                .to_string()
+        };
+        assert_eq!(
+            text(3, &TensorDesc::u32([6, 0]), &table, None, None),
+            "embed_sum_f32: `ids` has type and shape U32 [6, 0], expected U32 [rows, ids_cols] with a codebook or more"
+        );
+        assert_eq!(
+            text(3, &ids, &TensorDesc::f32([0, 5]), None, None),
+            "embed_sum_f32: `table` has type and shape F32 [0, 5], expected F32 [codebooks * entries, cols] with an \
+             entry or more"
+        );
+        assert_eq!(
+            text(3, &ids, &TensorDesc::f32([7, 5]), None, None),
+            "embed_sum_f32: `table` has type and shape F32 [7, 5], expected a multiple of 2 rows (entries)"
+        );
+        assert_eq!(
+            text(3, &ids, &TensorDesc::f32([10, 5]), None, None),
+            "embed_sum_f32: `table` has type and shape F32 [10, 5], expected at most 4 codebooks (columns of ids) less 0 \
+             (first_codebook)"
+        );
+        assert_eq!(
+            text(3, &ids, &table, Some(&wrong), None),
+            "embed_sum_f32: `base` has type and shape F32 [2, 5], expected F32 [6, 5] (rows of ids, last axis of table)"
+        );
+        for steps in [0, 4] {
+            assert_eq!(
+                text(steps, &ids, &table, None, None),
+                format!("embed_sum_f32: `steps` has value {steps}, expected a divisor of 6 (rows of ids)")
+            );
+        }
+        assert_eq!(
+            text(3, &ids, &table, None, Some(&wrong)),
+            "embed_sum_f32: `positions` has type and shape F32 [2, 5], expected F32 [at least 3 (steps), 5 (last axis \
+             of table)]"
+        );
+        let op: &dyn Op = &EmbedSum { steps: 3, entries: 2, first_codebook: 0 };
+        assert_eq!(
+            op.plan(&[Some(&ids)]).expect_err("refused").to_string(),
+            "embed_sum_f32: `inputs` has value 1, expected ids, table, base?, positions?"
+        );
+    }
+}

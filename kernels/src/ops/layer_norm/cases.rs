@@ -1,0 +1,35 @@
+use super::LayerNorm;
+use crate::{Case, TensorDesc, Tolerance};
+
+/// (rows, cols, why)
+const SHAPES: &[(usize, usize, &str)] = &[
+    (0, 8, "no rows"),
+    (1, 1, "smallest"),
+    (3, 31, "row shorter than a workgroup"),
+    (4, 128, "exactly one workgroup"),
+    (7, 129, "one past a workgroup"),
+    (5, 127, "one below a workgroup"),
+    (2, 1024, "MusicGen-small width"),
+    (9, 1536, "MusicGen-medium width"),
+    (3, 2048, "MusicGen-large width"),
+    (65_537, 3, "more rows than workgroups along one axis"),
+];
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |&(rows, cols, why): &(usize, usize, &'static str)| {
+        let row = TensorDesc::f32([cols]);
+        let plan = LayerNorm { eps: 1e-5 }.plan(&TensorDesc::f32([rows, cols]), &row, &row);
+        Case {
+            why,
+            plan: plan.expect("a case's shapes fit"),
+            fill: vec![],
+            // a row of 3 can be nearly constant: 1 / sqrt(var + 1e-5) is at most 316, times 2^-24 of |x| <= 1, twice
+            tolerance: Tolerance {
+                abs: 8e-5,
+                rel: 2e-6,
+                why: "cancellation in x - mean, amplified by 1 / sqrt(var)",
+            },
+        }
+    };
+    SHAPES.iter().map(case).collect()
+}
