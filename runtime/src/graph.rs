@@ -1,0 +1,412 @@
+//! A recorded sequence of launches, the places in it that can be watched or changed, and how it is built.
+//!
+//! A graph knows shapes and no memory; [`crate::Program`] gives it memory and replays it. Edits are known when a
+//! graph is built, so a builder may fuse across a site exactly when no edit wants it: a fused graph cannot swallow a
+//! hook.
+
+use crate::backend::Tensor;
+use auscult_kernels::ops::capture::Capture as CaptureOp;
+use auscult_kernels::{DType, Op, Plan, ShapeError, TensorDesc};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// A tensor of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(pub(crate) usize);
+
+/// Where a tensor's memory comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// Filled by the caller before each run.
+    Input(String),
+    /// Lies on the device already.
+    Constant(Tensor),
+    /// Written by a step.
+    Step,
+    /// The same memory as another value, under another shape.
+    View(Value),
+}
+
+/// One step of a graph.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A launch over the values of its slots.
+    Dispatch {
+        /// What is launched.
+        plan: Plan,
+        /// Values in slot order; `None` where left out.
+        slots: Vec<Option<Value>>,
+    },
+    /// A place that edits may name; `value` is what stands there before any edit.
+    Site {
+        /// Its name.
+        id: String,
+        /// What passes through it.
+        value: Value,
+    },
+}
+
+/// An argument of an inserted op.
+#[derive(Clone, Debug)]
+pub enum Operand {
+    /// The value at the site as the inserts before this one left it.
+    Site,
+    /// A tensor on the device.
+    Tensor(Tensor),
+    /// An optional slot left out.
+    Absent,
+}
+
+/// An op placed at a site; its output takes the site's place. It must have the site's shape.
+#[derive(Clone, Debug)]
+pub struct Insert {
+    /// The operation, waiting for the site's shape.
+    pub op: Arc<dyn Op>,
+    /// Its read slots in binding order.
+    pub inputs: Vec<Operand>,
+}
+
+impl Insert {
+    /// An op of the site's value alone.
+    pub fn unary(op: impl Op + 'static) -> Self {
+        Self { op: Arc::new(op), inputs: vec![Operand::Site] }
+    }
+
+    /// An op of the site's value and a tensor.
+    pub fn binary(op: impl Op + 'static, tensor: Tensor) -> Self {
+        Self { op: Arc::new(op), inputs: vec![Operand::Site, Operand::Tensor(tensor)] }
+    }
+}
+
+/// Something done at a site. Data, not closures: printable, and the same on every replay.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// Store the value in the output `into`, as `dtype`. Sees the value before every insert at the same site.
+    Capture {
+        /// Name of the output, as [`crate::Program::output`] takes it.
+        into: String,
+        /// F32, F16 or BF16.
+        dtype: DType,
+    },
+    /// Put these ops, in order, between the site and what follows it.
+    Insert(Vec<Insert>),
+}
+
+/// Edits by site name, in the order they were added.
+#[derive(Clone, Debug, Default)]
+pub struct Edits(Vec<(String, Edit)>);
+
+impl Edits {
+    /// No edits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an edit at a site.
+    pub fn push(&mut self, site: impl fmt::Display, edit: Edit) -> &mut Self {
+        self.0.push((site.to_string(), edit));
+        self
+    }
+
+    /// Adds a capture at a site; the output carries the site's name.
+    pub fn capture(&mut self, site: impl fmt::Display, dtype: DType) -> &mut Self {
+        let into = site.to_string();
+        self.push(site, Edit::Capture { into, dtype })
+    }
+
+    /// Adds inserts at a site.
+    pub fn insert(&mut self, site: impl fmt::Display, ops: Vec<Insert>) -> &mut Self {
+        self.push(site, Edit::Insert(ops))
+    }
+
+    /// Names of the sites that are edited.
+    pub fn sites(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(site, _)| site.as_str())
+    }
+
+    /// The same edits with every site's name replaced; outputs keep theirs.
+    pub fn with_sites<E>(self, mut rename: impl FnMut(&str) -> Result<String, E>) -> Result<Self, E> {
+        let renamed = self.0.into_iter().map(|(site, edit)| Ok((rename(&site)?, edit)));
+        Ok(Self(renamed.collect::<Result<_, E>>()?))
+    }
+
+    fn at<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a Edit> {
+        self.0.iter().filter(move |(s, _)| s == site).map(|(_, edit)| edit)
+    }
+}
+
+/// What a graph cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// An op refuses its arguments.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// An edit names a site that the graph does not pass.
+    #[error("site `{site}` does not exist in this graph; nearest: {nearest}")]
+    UnknownSite {
+        /// What was asked for.
+        site: String,
+        /// The sites most like it.
+        nearest: String,
+    },
+    /// Two sites, inputs or outputs of one name.
+    #[error("graph: {kind} `{name}` is there twice")]
+    Duplicate {
+        /// Site, input or output.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// An insert that changes the type or shape at its site.
+    #[error("site `{site}`: an inserted op yields {got}, expected {want} as at the site")]
+    InsertShape {
+        /// The site.
+        site: String,
+        /// What the op yields.
+        got: TensorDesc,
+        /// What stands there.
+        want: TensorDesc,
+    },
+    /// A view with another number of elements.
+    #[error("graph: a view of {from} as {to} has another number of elements")]
+    View {
+        /// Shape of the value.
+        from: TensorDesc,
+        /// Shape asked for.
+        to: TensorDesc,
+    },
+}
+
+/// Steps over values, ready to be given memory.
+#[derive(Debug)]
+pub struct Graph {
+    pub(crate) descs: Vec<TensorDesc>,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) outputs: Vec<(String, Value)>,
+}
+
+impl Graph {
+    /// The steps, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Names of the outputs.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Names of the sites passed, in order.
+    pub fn sites(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Site { id, .. } => Some(id.as_str()),
+            Step::Dispatch { .. } => None,
+        })
+    }
+
+    /// The value whose memory `value` uses.
+    pub(crate) fn root(&self, value: Value) -> Value {
+        match self.sources[value.0] {
+            Source::View(of) => self.root(of),
+            _ => value,
+        }
+    }
+}
+
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            match step {
+                Step::Site { id, value } => writeln!(f, "site {id}  %{}  {}", value.0, self.descs[value.0])?,
+                Step::Dispatch { plan, slots } => {
+                    write!(f, "  {}", plan.kernel.name)?;
+                    for (slot, value) in plan.kernel.slots.iter().zip(slots) {
+                        if let Some(value) = value {
+                            write!(f, "  {} %{} {:?}", slot.name, value.0, self.descs[value.0].shape)?;
+                        }
+                    }
+                    writeln!(f)?;
+                }
+            }
+        }
+        for (name, value) in &self.outputs {
+            writeln!(f, "output {name}  %{}  {}", value.0, self.descs[value.0])?;
+        }
+        Ok(())
+    }
+}
+
+/// Records a [`Graph`].
+#[derive(Debug)]
+pub struct GraphBuilder {
+    graph: Graph,
+    edits: Edits,
+    /// Rows that captures keep; all of them if `None`.
+    kept_rows: Option<Value>,
+    passed: BTreeSet<String>,
+}
+
+impl GraphBuilder {
+    /// An empty graph that will apply `edits` at the sites they name.
+    pub fn new(edits: Edits) -> Self {
+        let graph = Graph { descs: vec![], sources: vec![], steps: vec![], outputs: vec![] };
+        Self { graph, edits, kept_rows: None, passed: BTreeSet::new() }
+    }
+
+    fn value(&mut self, desc: TensorDesc, source: Source) -> Value {
+        self.graph.descs.push(desc);
+        self.graph.sources.push(source);
+        Value(self.graph.descs.len() - 1)
+    }
+
+    /// Type and shape of a value.
+    pub fn desc(&self, value: Value) -> &TensorDesc {
+        &self.graph.descs[value.0]
+    }
+
+    /// A tensor that the caller fills before each run.
+    pub fn input(&mut self, name: &str, desc: TensorDesc) -> Result<Value, GraphError> {
+        let taken = |s: &Source| matches!(s, Source::Input(n) if n == name);
+        if self.graph.sources.iter().any(taken) {
+            return Err(GraphError::Duplicate { kind: "input", name: name.into() });
+        }
+        Ok(self.value(desc, Source::Input(name.into())))
+    }
+
+    /// A tensor that lies on the device already, such as a weight.
+    pub fn constant(&mut self, tensor: &Tensor) -> Value {
+        self.value(tensor.desc.clone(), Source::Constant(tensor.clone()))
+    }
+
+    /// The same memory under another shape.
+    pub fn view(&mut self, value: Value, shape: impl Into<Vec<usize>>) -> Result<Value, GraphError> {
+        let from = self.desc(value).clone();
+        let to = TensorDesc::new(from.dtype, shape);
+        if from.elements() != to.elements() {
+            return Err(GraphError::View { from, to });
+        }
+        Ok(self.value(to, Source::View(value)))
+    }
+
+    /// Applies an op with one output to values; `None` leaves an optional slot out.
+    pub fn op(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
+        let descs: Vec<_> = inputs.iter().map(|v| v.map(|v| &self.graph.descs[v.0])).collect();
+        let plan = op.plan(&descs)?;
+        let mut read = inputs.iter();
+        let mut slots = Vec::with_capacity(plan.slots.len());
+        let mut result = None;
+        for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
+            slots.push(match slot.access {
+                auscult_kernels::Access::Read => *read.next().expect("plan() accepted this many inputs"),
+                _ => {
+                    let desc = desc.clone().expect("written slots are never left out");
+                    let value = self.value(desc, Source::Step);
+                    result = Some(value);
+                    Some(value)
+                }
+            });
+        }
+        self.graph.steps.push(Step::Dispatch { plan, slots });
+        Ok(result.expect("every kernel writes something"))
+    }
+
+    /// Makes every later capture keep only these rows (u32 `[kept]`), in this order.
+    pub fn keep_rows(&mut self, rows: Option<Value>) {
+        self.kept_rows = rows;
+    }
+
+    /// Whether an edit wants this site; where none does, the builder may fuse across it and never mark it.
+    pub fn wants(&self, site: impl fmt::Display) -> bool {
+        self.edits.at(&site.to_string()).next().is_some()
+    }
+
+    /// Marks a site, applies its edits, and returns the value that goes on: captures first, then inserts, so a capture
+    /// sees the value before the edits and everything after the site sees the value behind them.
+    pub fn site(&mut self, site: impl fmt::Display, value: Value) -> Result<Value, GraphError> {
+        let id = site.to_string();
+        if !self.passed.insert(id.clone()) {
+            return Err(GraphError::Duplicate { kind: "site", name: id });
+        }
+        self.graph.steps.push(Step::Site { id: id.clone(), value });
+        let edits: Vec<Edit> = self.edits.at(&id).cloned().collect();
+        for edit in &edits {
+            if let Edit::Capture { into, dtype } = edit {
+                let kept = self.kept_rows;
+                let stored = self.op(&CaptureOp { dtype: *dtype }, &[Some(value), kept])?;
+                self.output(into, stored)?;
+            }
+        }
+        let mut current = value;
+        for edit in edits {
+            let Edit::Insert(ops) = edit else { continue };
+            for insert in ops {
+                current = self.insert(&id, current, &insert)?;
+            }
+        }
+        Ok(current)
+    }
+
+    fn insert(&mut self, site: &str, current: Value, insert: &Insert) -> Result<Value, GraphError> {
+        let inputs: Vec<_> = insert
+            .inputs
+            .iter()
+            .map(|operand| match operand {
+                Operand::Site => Some(current),
+                Operand::Tensor(tensor) => Some(self.constant(tensor)),
+                Operand::Absent => None,
+            })
+            .collect();
+        let new = self.op(&*insert.op, &inputs)?;
+        if self.desc(new) != self.desc(current) {
+            return Err(GraphError::InsertShape {
+                site: site.into(),
+                got: self.desc(new).clone(),
+                want: self.desc(current).clone(),
+            });
+        }
+        Ok(new)
+    }
+
+    /// Names a value that the caller reads after a run.
+    pub fn output(&mut self, name: &str, value: Value) -> Result<(), GraphError> {
+        if self.graph.outputs.iter().any(|(n, _)| n == name) {
+            return Err(GraphError::Duplicate { kind: "output", name: name.into() });
+        }
+        self.graph.outputs.push((name.into(), value));
+        Ok(())
+    }
+
+    /// The finished graph. An edit whose site was never passed is an error that names the nearest ones.
+    pub fn finish(self) -> Result<Graph, GraphError> {
+        if let Some(site) = self.edits.sites().find(|s| !self.passed.contains(*s)) {
+            let nearest = nearest(site, self.passed.iter().map(String::as_str));
+            return Err(GraphError::UnknownSite { site: site.into(), nearest });
+        }
+        Ok(self.graph)
+    }
+}
+
+/// The three names most like `wanted`, joined with commas.
+pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut ranked: Vec<_> = names.map(|name| (distance(wanted, name), name)).collect();
+    ranked.sort();
+    ranked.iter().take(3).map(|(_, name)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Levenshtein's edit distance, by characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &cb) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(ca != cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
