@@ -1,0 +1,242 @@
+//! EnCodec: audio to codes and back.
+
+mod checkpoint;
+pub mod config;
+mod graph;
+mod segments;
+mod weights;
+
+use crate::codes::Codes;
+use crate::config::{CONFIG_FILE, CheckpointConfig};
+use crate::error::{ModelError, Result};
+use crate::programs::Programs;
+use auscult_runtime::weights::{Loader, Weights};
+use auscult_runtime::{Backend, Buffer, Contents, Program};
+use config::EncodecConfig;
+use graph::{CODES, INPUT, OUTPUT};
+use segments::segments;
+use std::path::Path;
+use std::sync::Arc;
+use weights::EncodecWeights;
+
+/// Longest activation of one segment, in bytes; small enough for every adapter, and for a processor's last cache not to be
+/// far off. One second of 32 kHz audio at 64 filters takes 8 MB.
+const SEGMENT_BYTES: usize = 64 << 20;
+
+/// A codec on a device.
+pub struct Encodec {
+    config: EncodecConfig,
+    weights: EncodecWeights,
+    backend: Arc<dyn Backend>,
+    programs: Programs<Part>,
+    segment_frames: usize,
+}
+
+/// The parts that programs are kept of, with the shape they are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    AudioToBottleneck { samples: usize },
+    BottleneckToCodes { batch: usize, frames: usize },
+    CodesToBottleneck { frames: usize },
+    BottleneckToAudio { frames: usize },
+}
+
+/// What the encoder yields for one clip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoding {
+    /// The codes.
+    pub codes: Codes,
+    /// What was quantised: f32 `[frames, hidden]`.
+    pub latents: Vec<f32>,
+}
+
+impl Encodec {
+    /// Opens the codec of a MusicGen checkpoint, or a checkpoint of EnCodec alone, in the layout of Hugging Face. It uses
+    /// as many codebooks as the MusicGen around it reads of one channel; alone, those of the lowest bandwidth.
+    ///
+    /// # Errors
+    /// A configuration that is malformed or of a codec that is not supported; weights that disagree with it; the device.
+    pub fn open(dir: &Path, backend: Arc<dyn Backend>) -> Result<Self> {
+        Self::open_with(dir, backend, None)
+    }
+
+    /// As [`Self::open`], with the first `codebooks` of the checkpoint's codebooks.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; a number of codebooks that the checkpoint has not.
+    pub fn open_with(dir: &Path, backend: Arc<dyn Backend>, codebooks: Option<usize>) -> Result<Self> {
+        let weights = Weights::open(dir)?;
+        let all = Loader::new(&weights);
+        match CheckpointConfig::load(dir)? {
+            CheckpointConfig::Musicgen(config) | CheckpointConfig::MusicgenMelody(config) => {
+                let codebooks = codebooks.unwrap_or(config.codebooks_per_channel());
+                let file = dir.join(CONFIG_FILE);
+                config.audio_encoder.check_supported(&file, "audio_encoder.")?;
+                Self::load(&all.prefix("audio_encoder."), config.audio_encoder, codebooks, backend)
+            }
+            CheckpointConfig::Encodec(config) => {
+                config.check_supported(&dir.join(CONFIG_FILE), "")?;
+                let codebooks = codebooks.unwrap_or(config.default_quantizers());
+                Self::load(&all, config, codebooks, backend)
+            }
+        }
+    }
+
+    fn load(
+        loader: &Loader<'_>,
+        config: EncodecConfig,
+        codebooks: usize,
+        backend: Arc<dyn Backend>,
+    ) -> Result<Self> {
+        let held = config.num_quantizers();
+        if !(1..=held).contains(&codebooks) {
+            return Err(ModelError::Argument {
+                argument: "codebooks",
+                found: codebooks.to_string(),
+                expected: format!("1 to {held}, which the checkpoint holds"),
+            });
+        }
+        let weights = EncodecWeights::load(loader, &config, codebooks, &*backend)?;
+        let widest = 4 * config.num_filters * config.hop_length();
+        let limit = SEGMENT_BYTES.min(backend.info().max_binding);
+        let halo = segments::encoder_halo(&config, &weights.encoder)
+            .max(segments::decoder_halo(&config, &weights.decoder));
+        let segment_frames = (limit / widest).saturating_sub(2 * halo).max(1);
+        Ok(Self { config, weights, backend, programs: Programs::new(), segment_frames })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &EncodecConfig {
+        &self.config
+    }
+
+    /// Codebooks that [`Self::encode`] yields and [`Self::decode`] reads.
+    pub fn codebooks(&self) -> usize {
+        self.weights.codebooks.desc.shape[0]
+    }
+
+    /// Runs long audio in segments of at most `frames` frames instead of what fits; results stay the same.
+    pub fn set_segment_frames(&mut self, frames: usize) {
+        self.segment_frames = frames.max(1);
+    }
+
+    /// Encodes clips of one length: mono samples at the codec's rate. Of `n` samples, `ceil(n / hop)` frames come.
+    ///
+    /// # Errors
+    /// Clips that are empty, of different lengths, or hold a value that is not finite; failures of the device.
+    pub fn encode(&self, clips: &[&[f32]]) -> Result<Vec<Codes>> {
+        Ok(self.encode_with_latents(clips)?.into_iter().map(|encoding| encoding.codes).collect())
+    }
+
+    /// As [`Self::encode`], with the latents that were quantised.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with_latents(&self, clips: &[&[f32]]) -> Result<Vec<Encoding>> {
+        let Some(first) = clips.first() else { return Ok(Vec::new()) };
+        let samples = first.len();
+        for (i, clip) in clips.iter().enumerate() {
+            let bad = |found: String, expected: String| {
+                Err(ModelError::Audio(format!("clip {i} has {found}, expected {expected}")))
+            };
+            if clip.is_empty() {
+                return bad("no samples".into(), "at least one".into());
+            }
+            if clip.len() != samples {
+                return bad(
+                    format!("{} samples", clip.len()),
+                    format!("{samples} as the first of its batch"),
+                );
+            }
+            if let Some(at) = clip.iter().position(|s| !s.is_finite()) {
+                return bad(format!("{} at sample {at}", clip[at]), "finite samples".into());
+            }
+        }
+        let (batch, frames) = (clips.len(), self.config.frames_for_samples(samples));
+        let width = self.config.bottleneck_width();
+        let bottleneck = self.backend.alloc(Contents::Undefined(4 * batch * frames * width))?;
+        for (i, clip) in clips.iter().enumerate() {
+            self.encode_local(clip, frames, &bottleneck, 4 * i * frames * width)?;
+        }
+        let program = self.program(Part::BottleneckToCodes { batch, frames })?;
+        let program = program.lock();
+        self.backend.copy(&bottleneck.span(), &program.input_tensor(INPUT)?.span)?;
+        program.replay()?;
+        let codes = program.output_u32(CODES)?;
+        let latents = program.output_f32(OUTPUT)?;
+        let (codebooks, hidden) = (self.codebooks(), self.config.hidden_size);
+        let encoding = |i: usize| Encoding {
+            codes: Codes::from_frames(
+                codebooks,
+                frames,
+                &codes[i * frames * codebooks..][..frames * codebooks],
+            ),
+            latents: latents[i * frames * hidden..][..frames * hidden].to_vec(),
+        };
+        Ok((0..batch).map(encoding).collect())
+    }
+
+    /// Runs one clip up to the LSTM, segment by segment, into `bottleneck` from byte `at` on.
+    fn encode_local(&self, clip: &[f32], frames: usize, bottleneck: &Buffer, at: usize) -> Result<()> {
+        let (hop, row) = (self.config.hop_length(), 4 * self.config.bottleneck_width());
+        let halo = segments::encoder_halo(&self.config, &self.weights.encoder);
+        for s in segments(frames, self.segment_frames, halo) {
+            let samples = &clip[s.run_first * hop..((s.run_first + s.run_frames) * hop).min(clip.len())];
+            let program = self.program(Part::AudioToBottleneck { samples: samples.len() })?;
+            let program = program.lock();
+            program.run(&[(INPUT, bytemuck::cast_slice(samples))])?;
+            let output = program.output_tensor(OUTPUT)?.span;
+            let kept = output.slice((s.first - s.run_first) * row, s.frames * row)?;
+            self.backend.copy(&kept, &bottleneck.span().slice(at + s.first * row, s.frames * row)?)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes one clip: mono samples at the codec's rate, `frames * hop` of them.
+    ///
+    /// # Errors
+    /// Codes of another number of codebooks, or beyond them; no frames; failures of the device.
+    pub fn decode(&self, codes: &Codes) -> Result<Vec<f32>> {
+        codes.check(self.codebooks(), self.config.codebook_size)?;
+        let frames = codes.frames();
+        if frames == 0 {
+            return Err(ModelError::Codes("no frames, expected at least one".into()));
+        }
+        let (hop, row) = (self.config.hop_length(), 4 * self.config.bottleneck_width());
+        let front = self.program(Part::CodesToBottleneck { frames })?;
+        let front = front.lock();
+        front.run(&[(INPUT, bytemuck::cast_slice(&codes.to_frames()))])?;
+        let bottleneck = front.output_tensor(OUTPUT)?.span;
+        let halo = segments::decoder_halo(&self.config, &self.weights.decoder);
+        let mut audio = Vec::with_capacity(frames * hop);
+        for s in segments(frames, self.segment_frames, halo) {
+            let program = self.program(Part::BottleneckToAudio { frames: s.run_frames })?;
+            let program = program.lock();
+            let run = bottleneck.slice(s.run_first * row, s.run_frames * row)?;
+            self.backend.copy(&run, &program.input_tensor(INPUT)?.span)?;
+            program.replay()?;
+            let samples = program.output_f32(OUTPUT)?;
+            audio.extend_from_slice(&samples[(s.first - s.run_first) * hop..][..s.frames * hop]);
+        }
+        Ok(audio)
+    }
+
+    fn program(&self, part: Part) -> Result<crate::programs::Shared> {
+        self.programs.get(part, || {
+            let (config, w) = (&self.config, &self.weights);
+            let graph = match part {
+                Part::AudioToBottleneck { samples } => {
+                    graph::audio_to_bottleneck(config, &w.encoder, 1, samples)?
+                }
+                Part::BottleneckToCodes { batch, frames } => {
+                    graph::bottleneck_to_codes(config, &w.encoder, &w.codebooks, batch, frames)?
+                }
+                Part::CodesToBottleneck { frames } => {
+                    graph::codes_to_bottleneck(config, &w.decoder, &w.codebooks, frames)?
+                }
+                Part::BottleneckToAudio { frames } => graph::bottleneck_to_audio(config, &w.decoder, frames)?,
+            };
+            Ok(Program::new(self.backend.clone(), graph)?)
+        })
+    }
+}

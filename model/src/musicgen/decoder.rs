@@ -1,0 +1,255 @@
+//! A MusicGen decoder on a device, and its teacher-forced forward pass.
+
+use super::config::{MusicgenConfig, MusicgenDecoderConfig};
+use super::graph::{CODES, Forward};
+use super::positions::Posemb;
+use super::sites::Site;
+use super::weights::DecoderWeights;
+use crate::codes::Codes;
+use crate::config::{CONFIG_FILE, CheckpointConfig};
+use crate::device::HostTensor;
+use crate::error::{ModelError, Result};
+use auscult_kernels::TensorDesc;
+use auscult_runtime::weights::{Loader, Weights};
+use auscult_runtime::{Backend, Edits, Graph, Program, Tensor};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Storage and matrix precision of the decoder's linear weights. Sums, the residual stream, norms, softmax and logits are
+/// f32 in every precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// f32 weights.
+    #[default]
+    F32,
+    /// f16 weights.
+    F16,
+    /// bf16 weights.
+    BF16,
+}
+
+impl Precision {
+    const ALL: [Self; 3] = [Self::F32, Self::F16, Self::BF16];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| {
+            format!("`{name}` is no precision, expected {}", Self::ALL.map(Self::name).join(", "))
+        })
+    }
+}
+
+/// How a decoder is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DecoderOptions {
+    /// Storage of linear weights.
+    pub precision: Precision,
+    /// How positions are computed.
+    pub posemb: Posemb,
+    /// Whether every weight of the checkpoint is checked for NaN and infinity first.
+    pub check_finite: bool,
+}
+
+/// A MusicGen decoder on a device.
+pub struct Decoder {
+    config: MusicgenConfig,
+    weights: DecoderWeights,
+    posemb: Posemb,
+    backend: Arc<dyn Backend>,
+    /// Positions f32 `[longest so far, hidden]`.
+    positions: Mutex<Option<Tensor>>,
+}
+
+impl Decoder {
+    /// Opens the decoder of a MusicGen checkpoint in the layout of Hugging Face. Weights are mapped; those of a layer go
+    /// to the device when a forward pass first reaches it.
+    ///
+    /// # Errors
+    /// A configuration that is malformed or of a model that is not supported; weights that disagree with it, or that are
+    /// not finite where that is checked.
+    pub fn open(dir: &Path, backend: Arc<dyn Backend>, options: &DecoderOptions) -> Result<Self> {
+        let file = dir.join(CONFIG_FILE);
+        let config = match CheckpointConfig::load(dir)? {
+            CheckpointConfig::Musicgen(config) => config,
+            CheckpointConfig::MusicgenMelody(_) => {
+                let reason = "checkpoints conditioned by a prefix are not supported yet, those with cross-attention are";
+                return Err(ModelError::unsupported(&file, "model_type", "\"musicgen_melody\"", reason));
+            }
+            CheckpointConfig::Encodec(_) => {
+                return Err(ModelError::config(&file, "model_type", "\"encodec\"", "\"musicgen\""));
+            }
+        };
+        config.check_supported(&file)?;
+        let checkpoint = Weights::open(dir)?;
+        if options.check_finite {
+            checkpoint.check_finite()?;
+        }
+        let loader = Loader::new(&checkpoint);
+        let weights = DecoderWeights::load(&loader, &config.decoder, options.precision, backend.clone())?;
+        Ok(Self { config, weights, posemb: options.posemb, backend, positions: Mutex::new(None) })
+    }
+
+    /// The decoder's configuration.
+    pub fn config(&self) -> &MusicgenDecoderConfig {
+        &self.config.decoder
+    }
+
+    /// Frames of the longest clip that the model was trained on.
+    pub fn trained_frames(&self) -> usize {
+        self.config.trained_frames()
+    }
+
+    /// Frames a second.
+    pub fn frames_per_second(&self) -> f64 {
+        self.config.frames_per_second()
+    }
+
+    /// A teacher-forced, unconditional forward pass over `batch` clips of `frames` frames, with edits at sites. It goes as
+    /// deep as the deepest site that an edit names. Built once, run as often as wanted.
+    ///
+    /// Every captured output has `batch * (frames + 1)` rows, clip after clip. Position 0 of a clip holds only special
+    /// tokens; position `s` holds code `(q, s - 1 - delay(q))` of codebook `q`.
+    ///
+    /// # Errors
+    /// An unknown site (naming the nearest); no edit at all; a batch of 0; more frames than the model was trained on;
+    /// memory.
+    pub fn teacher_forced(&self, batch: usize, frames: usize, edits: Edits) -> Result<TeacherForced> {
+        let argument = |argument, found: usize, expected: String| ModelError::Argument {
+            argument,
+            found: found.to_string(),
+            expected,
+        };
+        if batch == 0 {
+            return Err(argument("batch", 0, "at least one clip".into()));
+        }
+        if !(1..=self.trained_frames()).contains(&frames) {
+            let expected = format!("1 to {}, the length the model was trained on", self.trained_frames());
+            return Err(argument("frames", frames, expected));
+        }
+        let layers = self.config().num_hidden_layers;
+        let mut deepest = None;
+        let edits = edits.with_sites(|name| {
+            let site = name.parse::<Site>()?.within(layers)?;
+            deepest = deepest.max(Some(site));
+            Ok::<_, ModelError>(site.to_string())
+        })?;
+        let deepest = deepest.ok_or_else(|| argument("edits", 0, "at least one site to capture".into()))?;
+        let positions = self.positions(frames + 1)?;
+        let forward = Forward {
+            config: self.config(),
+            weights: &self.weights,
+            positions: &positions,
+            batch,
+            frames,
+            deepest,
+        };
+        let graph = forward.build(edits)?;
+        let program = Program::new(self.backend.clone(), graph)?;
+        let config = self.config();
+        Ok(TeacherForced {
+            program,
+            batch,
+            frames,
+            codebooks: config.num_codebooks,
+            entries: config.vocab_size,
+        })
+    }
+
+    /// The first `steps` rows of the table of positions, on the device.
+    fn positions(&self, steps: usize) -> Result<Tensor> {
+        let width = self.config().hidden_size;
+        let mut kept = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|table| table.desc.shape[0] < steps) {
+            let stored = self.weights.positions.as_ref();
+            let table =
+                match stored.filter(|table| self.posemb == Posemb::F32 && table.desc.shape[0] >= steps) {
+                    Some(table) => table.clone(),
+                    None => HostTensor::from_f32s([steps, width], self.posemb.table(steps, width)),
+                };
+            *kept = Some(table.upload(&*self.backend)?);
+        }
+        let table = kept.as_ref().expect("set above");
+        Ok(Tensor { desc: TensorDesc::f32([steps, width]), span: table.span.slice(0, 4 * steps * width)? })
+    }
+}
+
+/// A forward pass with its memory, ready to be run.
+pub struct TeacherForced {
+    program: Program,
+    batch: usize,
+    frames: usize,
+    codebooks: usize,
+    entries: usize,
+}
+
+impl TeacherForced {
+    /// Runs `batch` clips of `frames` frames.
+    ///
+    /// # Errors
+    /// Another number of clips or frames, codes that the model has not; failures of the device.
+    pub fn run(&self, codes: &[Codes]) -> Result<()> {
+        if codes.len() != self.batch {
+            return Err(ModelError::Codes(format!("{} clips, expected {}", codes.len(), self.batch)));
+        }
+        let mut values = Vec::with_capacity(self.batch * self.codebooks * self.frames);
+        for clip in codes {
+            clip.check(self.codebooks, self.entries)?;
+            if clip.frames() != self.frames {
+                return Err(ModelError::Codes(format!("{} frames, expected {}", clip.frames(), self.frames)));
+            }
+            values.extend_from_slice(clip.values());
+        }
+        Ok(self.program.run(&[(CODES, bytemuck::cast_slice(&values))])?)
+    }
+
+    /// Positions of one clip: its frames and the start column.
+    pub fn positions(&self) -> usize {
+        self.frames + 1
+    }
+
+    /// The steps, for printing.
+    pub fn graph(&self) -> &Graph {
+        self.program.graph()
+    }
+
+    /// Bytes of device memory held beside the weights.
+    pub fn arena_bytes(&self) -> usize {
+        self.program.arena_bytes()
+    }
+
+    /// Bytes of a captured output of the last run, `[batch * positions, width]` in the type it was captured in.
+    ///
+    /// # Errors
+    /// An output that no edit captured into; failures of the device.
+    pub fn output(&self, name: &str) -> Result<Vec<u8>> {
+        Ok(self.program.output(name)?)
+    }
+
+    /// A captured f32 output of the last run.
+    ///
+    /// # Errors
+    /// As [`Self::output`].
+    pub fn output_f32(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.program.output_f32(name)?)
+    }
+}

@@ -1,0 +1,186 @@
+//! MusicGen's decoder, teacher-forced and without text, as one page.
+//!
+//! Block order and names: audiocraft `StreamingTransformerLayer`, HF `MusicgenDecoderLayer`. Without text the keys and
+//! values of cross-attention are zero (no biases), so it adds exactly zero and is not computed.
+
+use super::config::{Activation, MusicgenDecoderConfig};
+use super::sites::{At, Site};
+use super::weights::{DecoderWeights, Layer, Norm};
+use crate::error::Result;
+use auscult_kernels::TensorDesc;
+use auscult_kernels::ops::{
+    add::Add,
+    attention::{Attention, Mask},
+    delay_apply::{DelayApply, Steps},
+    embed_sum::EmbedSum,
+    fill::Fill,
+    layer_norm::LayerNorm,
+    linear::{Activation as Epilogue, Linear},
+};
+use auscult_runtime::{Edits, Graph, GraphBuilder, Tensor, Value};
+
+/// Name of the graph's input: codes u32 `[batch, codebooks, frames]`.
+pub(crate) const CODES: &str = "codes";
+
+/// torch's default, which both reference implementations keep.
+const EPS: f32 = 1e-5;
+
+/// What a forward pass is built for.
+pub(crate) struct Forward<'a> {
+    pub config: &'a MusicgenDecoderConfig,
+    pub weights: &'a DecoderWeights,
+    /// f32 `[steps, hidden]`.
+    pub positions: &'a Tensor,
+    pub batch: usize,
+    pub frames: usize,
+    /// The last site that anything is done at; nothing behind it is computed.
+    pub deepest: Site,
+}
+
+impl Forward<'_> {
+    /// The graph of a forward pass that applies `edits` and stops behind the deepest site.
+    pub fn build(&self, edits: Edits) -> Result<Graph> {
+        let mut g = GraphBuilder::new(edits);
+        self.record(&mut g)?;
+        Ok(g.finish()?)
+    }
+
+    fn record(&self, g: &mut GraphBuilder) -> Result<()> {
+        let mut x = self.embed(g)?;
+        x = g.site(Site::Embed, x)?;
+        for l in 0..self.config.num_hidden_layers {
+            if self.deepest < Site::Layer(l, At::ResidPre) {
+                return Ok(());
+            }
+            let Some(next) = self.layer(g, self.weights.layer(l)?, l, x)? else { return Ok(()) };
+            x = next;
+        }
+        if self.deepest < Site::FinalNorm {
+            return Ok(());
+        }
+        let head = self.weights.head()?;
+        x = norm(g, x, &head.norm)?;
+        x = g.site(Site::FinalNorm, x)?;
+        if self.deepest < Site::Logits {
+            return Ok(());
+        }
+        let logits = linear(g, x, &head.logits)?; // [rows, codebooks * vocabulary]
+        g.site(Site::Logits, logits)?;
+        Ok(())
+    }
+
+    /// The codes through the delay pattern, their embeddings summed, and positions: `[rows, hidden]`.
+    fn embed(&self, g: &mut GraphBuilder) -> Result<Value> {
+        let config = self.config;
+        let codes = g.input(CODES, TensorDesc::u32([self.batch, config.num_codebooks, self.frames]))?;
+        let delay = DelayApply {
+            special: u32::try_from(config.special_token()).expect("validate() bounds the vocabulary"),
+            channels: config.audio_channels,
+            steps: Steps::Valid,
+        };
+        let ids = g.op(&delay, &[Some(codes)])?; // [batch, steps, codebooks]
+        let steps = self.frames + 1;
+        let ids = g.view(ids, [self.batch * steps, config.num_codebooks])?;
+        let positions = g.constant(self.positions);
+        let tables = self.weights.embeddings()?;
+        let mut x = None;
+        let mut first_codebook = 0;
+        for (i, table) in tables.iter().enumerate() {
+            let op = EmbedSum { entries: config.vocab_size + 1, first_codebook, steps };
+            let last = i + 1 == tables.len();
+            let table_value = g.constant(table);
+            x = Some(g.op(&op, &[Some(ids), Some(table_value), x, last.then_some(positions)])?);
+            first_codebook += table.desc.shape[0] / (config.vocab_size + 1);
+        }
+        Ok(x.expect("a decoder has at least one codebook"))
+    }
+
+    /// One layer; `None` where the deepest site lies within it.
+    fn layer(&self, g: &mut GraphBuilder, w: &Layer<Tensor>, l: usize, x: Value) -> Result<Option<Value>> {
+        let site = |at| Site::Layer(l, at);
+        let x = g.site(site(At::ResidPre), x)?;
+        if self.deepest == site(At::ResidPre) {
+            return Ok(None);
+        }
+        let h = norm(g, x, &w.self_attn_norm)?;
+        let q = linear(g, h, &w.self_attn.query)?;
+        let k = linear(g, h, &w.self_attn.key)?;
+        let v = linear(g, h, &w.self_attn.value)?;
+        let a = self.attention(g, q, k, v)?;
+        let x = into_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut))?;
+        if self.deepest == site(At::SelfAttnOut) {
+            return Ok(None);
+        }
+        let x = g.site(site(At::ResidMid), x)?;
+        if self.deepest == site(At::ResidMid) {
+            return Ok(None);
+        }
+        let x = no_cross_attention(g, x, site(At::CrossAttnOut))?;
+        if self.deepest == site(At::CrossAttnOut) {
+            return Ok(None);
+        }
+        let h = norm(g, x, &w.mlp_norm)?;
+        let activation = match self.config.activation_function {
+            Activation::Gelu => Epilogue::Gelu,
+            Activation::Relu => Epilogue::Relu,
+        };
+        let fc1 = g.constant(&w.fc1);
+        let h = g.op(&Linear { activation }, &[Some(h), Some(fc1), None, None])?; // [rows, ffn]
+        let x = into_stream(g, h, &w.fc2, x, site(At::MlpOut))?;
+        if self.deepest == site(At::MlpOut) {
+            return Ok(None);
+        }
+        Ok(Some(g.site(site(At::ResidPost), x)?))
+    }
+
+    fn attention(&self, g: &mut GraphBuilder, q: Value, k: Value, v: Value) -> Result<Value> {
+        let (rows, d) = (self.batch * (self.frames + 1), self.config.hidden_size);
+        let batched = [self.batch, self.frames + 1, d];
+        let head_dim = self.config.head_dim();
+        let op = Attention {
+            heads: self.config.num_attention_heads,
+            scale: (head_dim as f64).powf(-0.5) as f32,
+            mask: Mask::Causal,
+        };
+        let (q, k, v) = (g.view(q, batched)?, g.view(k, batched)?, g.view(v, batched)?);
+        let a = g.op(&op, &[Some(q), Some(k), Some(v)])?;
+        Ok(g.view(a, [rows, d])?)
+    }
+}
+
+fn norm(g: &mut GraphBuilder, x: Value, w: &Norm<Tensor>) -> Result<Value> {
+    let (gamma, beta) = (g.constant(&w.gamma), g.constant(&w.beta));
+    Ok(g.op(&LayerNorm { eps: EPS }, &[Some(x), Some(gamma), Some(beta)])?)
+}
+
+fn linear(g: &mut GraphBuilder, x: Value, weight: &Tensor) -> Result<Value> {
+    let weight = g.constant(weight);
+    Ok(g.op(&Linear { activation: Epilogue::None }, &[Some(x), Some(weight), None, None])?)
+}
+
+/// `stream + h * weight`, in one launch unless an edit wants the summand.
+fn into_stream(
+    g: &mut GraphBuilder,
+    h: Value,
+    weight: &Tensor,
+    stream: Value,
+    summand: Site,
+) -> Result<Value> {
+    if g.wants(summand) {
+        let out = linear(g, h, weight)?;
+        let out = g.site(summand, out)?;
+        return Ok(g.op(&Add { alpha: 1.0 }, &[Some(stream), Some(out)])?);
+    }
+    let weight = g.constant(weight);
+    Ok(g.op(&Linear { activation: Epilogue::None }, &[Some(h), Some(weight), None, Some(stream)])?)
+}
+
+/// The stream behind a cross-attention that adds zero; the zeros exist only where an edit wants them.
+fn no_cross_attention(g: &mut GraphBuilder, stream: Value, summand: Site) -> Result<Value> {
+    if !g.wants(summand) {
+        return Ok(stream);
+    }
+    let zeros = g.op(&Fill { value: 0.0, shape: g.desc(stream).shape.clone() }, &[])?;
+    let zeros = g.site(summand, zeros)?;
+    Ok(g.op(&Add { alpha: 1.0 }, &[Some(stream), Some(zeros)])?)
+}

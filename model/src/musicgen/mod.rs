@@ -1,0 +1,12 @@
+//! MusicGen's decoder: codes in, activations out.
+
+pub mod config;
+mod decoder;
+mod graph;
+mod positions;
+mod sites;
+mod weights;
+
+pub use decoder::{Decoder, DecoderOptions, Precision, TeacherForced};
+pub use positions::Posemb;
+pub use sites::{At, NamedSite, Site, parse_sites};

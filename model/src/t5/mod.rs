@@ -1,0 +1,3 @@
+//! T5, MusicGen's text encoder.
+
+pub mod config;
