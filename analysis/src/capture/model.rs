@@ -1,0 +1,226 @@
+//! What a capture needs of a model, and MusicGen as such a model.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use auscult_model::Codes;
+use auscult_model::encodec::Encodec;
+use auscult_model::musicgen::{Decoder, DecoderOptions, TeacherForced, parse_sites};
+use auscult_runtime::{Backend, Edits};
+
+use crate::error::{AnalysisError, Result};
+use crate::store::{Hook, StoreDtype};
+use crate::time;
+
+/// The numbers of a model that cutting and storing need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// Samples a second that it takes, in Hz.
+    pub sample_rate: u32,
+    /// Samples of one frame.
+    pub hop_length: usize,
+    /// Frames a second.
+    pub frame_rate: f64,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Codebooks of the codes it is fed.
+    pub codebooks: usize,
+    /// Codes of one codebook.
+    pub codebook_size: usize,
+    /// Frames of the longest clip it takes.
+    pub longest_frames: usize,
+}
+
+/// A model whose activations can be captured. Clips of one call are all of one length.
+pub trait Model {
+    /// Its numbers.
+    fn spec(&self) -> &ModelSpec;
+
+    /// The hooks whose rows [`forward`](Self::forward) returns.
+    fn hooks(&self) -> &[Hook];
+
+    /// Codes of clips: `ceil(samples / hop)` frames each.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    fn encode(&mut self, clips: &[&[f32]]) -> Result<Vec<Codes>>;
+
+    /// Runs clips, and returns for each hook its rows as little-endian bytes, [clips, frames + 1, width].
+    ///
+    /// # Errors
+    /// Failures of the device.
+    fn forward(&mut self, codes: &[Codes]) -> Result<Vec<Vec<u8>>>;
+
+    /// How many clips of `samples` samples to run together when the user leaves it open; the same on each call.
+    fn auto_batch(&self, samples: usize) -> usize;
+}
+
+/// MusicGen with its codec, fed the codes of the audio, without text.
+pub struct MusicgenCapture {
+    codec: Encodec,
+    decoder: Decoder,
+    spec: ModelSpec,
+    hooks: Vec<Hook>,
+    dtype: StoreDtype,
+    limits: Limits,
+    /// The pass that was run last, by clips and frames. Only one: each holds the activations of its batch.
+    pass: Option<((usize, usize), TeacherForced)>,
+}
+
+/// What bounds a batch.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    accelerator: bool,
+    max_binding: usize,
+    /// Bytes of the widest activation of one position.
+    position_bytes: usize,
+}
+
+/// Positions that keep a processor's matrix product busy; more only cost memory.
+const CPU_POSITIONS: usize = 1024;
+/// The most clips of a batch on a processor.
+const CPU_CLIPS: usize = 4;
+/// Positions that keep the largest accelerators busy.
+const ACCELERATOR_POSITIONS: usize = 32 * 1024;
+/// The most clips of a batch on an accelerator.
+const ACCELERATOR_CLIPS: usize = 64;
+
+impl Limits {
+    fn batch(self, positions: usize) -> usize {
+        let (target, most) = match self.accelerator {
+            false => (CPU_POSITIONS, CPU_CLIPS),
+            // half of a binding: room for what lies beside the widest activation
+            true => {
+                (ACCELERATOR_POSITIONS.min(self.max_binding / 2 / self.position_bytes), ACCELERATOR_CLIPS)
+            }
+        };
+        (target / positions).clamp(1, most)
+    }
+}
+
+impl MusicgenCapture {
+    /// Opens a MusicGen checkpoint to capture `sites` (a list such as `hook_layers.{1,5},embed`) as `dtype`.
+    ///
+    /// # Errors
+    /// [`AnalysisError::Model`]: the checkpoint, an unknown site (naming the nearest), the device.
+    pub fn open(
+        dir: &Path,
+        backend: Arc<dyn Backend>,
+        options: &DecoderOptions,
+        sites: &str,
+        dtype: StoreDtype,
+    ) -> Result<Self> {
+        let decoder = Decoder::open(dir, backend.clone(), options)?;
+        let config = decoder.config();
+        let hook = |named: auscult_model::musicgen::NamedSite| Hook {
+            hook: named.label,
+            site: named.site.to_string(),
+            width: named.site.width(config),
+        };
+        let hooks: Vec<Hook> = parse_sites(sites, config.num_hidden_layers)?.into_iter().map(hook).collect();
+        let codec = Encodec::open(dir, backend.clone())?;
+        let spec = ModelSpec {
+            sample_rate: codec.config().sampling_rate,
+            hop_length: codec.config().hop_length(),
+            frame_rate: decoder.frames_per_second(),
+            d_model: config.hidden_size,
+            codebooks: config.num_codebooks,
+            codebook_size: config.vocab_size,
+            longest_frames: decoder.trained_frames(),
+        };
+        let limits = Limits {
+            accelerator: backend.info().accelerator,
+            max_binding: backend.info().max_binding,
+            position_bytes: 4 * config.ffn_dim.max(3 * config.hidden_size),
+        };
+        Ok(Self { codec, decoder, spec, hooks, dtype, limits, pass: None })
+    }
+
+    /// The decoder.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    fn pass(&mut self, clips: usize, frames: usize) -> Result<&TeacherForced> {
+        if self.pass.as_ref().is_none_or(|(shape, _)| *shape != (clips, frames)) {
+            // the old one's memory goes before the new one's comes
+            self.pass = None;
+            let mut edits = Edits::new();
+            for hook in &self.hooks {
+                edits.capture(&hook.site, self.dtype.dtype());
+            }
+            self.pass = Some(((clips, frames), self.decoder.teacher_forced(clips, frames, edits)?));
+        }
+        Ok(&self.pass.as_ref().expect("made above").1)
+    }
+}
+
+/// Codes of one channel as those of `channels` equal ones, the channels of a codebook side by side (HF
+/// `MusicgenForConditionalGeneration.forward` repeats the codes of mono audio so for a stereo decoder).
+fn repeat_channels(codes: &Codes, channels: usize) -> Result<Codes> {
+    let (codebooks, frames) = (codes.codebooks(), codes.frames());
+    let rows = codes.values().chunks(frames.max(1));
+    let values = rows.flat_map(|row| std::iter::repeat_n(row, channels).flatten().copied()).collect();
+    Ok(Codes::new(codebooks * channels, frames, values)?)
+}
+
+impl Model for MusicgenCapture {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    fn encode(&mut self, clips: &[&[f32]]) -> Result<Vec<Codes>> {
+        let codes = self.codec.encode(clips)?;
+        match self.decoder.config().audio_channels {
+            1 => Ok(codes),
+            channels => codes.iter().map(|codes| repeat_channels(codes, channels)).collect(),
+        }
+    }
+
+    fn forward(&mut self, codes: &[Codes]) -> Result<Vec<Vec<u8>>> {
+        let first = codes.first().ok_or_else(|| AnalysisError::usage("batch", 0, "at least one clip"))?;
+        let sites: Vec<String> = self.hooks.iter().map(|hook| hook.site.clone()).collect();
+        let pass = self.pass(codes.len(), first.frames())?;
+        pass.run(codes)?;
+        sites.iter().map(|site| Ok(pass.output(site)?)).collect()
+    }
+
+    fn auto_batch(&self, samples: usize) -> usize {
+        self.limits.batch(time::positions(time::frames(samples, self.spec.hop_length)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_fit_the_device() {
+        let cpu = Limits { accelerator: false, max_binding: usize::MAX, position_bytes: 16 << 10 };
+        let gpu = Limits { accelerator: true, ..cpu };
+        let small = Limits { max_binding: 128 << 20, ..gpu };
+        for (limits, positions, expected, reason) in [
+            (cpu, 501, 2, "10 s on a processor"),
+            (cpu, 1501, 1, "30 s on a processor"),
+            (cpu, 2, 4, "shortest clips on a processor"),
+            (gpu, 501, 64, "10 s on an accelerator"),
+            (gpu, 1501, 21, "30 s on an accelerator"),
+            (small, 501, 8, "10 s where bindings hold 128 MiB"),
+            (Limits { max_binding: 1, ..small }, 501, 1, "never none"),
+        ] {
+            assert_eq!(limits.batch(positions), expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn channels_are_interleaved() {
+        let codes = Codes::new(2, 3, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        let stereo = repeat_channels(&codes, 2).unwrap();
+        assert_eq!((stereo.codebooks(), stereo.frames()), (4, 3));
+        assert_eq!(stereo.values(), [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6]);
+    }
+}
