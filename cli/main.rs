@@ -1,2 +1,61 @@
-//! The `auscult` command line.
-fn main() {}
+//! The `auscult` command line: flags, progress, exit codes. The only place that prints, and the only one that exits.
+
+mod capture;
+mod codec;
+mod context;
+mod demo;
+mod doctor;
+mod failure;
+mod model;
+mod store;
+mod wav;
+
+use clap::{Parser, Subcommand};
+use context::{Context, Global};
+use std::process::ExitCode;
+
+/// Opens up MusicGen: activations of real music, sparse features, interventions.
+#[derive(Parser)]
+#[command(name = "auscult", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Render music, make a tiny random model, and capture its activations: the main job, with no downloads
+    Demo(demo::Args),
+    /// Show devices, limits, measured rates, and a self-test of every kernel
+    Doctor(doctor::Args),
+    /// Checkpoints: what one holds, a random one, conversion of audiocraft's
+    #[command(subcommand)]
+    Model(model::Command),
+    /// Activations of audio at chosen sites, into a store
+    Capture(Box<capture::Args>),
+    /// Stores: look, check, export
+    #[command(subcommand)]
+    Store(store::Command),
+    /// Audio to EnCodec codes and back
+    #[command(subcommand)]
+    Codec(codec::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let context = Context::new(cli.global);
+    let done = match cli.command {
+        Command::Demo(args) => demo::run(&context, &args),
+        Command::Doctor(args) => doctor::run(&context, &args),
+        Command::Model(command) => model::run(&context, &command),
+        Command::Capture(args) => capture::run(&context, &args),
+        Command::Store(command) => store::run(&context, &command),
+        Command::Codec(command) => codec::run(&context, &command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

@@ -1,0 +1,201 @@
+//! `auscult capture`: activations of audio at chosen sites, into a store.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use anyhow::Result;
+use auscult_analysis::capture::{Batch, CaptureJob, Event, MusicgenCapture, Outcome, Summary, capture};
+use auscult_analysis::input::{Input, from_manifest, from_paths};
+use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, ModelRecord};
+use auscult_analysis::store::{self, StoreDtype};
+use auscult_audio::{LastClip, Windows};
+use auscult_model::musicgen::{DecoderOptions, Posemb};
+use auscult_runtime::Backend;
+use indicatif::ProgressBar;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A MusicGen checkpoint directory
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Audio files
+    #[arg(required_unless_present = "manifest", conflicts_with = "manifest")]
+    pub audio: Vec<PathBuf>,
+    /// A manifest of audio: one JSON object a line, with at least `track_id` and `audio_path`
+    #[arg(long, requires = "audio_root")]
+    pub manifest: Option<PathBuf>,
+    /// The directory that a manifest's paths are relative to
+    #[arg(long, requires = "manifest")]
+    pub audio_root: Option<PathBuf>,
+    /// Sites: hook_layers.{1,5}, layers.3.mlp_out, embed, ... (see `model info`)
+    #[arg(long, value_name = "LIST")]
+    pub hooks: String,
+    /// The directory to write
+    #[arg(long, value_name = "STORE")]
+    pub out: PathBuf,
+    /// Cut audio into clips of so many seconds; without it a file is one clip
+    #[arg(long, value_name = "SECONDS")]
+    pub window: Option<f64>,
+    /// From the start of one clip to that of the next; the window by default
+    #[arg(long, value_name = "SECONDS", requires = "window")]
+    pub stride: Option<f64>,
+    /// Where to start in each file
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    pub start: f64,
+    /// How much of each file to use
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<f64>,
+    /// Leave out a last clip that is shorter than the window
+    #[arg(long)]
+    pub drop_last: bool,
+    /// Type of the stored activations: f32, f16 or bf16
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: StoreDtype,
+    /// How positions are computed: f32, audiocraft-f16 or audiocraft-f16-autocast
+    #[arg(long, value_name = "MODE", default_value = "f32")]
+    pub posemb: Posemb,
+    /// Clips computed together: auto or a number
+    #[arg(long, value_name = "N", default_value = "auto")]
+    pub batch: Batch,
+    /// Go on with an unfinished store
+    #[arg(long)]
+    pub resume: bool,
+    /// Store at most so many clips
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Check every weight for NaN and infinity first
+    #[arg(long)]
+    pub check_finite: bool,
+    /// Positions of a shard of the store, at least 1
+    #[arg(long, value_name = "N", default_value_t = SHARD_ROWS, hide = true)]
+    pub shard_rows: NonZeroUsize,
+}
+
+pub fn run(context: &Context, args: &Args) -> Result<()> {
+    let inputs = match (&args.manifest, &args.audio_root) {
+        (Some(manifest), Some(root)) => from_manifest(manifest, root)?,
+        _ => from_paths(&args.audio)?,
+    };
+    let summary = capture_into_store(context, args, inputs, context.backend()?)?;
+    finish(context, &summary)
+}
+
+/// Shards of the store unless a test wants small ones.
+pub const SHARD_ROWS: NonZeroUsize = NonZeroUsize::new(store::SHARD_ROWS).expect("a shard has rows");
+
+/// Runs a capture with a bar on stderr; Ctrl-C ends it at the next batch.
+pub fn capture_into_store(
+    context: &Context,
+    args: &Args,
+    inputs: Vec<Input>,
+    backend: Arc<dyn Backend>,
+) -> Result<Summary> {
+    let options = DecoderOptions {
+        precision: context.precision(),
+        posemb: args.posemb,
+        check_finite: args.check_finite,
+    };
+    let spinner = context.bar(1, "{spinner} opening and hashing the model {elapsed}");
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    // gigabytes are hashed beside what else there is to do; a model that does not open is the error to report
+    let (model, record) = std::thread::scope(|scope| {
+        let hashing = scope.spawn(|| ModelRecord::of(args.model.display().to_string(), &args.model));
+        let model = MusicgenCapture::open(&args.model, backend.clone(), &options, &args.hooks, args.dtype);
+        (model, hashing.join().expect("hashing a file does not panic"))
+    });
+    spinner.finish_and_clear();
+    let (mut model, record) = (model?, record?);
+    let device = DeviceRecord::from(backend.info());
+    let mut job = CaptureJob {
+        resume: args.resume,
+        windows: Windows {
+            window: args.window,
+            stride: args.stride,
+            start: args.start,
+            duration: args.duration,
+            last: if args.drop_last { LastClip::Drop } else { LastClip::Keep },
+        },
+        limit: args.limit,
+        dtype: args.dtype,
+        batch: args.batch,
+        shard_rows: args.shard_rows.get(),
+        posemb: args.posemb.to_string(),
+        precision: context.precision().to_string(),
+        ..CaptureJob::new(&args.out, inputs, record, device)
+    };
+    if let Some(threads) = context.global.threads {
+        job.record.threads = threads.get();
+    }
+    if let Some(manifest) = &args.manifest {
+        job.record.inputs.push(InputRecord { file: FileRecord::of(manifest)?, audio: None });
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    // a second handler in one process is refused; the first one then serves, which stops that run
+    let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
+    let bar = context
+        .bar(job.inputs.len() as u64, "{bar:30} file {pos} of {len}, {elapsed}, about {eta} left  {msg}");
+    let started = std::time::Instant::now();
+    let result = capture(job, &mut model, &|event: &Event<'_>| show(context, &bar, started, event), &stop);
+    bar.finish_and_clear();
+    Ok(result?)
+}
+
+fn show(context: &Context, bar: &ProgressBar, started: std::time::Instant, event: &Event<'_>) {
+    match event {
+        Event::Resumed(resumed) => context.note(&format!("resuming behind clip {}", resumed.clips)),
+        Event::InputFailed(failure) => {
+            bar.suspend(|| context.note(&format!("left out: {}: {}", failure.audio_path, failure.message)));
+        }
+        Event::Computed { clips, audio_seconds, input } => {
+            let rate = audio_seconds / started.elapsed().as_secs_f64().max(1e-9);
+            bar.set_position(*input as u64);
+            bar.set_message(format!("{clips} clips, {rate:.2} s of audio a second"));
+        }
+        Event::InputStarted { .. } | Event::ShardClosed { .. } => {}
+    }
+}
+
+/// Prints a summary; inputs that failed, or a run that was stopped, make the process fail.
+fn finish(context: &Context, summary: &Summary) -> Result<()> {
+    context.result(&describe(summary), &serde_json::to_value(summary)?);
+    if !summary.failed.is_empty() {
+        let mut message = format!("{} of the inputs failed:", summary.failed.len());
+        for failure in &summary.failed {
+            message += &format!("\n  {}: {}", failure.audio_path, failure.message);
+        }
+        return Err(Failure::failed(message));
+    }
+    if summary.outcome == Outcome::Stopped {
+        return Err(Failure::failed("stopped; `--resume` continues"));
+    }
+    Ok(())
+}
+
+/// A summary as text.
+pub fn describe(summary: &Summary) -> String {
+    let state = match summary.outcome {
+        Outcome::Finished => "finished",
+        Outcome::AlreadyFinished => "was finished already",
+        Outcome::Stopped => "stopped",
+    };
+    let s = &summary.stages;
+    format!(
+        "{}: {state}, {} clips, {} positions a hook\n{:.1} s of audio in {:.1} s ({:.2} s a second): hash {:.1}, decode {:.1}, \
+         EnCodec {:.1}, decoder {:.1}, write {:.1}",
+        summary.store.display(),
+        summary.clips,
+        summary.positions,
+        summary.audio_seconds,
+        summary.wall_seconds,
+        summary.audio_seconds_per_second(),
+        s.hash,
+        s.decode,
+        s.encode,
+        s.lm,
+        s.write
+    )
+}

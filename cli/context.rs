@@ -1,0 +1,105 @@
+//! What every command shares: global flags, the device, how results and progress are shown.
+
+use crate::failure::Failure;
+use anyhow::Result;
+use auscult_model::musicgen::Precision;
+use auscult_runtime::{Backend, CpuBackend, WgpuBackend, gpu};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// Flags of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Where to run: `auto`, `cpu`, `wgpu[:N]` or `cuda[:N]`; auto takes a real GPU, else the processor
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+    /// Storage and matrix precision of the decoder: f32, bf16 or f16
+    #[arg(long, global = true, value_name = "TYPE")]
+    pub precision: Option<Precision>,
+    /// Threads of the processor; all by default
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results only: no progress, no notes
+    #[arg(long, global = true)]
+    pub quiet: bool,
+}
+
+/// The flags, with what follows from them.
+pub struct Context {
+    pub global: Global,
+}
+
+impl Context {
+    pub fn new(global: Global) -> Self {
+        Self { global }
+    }
+
+    /// Opens the device that was asked for, and says which one `auto` became.
+    pub fn backend(&self) -> Result<Arc<dyn Backend>> {
+        let wanted = self.global.device.as_str();
+        let (kind, number) = match wanted.split_once(':') {
+            None => (wanted, None),
+            Some((kind, number)) => {
+                let number = number.parse::<usize>().map_err(|_| self.unknown_device())?;
+                (kind, Some(number))
+            }
+        };
+        let backend: Arc<dyn Backend> = match (kind, number) {
+            ("auto", None) => match gpu::best_accelerator(&gpu::adapters()) {
+                Some(number) => Arc::new(WgpuBackend::new(Some(number))?),
+                None => Arc::new(CpuBackend::new(self.global.threads)?),
+            },
+            ("cpu", None) => Arc::new(CpuBackend::new(self.global.threads)?),
+            ("wgpu", number) => Arc::new(WgpuBackend::new(number)?),
+            ("cuda", _) => {
+                let why = "this version has no CUDA executor; `wgpu` reaches NVIDIA devices through Vulkan";
+                return Err(Failure::usage(format!("device `{wanted}` is not available: {why}")));
+            }
+            _ => return Err(self.unknown_device()),
+        };
+        let info = backend.info();
+        self.note(&format!("device {}: {} ({})", info.id, info.name, info.driver));
+        Ok(backend)
+    }
+
+    fn unknown_device(&self) -> anyhow::Error {
+        let wanted = &self.global.device;
+        Failure::usage(format!("device `{wanted}` is unknown, expected auto, cpu, wgpu[:N] or cuda[:N]"))
+    }
+
+    /// The precision asked for, or the default of these executors.
+    pub fn precision(&self) -> Precision {
+        self.global.precision.unwrap_or_default()
+    }
+
+    /// A remark on stderr.
+    pub fn note(&self, text: &str) {
+        if !self.global.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// A result on stdout: `text` for people, or `json` on one line.
+    pub fn result(&self, text: &str, json: &Value) {
+        if self.global.json {
+            println!("{json}");
+        } else {
+            println!("{}", text.trim_end());
+        }
+    }
+
+    /// A bar of `length` units on stderr, drawn only on a terminal.
+    pub fn bar(&self, length: u64, template: &str) -> ProgressBar {
+        let target =
+            if self.global.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
+        bar.set_style(ProgressStyle::with_template(template).expect("templates are fixed in the source"));
+        bar
+    }
+}

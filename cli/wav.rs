@@ -1,0 +1,29 @@
+//! Writing a WAV file that is whole or absent.
+
+use anyhow::Result;
+use auscult_audio::AudioError;
+use auscult_audio::wav::{Encoding, WavWriter, Written};
+use auscult_runtime::files::AtomicFile;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+/// Writes one channel of samples to `path`.
+///
+/// # Errors
+/// The file cannot be written; the message names it.
+pub fn write_wav(path: &Path, samples: &[f32], rate: u32, encoding: Encoding) -> Result<Written> {
+    let mut file = AtomicFile::create(path)?;
+    let write = |out: &mut BufWriter<File>| -> Result<Written, AudioError> {
+        let mut wav = WavWriter::new(out, rate, 1, encoding)?;
+        wav.write(samples)?;
+        wav.finish()
+    };
+    // an error of the writer does not know the file
+    let written = match write(file.writer()) {
+        Err(AudioError::Write(error)) => return Err(file.error(error).into()),
+        other => other?,
+    };
+    file.commit()?;
+    Ok(written)
+}
