@@ -1,0 +1,239 @@
+//! The main job at real sizes: forward pass, codec, and capture end to end, each beside its floor.
+//!
+//! `cargo bench --bench capture -- [--model DIR] [--device cpu|wgpu:N] [--threads N] [--repeat N] [--seconds S]`
+//!
+//! Without `--model` it writes a random checkpoint of musicgen-small's dimensions (2.4 GB) below the target directory
+//! once. Lines are JSON, as those of `benches/peers/torch_cpu.py`, which times the same jobs in torch.
+
+use auscult_analysis::capture::{CaptureJob, MusicgenCapture, capture};
+use auscult_analysis::input::from_paths;
+use auscult_analysis::record::{DeviceRecord, ModelRecord};
+use auscult_analysis::store::StoreDtype;
+use auscult_audio::Windows;
+use auscult_audio::synth::render;
+use auscult_audio::wav::{Encoding, write};
+use auscult_kernels::DType;
+use auscult_model::Codes;
+use auscult_model::encodec::Encodec;
+use auscult_model::init::{Preset, init};
+use auscult_model::musicgen::{Decoder, DecoderOptions, Precision};
+use auscult_runtime::{Backend, CpuBackend, Edits, Step, WgpuBackend};
+use serde_json::{Value, json};
+use std::error::Error;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// The sites that published autoencoders of musicgen-small read.
+const HOOKS: [&str; 5] =
+    ["hook_layers.1", "hook_layers.5", "hook_layers.11", "hook_layers.17", "hook_layers.21"];
+
+struct Options {
+    model: PathBuf,
+    backend: Arc<dyn Backend>,
+    repeat: usize,
+    seconds: usize,
+    precision: Precision,
+}
+
+fn main() -> Result<()> {
+    let options = options()?;
+    let info = options.backend.info();
+    println!(
+        "{}",
+        json!({ "device": info.id, "name": info.name, "driver": info.driver, "model": options.model })
+    );
+    loading(&options)?;
+    codec(&options)?;
+    forward(&options)?;
+    end_to_end(&options)
+}
+
+fn options() -> Result<Options> {
+    let mut model = None;
+    let (mut device, mut threads, mut repeat, mut seconds) = ("cpu".to_string(), None, 5, 10);
+    let mut precision = Precision::F32;
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            // cargo's own
+            "--bench" => {}
+            "--model" => model = Some(PathBuf::from(value()?)),
+            "--device" => device = value()?,
+            "--threads" => threads = Some(value()?.parse::<NonZeroUsize>()?),
+            "--repeat" => repeat = value()?.parse()?,
+            "--seconds" => seconds = value()?.parse()?,
+            "--precision" => precision = value()?.parse()?,
+            _ => return Err(format!("unknown argument {arg}").into()),
+        }
+    }
+    let backend: Arc<dyn Backend> = match device.split_once(':') {
+        None if device == "cpu" => Arc::new(CpuBackend::new(threads)?),
+        None if device == "wgpu" => Arc::new(WgpuBackend::new(None)?),
+        Some(("wgpu", number)) => Arc::new(WgpuBackend::new(Some(number.parse()?))?),
+        _ => return Err(format!("unknown device {device}").into()),
+    };
+    let model = match model {
+        Some(model) => model,
+        None => {
+            let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("musicgen-small");
+            if !dir.join("config.json").is_file() {
+                eprintln!("writing a random checkpoint to {}", dir.display());
+                init(Preset::Small, 0, &dir)?;
+            }
+            dir
+        }
+    };
+    Ok(Options { model, backend, repeat, seconds, precision })
+}
+
+/// Best and median seconds of `repeat` runs after one that is not counted.
+fn time(repeat: usize, mut job: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
+    job()?;
+    let mut taken = Vec::new();
+    for _ in 0..repeat.max(1) {
+        let started = Instant::now();
+        job()?;
+        taken.push(started.elapsed().as_secs_f64());
+    }
+    taken.sort_by(f64::total_cmp);
+    Ok((taken[0], taken[taken.len() / 2]))
+}
+
+fn line(job: &str, seconds: (f64, f64), audio: f64, facts: Value) {
+    let (best, median) = seconds;
+    let mut line = json!({
+        "job": job,
+        "best_s": round(best),
+        "median_s": round(median),
+        "audio_s_per_s": round(audio / best),
+    });
+    for (key, value) in facts.as_object().into_iter().flatten() {
+        line[key] = value.clone();
+    }
+    println!("{line}");
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+/// Opening is mapping: how long until the first kernel has run.
+fn loading(options: &Options) -> Result<()> {
+    let started = Instant::now();
+    let decoder = open(options)?;
+    let opened = started.elapsed().as_secs_f64();
+    let mut edits = Edits::new();
+    edits.capture("layers.0.resid_pre", DType::F32);
+    let first = decoder.teacher_forced(1, 1, edits)?;
+    let codebooks = decoder.config().num_codebooks;
+    first.run(&[Codes::new(codebooks, 1, vec![0; codebooks])?])?;
+    first.output("layers.0.resid_pre")?;
+    let first_kernel = started.elapsed().as_secs_f64();
+    println!("{}", json!({ "job": "load", "open_s": round(opened), "first_kernel_s": round(first_kernel) }));
+    Ok(())
+}
+
+fn open(options: &Options) -> Result<Decoder> {
+    let decoder = DecoderOptions { precision: options.precision, ..DecoderOptions::default() };
+    Ok(Decoder::open(&options.model, options.backend.clone(), &decoder)?)
+}
+
+fn forward(options: &Options) -> Result<()> {
+    let decoder = open(options)?;
+    let config = decoder.config();
+    let frames = options.seconds * 50;
+    let code = |i: usize| u32::try_from(i * 7919 % config.vocab_size).expect("codes fit in u32");
+    let codes =
+        Codes::new(config.num_codebooks, frames, (0..config.num_codebooks * frames).map(code).collect())?;
+    let audio = options.seconds as f64;
+    for (job, sites) in
+        [("forward to hook_layers.21, five hooks", HOOKS.to_vec()), ("forward to logits", vec!["logits"])]
+    {
+        let sites: Vec<_> =
+            sites.into_iter().filter(|s| config.num_hidden_layers > 21 || !s.starts_with("hook")).collect();
+        if sites.is_empty() {
+            continue;
+        }
+        let mut edits = Edits::new();
+        for site in &sites {
+            edits.capture(site, DType::F32);
+        }
+        let pass = decoder.teacher_forced(1, frames, edits)?;
+        let flops: u64 = pass
+            .graph()
+            .steps()
+            .iter()
+            .map(|step| if let Step::Dispatch { plan, .. } = step { plan.cost.flops } else { 0 })
+            .sum();
+        let taken = time(options.repeat, || {
+            pass.run(std::slice::from_ref(&codes))?;
+            for site in &sites {
+                pass.output(site)?;
+            }
+            Ok(())
+        })?;
+        let facts = json!({
+            "precision": options.precision.name(),
+            "positions_per_s": round((frames + 1) as f64 / taken.0),
+            "gflop": round(flops as f64 / 1e9),
+            "gflop_per_s": round(flops as f64 / taken.0 / 1e9),
+            "arena_bytes": pass.arena_bytes(),
+        });
+        line(job, taken, audio, facts);
+    }
+    Ok(())
+}
+
+fn codec(options: &Options) -> Result<()> {
+    let codec = Encodec::open(&options.model, options.backend.clone())?;
+    let audio = options.seconds as f64;
+    let samples = render(audio, codec.config().sampling_rate, 1).samples;
+    let mut codes = codec.encode(&[&samples])?.remove(0);
+    let taken = time(options.repeat, || {
+        codes = codec.encode(&[&samples])?.remove(0);
+        Ok(())
+    })?;
+    // 7.775 GFLOP a second of audio each way at the 32 kHz configuration, and 0.105 for the search of codes
+    line("EnCodec encode", taken, audio, json!({ "gflop_per_s": round((7.775 + 0.105) * audio / taken.0) }));
+    let taken = time(options.repeat, || {
+        codec.decode(&codes)?;
+        Ok(())
+    })?;
+    line("EnCodec decode", taken, audio, json!({ "gflop_per_s": round(7.775 * audio / taken.0) }));
+    Ok(())
+}
+
+/// A WAV file through everything, into a store on disk.
+fn end_to_end(options: &Options) -> Result<()> {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let wav = dir.path().join("music.wav");
+    let clips = 4;
+    let piece = render((clips * options.seconds) as f64, 44_100, 1);
+    write(std::fs::File::create(&wav)?, piece.sample_rate, &piece.samples, Encoding::Int16)?;
+    let decoder = DecoderOptions { precision: options.precision, ..DecoderOptions::default() };
+    let hooks =
+        if open(options)?.config().num_hidden_layers > 21 { HOOKS.join(",") } else { "embed".to_string() };
+    let mut model =
+        MusicgenCapture::open(&options.model, options.backend.clone(), &decoder, &hooks, StoreDtype::F16)?;
+    let record = ModelRecord::of("bench", &options.model)?;
+    let device = DeviceRecord::from(options.backend.info());
+    let job = CaptureJob {
+        windows: Windows { window: Some(options.seconds as f64), ..Windows::default() },
+        dtype: StoreDtype::F16,
+        ..CaptureJob::new(dir.path().join("store"), from_paths(&[wav])?, record, device)
+    };
+    let summary = capture(job, &mut model, &(), &AtomicBool::new(false))?;
+    let mut line = serde_json::to_value(summary.stages)?;
+    line["job"] = json!("capture end to end, five hooks, f16 store");
+    line["audio_s"] = json!(summary.audio_seconds);
+    line["wall_s"] = json!(round(summary.wall_seconds));
+    line["audio_s_per_s"] = json!(round(summary.audio_seconds_per_second()));
+    println!("{line}");
+    Ok(())
+}
