@@ -1,0 +1,46 @@
+//! The command line as its users meet it: the built program, its exit codes, what it prints and what it leaves.
+//!
+//! Everything runs on the processor but one capture. A missing adapter and a missing right to mount show as ignored, with
+//! the reason; `AUSCULT_REQUIRE_WGPU=1` makes a missing adapter a failure.
+
+mod capture;
+mod commands;
+#[cfg(target_os = "linux")]
+mod disk;
+mod faults;
+#[cfg(unix)]
+mod interrupt;
+mod store;
+mod support;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+/// Tests from functions, named after the module and the function.
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        pub fn trials() -> Vec<libtest_mimic::Trial> {
+            let module = module_path!().rsplit("::").next().unwrap_or_default();
+            vec![$(libtest_mimic::Trial::test(format!("{module}::{}", stringify!($name)), || {
+                $name();
+                Ok(())
+            })),*]
+        }
+    };
+}
+pub(crate) use trials;
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    let model = (!args.list).then(support::make_model);
+    let groups = [capture::trials(), commands::trials(), faults::trials(), store::trials()];
+    let mut all: Vec<Trial> = groups.into_iter().flatten().collect();
+    all.extend(capture::on_an_adapter(args.list));
+    #[cfg(unix)]
+    all.extend(interrupt::trials());
+    #[cfg(target_os = "linux")]
+    all.extend(disk::mounted_trials(args.list));
+    let code = libtest_mimic::run(&args, all).exit_code();
+    drop(model);
+    code
+}

@@ -1,0 +1,236 @@
+//! Every site of the decoder can be captured and edited, and edits are applied in a fixed order.
+//!
+//! Four things are proven of every site: what is captured equals what the f64 reference executor captures; an identity edit
+//! leaves the logits bit for bit; zeroing changes them; an edit at a site that does not exist is an error.
+
+mod common;
+
+use auscult_kernels::DType;
+use auscult_kernels::ops::{add::Add, scale::Scale};
+use auscult_model::Codes;
+use auscult_model::musicgen::{At, Decoder, DecoderOptions, Site};
+use auscult_runtime::weights::HostBytes;
+use auscult_runtime::{Backend, Contents, CpuBackend, Edit, Edits, Insert, Step, Tensor};
+use common::checkpoint::{Layout, write_checkpoint};
+use common::compare::{Tolerance, compare};
+use common::golden::Case;
+use std::sync::Arc;
+
+const BATCH: usize = 2;
+const FRAMES: usize = 9;
+
+struct Setup {
+    decoder: Decoder,
+    backend: Arc<dyn Backend>,
+    codes: Vec<Codes>,
+    _dir: tempfile::TempDir,
+}
+
+fn setup(backend: CpuBackend) -> Setup {
+    let dir = tempfile::tempdir().unwrap();
+    write_checkpoint(&Case::committed("tiny"), dir.path(), &Layout::default());
+    let backend: Arc<dyn Backend> = Arc::new(backend);
+    let decoder = Decoder::open(dir.path(), backend.clone(), &DecoderOptions::default()).unwrap();
+    let (codebooks, vocab) = (decoder.config().num_codebooks, decoder.config().vocab_size);
+    let clip = |seed: usize| {
+        let code = |i: usize| u32::try_from((i * 31 + seed * 17 + i * i) % vocab).unwrap();
+        Codes::new(codebooks, FRAMES, (0..codebooks * FRAMES).map(code).collect()).unwrap()
+    };
+    Setup { decoder, backend, codes: (0..BATCH).map(clip).collect(), _dir: dir }
+}
+
+impl Setup {
+    fn sites(&self) -> Vec<Site> {
+        Site::all(self.decoder.config().num_hidden_layers).collect()
+    }
+
+    fn run(&self, edits: Edits, output: &str) -> Vec<f32> {
+        let forward = self.decoder.teacher_forced(BATCH, FRAMES, edits).unwrap();
+        forward.run(&self.codes).unwrap();
+        forward.output_f32(output).unwrap()
+    }
+
+    /// Logits with these ops at a site.
+    fn logits(&self, at: Option<(Site, Vec<Insert>)>) -> Vec<f32> {
+        let mut edits = Edits::new();
+        edits.capture(Site::Logits, DType::F32);
+        if let Some((site, ops)) = at {
+            edits.insert(site, ops);
+        }
+        self.run(edits, "logits")
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Tensor {
+        let desc = auscult_kernels::TensorDesc::f32([values.len()]);
+        let buffer = self.backend.alloc(Contents::Host(HostBytes::from_f32s(values))).unwrap();
+        Tensor { desc, span: buffer.span() }
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn every_capture_equals_the_reference_executors() {
+    let fast = setup(CpuBackend::new(None).unwrap());
+    let reference = setup(CpuBackend::reference().unwrap());
+    for site in fast.sites() {
+        let mut edits = Edits::new();
+        edits.capture(site, DType::F32);
+        let got = fast.run(edits.clone(), &site.to_string());
+        let want = reference.run(edits, &site.to_string());
+        compare(&site.to_string(), &got, &want, Tolerance::CPU_F32);
+    }
+}
+
+#[test]
+fn a_capture_does_not_depend_on_what_else_is_captured() {
+    let s = setup(CpuBackend::new(None).unwrap());
+    let mut all = Edits::new();
+    for site in s.sites() {
+        all.capture(site, DType::F32);
+    }
+    let together = s.decoder.teacher_forced(BATCH, FRAMES, all).unwrap();
+    together.run(&s.codes).unwrap();
+    for site in s.sites() {
+        let mut edits = Edits::new();
+        edits.capture(site, DType::F32);
+        let alone = s.run(edits, &site.to_string());
+        assert_eq!(bits(&alone), bits(&together.output_f32(&site.to_string()).unwrap()), "{site}");
+    }
+}
+
+#[test]
+fn the_identity_edit_leaves_the_logits_bit_for_bit() {
+    let s = setup(CpuBackend::new(None).unwrap());
+    let plain = bits(&s.logits(None));
+    for site in s.sites() {
+        let edited = s.logits(Some((site, vec![Insert::unary(Scale { factor: 1.0 })])));
+        assert_eq!(plain, bits(&edited), "{site}");
+    }
+}
+
+#[test]
+fn zeroing_changes_the_logits_at_every_site_before_them() {
+    let s = setup(CpuBackend::new(None).unwrap());
+    let plain = bits(&s.logits(None));
+    for site in s.sites() {
+        let edited = bits(&s.logits(Some((site, vec![Insert::unary(Scale { factor: 0.0 })]))));
+        let unchanged = match site {
+            // zero already: without text, cross-attention adds nothing
+            Site::Layer(_, At::CrossAttnOut) => true,
+            // a capture sees the value before the edit at its own site
+            Site::Logits => true,
+            _ => false,
+        };
+        assert_eq!(plain == edited, unchanged, "{site}");
+    }
+}
+
+#[test]
+fn what_is_added_at_cross_attention_reaches_the_logits() {
+    let s = setup(CpuBackend::new(None).unwrap());
+    let width = s.decoder.config().hidden_size;
+    let plain = bits(&s.logits(None));
+    for layer in 0..s.decoder.config().num_hidden_layers {
+        let site = Site::Layer(layer, At::CrossAttnOut);
+        let direction = s.vector((0..width).map(|i| (i as f32 * 0.7).sin()).collect());
+        let edited = s.logits(Some((site, vec![Insert::binary(Add { alpha: 0.5 }, direction)])));
+        assert_ne!(plain, bits(&edited), "{site}");
+    }
+}
+
+#[test]
+fn a_capture_sees_the_value_before_inserts_and_what_follows_the_value_behind_them() {
+    let s = setup(CpuBackend::new(None).unwrap());
+    let site = Site::Layer(1, At::ResidPost);
+    let next = Site::Layer(2, At::ResidPre);
+    let captured = |ops: Vec<Insert>, first: bool, output: Site| {
+        let mut edits = Edits::new();
+        if first {
+            edits.insert(site, ops.clone());
+        }
+        edits.capture(site, DType::F32).capture(next, DType::F32);
+        if !first {
+            edits.insert(site, ops);
+        }
+        s.run(edits, &output.to_string())
+    };
+    let before = captured(vec![], false, site);
+    let halved = vec![Insert::unary(Scale { factor: 0.5 })];
+    for insert_first in [true, false] {
+        let seen = captured(halved.clone(), insert_first, site);
+        assert_eq!(bits(&before), bits(&seen), "a capture sees the value before the insert");
+        let behind = captured(halved.clone(), insert_first, next);
+        let want: Vec<f32> = before.iter().map(|v| v * 0.5).collect();
+        assert_eq!(bits(&want), bits(&behind), "what follows sees the value behind it");
+    }
+    // inserts act in the order they were added: (x + 1) * 0.5, not x * 0.5 + 1
+    let ones = s.vector(vec![1.0; s.decoder.config().hidden_size]);
+    let ops = vec![Insert::binary(Add { alpha: 1.0 }, ones), Insert::unary(Scale { factor: 0.5 })];
+    let behind = captured(ops, false, next);
+    let want: Vec<f32> = before.iter().map(|v| (v + 1.0) * 0.5).collect();
+    assert_eq!(bits(&want), bits(&behind));
+}
+
+#[test]
+fn nothing_behind_the_deepest_site_is_computed() {
+    let s = setup(CpuBackend::new(None).unwrap());
+    for site in s.sites() {
+        let mut edits = Edits::new();
+        edits.capture(site, DType::F32);
+        let forward = s.decoder.teacher_forced(BATCH, FRAMES, edits).unwrap();
+        let passed: Vec<&str> = forward.graph().sites().collect();
+        assert_eq!(passed.last(), Some(&site.to_string().as_str()));
+        let attentions = forward.graph().steps().iter().filter(
+            |step| matches!(step, Step::Dispatch { plan, .. } if plan.kernel.name == "attention_f32"),
+        );
+        let reached = match site {
+            Site::Embed => 0,
+            Site::Layer(layer, At::ResidPre) => layer,
+            Site::Layer(layer, _) => layer + 1,
+            Site::FinalNorm | Site::Logits => s.decoder.config().num_hidden_layers,
+        };
+        assert_eq!(attentions.count(), reached, "{site}");
+    }
+}
+
+#[test]
+fn aliases_reach_the_same_site() {
+    let s = setup(CpuBackend::new(None).unwrap());
+    let by_name = |name: &str| {
+        let mut edits = Edits::new();
+        edits.push(name, Edit::Capture { into: "x".into(), dtype: DType::F32 });
+        bits(&s.run(edits, "x"))
+    };
+    assert_eq!(by_name("hook_layers.1"), by_name("layers.1.resid_post"));
+    assert_eq!(by_name("paper:2"), by_name("layers.1.resid_post"));
+    assert_ne!(by_name("hook_layers.0"), by_name("layers.1.resid_post"));
+}
+
+#[test]
+fn an_unknown_site_is_an_error_that_names_the_nearest() {
+    let s = setup(CpuBackend::new(None).unwrap());
+    let message = |name: &str| {
+        let mut edits = Edits::new();
+        edits.capture(name, DType::F32);
+        s.decoder.teacher_forced(BATCH, FRAMES, edits).err().expect("the site does not exist").to_string()
+    };
+    assert_eq!(
+        message("layers.3.resid_post"),
+        "site `layers.3.resid_post` does not exist, expected a layer in 0..=2"
+    );
+    assert!(message("layers.1.resid_poss").contains("nearest: `layers.1.resid_post`"));
+    assert!(message("hook_layers.3").contains("0..=2"));
+}
+
+#[test]
+fn an_insert_of_another_shape_is_refused() {
+    let s = setup(CpuBackend::new(None).unwrap());
+    let mut edits = Edits::new();
+    let narrow = s.vector(vec![1.0; 3]);
+    edits.insert("layers.0.resid_post", vec![Insert::binary(Add { alpha: 1.0 }, narrow)]);
+    let error = s.decoder.teacher_forced(BATCH, FRAMES, edits).err().expect("the shapes differ").to_string();
+    assert!(error.contains("add_f32"), "{error}");
+}
