@@ -12,12 +12,13 @@ use auscult_analysis::store::StoreDtype;
 use auscult_audio::Windows;
 use auscult_audio::synth::render;
 use auscult_audio::wav::{Encoding, write};
-use auscult_kernels::DType;
+use auscult_kernels::ops::linear::{Activation, Linear};
+use auscult_kernels::{DType, TensorDesc};
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::init::{Preset, init};
 use auscult_model::musicgen::{Decoder, DecoderOptions, Precision};
-use auscult_runtime::{Backend, CpuBackend, Edits, Step, WgpuBackend};
+use auscult_runtime::{Backend, Contents, CpuBackend, Edits, Step, WgpuBackend};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::num::NonZeroUsize;
@@ -33,6 +34,8 @@ const HOOKS: [&str; 5] =
     ["hook_layers.1", "hook_layers.5", "hook_layers.11", "hook_layers.17", "hook_layers.21"];
 
 struct Options {
+    /// Additions and multiplications a second that the device reaches in a matrix product of its own, in this run.
+    matrix_rate: f64,
     model: PathBuf,
     backend: Arc<dyn Backend>,
     repeat: usize,
@@ -45,7 +48,13 @@ fn main() -> Result<()> {
     let info = options.backend.info();
     println!(
         "{}",
-        json!({ "device": info.id, "name": info.name, "driver": info.driver, "model": options.model })
+        json!({
+            "device": info.id,
+            "name": info.name,
+            "driver": info.driver,
+            "model": options.model,
+            "matrix_gflop_per_s": round(options.matrix_rate / 1e9),
+        })
     );
     loading(&options)?;
     codec(&options)?;
@@ -89,7 +98,34 @@ fn options() -> Result<Options> {
             dir
         }
     };
-    Ok(Options { model, backend, repeat, seconds, precision })
+    let matrix_rate = matrix_rate(&*backend)?;
+    Ok(Options { matrix_rate, model, backend, repeat, seconds, precision })
+}
+
+/// The best of a few f32 products of the forward pass's largest shape.
+fn matrix_rate(backend: &dyn Backend) -> Result<f64> {
+    let plan = Linear { activation: Activation::None }.plan(
+        &TensorDesc::f32([1024, 1024]),
+        &TensorDesc::f32([4096, 1024]),
+        None,
+        None,
+    )?;
+    let mut spans = Vec::new();
+    for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
+        let Some(desc) = desc else {
+            spans.push(None);
+            continue;
+        };
+        let buffer = backend.alloc(Contents::Undefined(desc.bytes()))?;
+        let noise: Vec<f32> = auscult_kernels::noise(slot.name, desc.elements()).collect();
+        backend.upload(&buffer.span(), bytemuck::cast_slice(&noise))?;
+        spans.push(Some(buffer.span()));
+    }
+    let (best, _) = time(10, || {
+        backend.dispatch(&plan, &spans)?;
+        Ok(backend.wait()?)
+    })?;
+    Ok(plan.cost.flops as f64 / best)
 }
 
 /// Best and median seconds of `repeat` runs after one that is not counted.
@@ -183,6 +219,7 @@ fn forward(options: &Options) -> Result<()> {
             "positions_per_s": round((frames + 1) as f64 / taken.0),
             "gflop": round(flops as f64 / 1e9),
             "gflop_per_s": round(flops as f64 / taken.0 / 1e9),
+            "floor_s": round(flops as f64 / options.matrix_rate),
             "arena_bytes": pass.arena_bytes(),
         });
         line(job, taken, audio, facts);
@@ -200,12 +237,19 @@ fn codec(options: &Options) -> Result<()> {
         Ok(())
     })?;
     // 7.775 GFLOP a second of audio each way at the 32 kHz configuration, and 0.105 for the search of codes
-    line("EnCodec encode", taken, audio, json!({ "gflop_per_s": round((7.775 + 0.105) * audio / taken.0) }));
+    let facts = |gflop: f64, taken: (f64, f64)| {
+        json!({
+            "gflop": round(gflop),
+            "gflop_per_s": round(gflop / taken.0),
+            "floor_s": round(gflop * 1e9 / options.matrix_rate),
+        })
+    };
+    line("EnCodec encode", taken, audio, facts((7.775 + 0.105) * audio, taken));
     let taken = time(options.repeat, || {
         codec.decode(&codes)?;
         Ok(())
     })?;
-    line("EnCodec decode", taken, audio, json!({ "gflop_per_s": round(7.775 * audio / taken.0) }));
+    line("EnCodec decode", taken, audio, facts(7.775 * audio, taken));
     Ok(())
 }
 

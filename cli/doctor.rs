@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Cases that cost more than this are left to the test suite.
+/// Cases that cost more arithmetic or move more bytes than this are left to the test suite.
 const SELF_TEST_FLOPS: u64 = 20_000_000;
+const SELF_TEST_BYTES: u64 = 4_000_000;
 /// A rate is measured over at least so long.
 const MEASURED: Duration = Duration::from_millis(300);
 
@@ -87,8 +88,9 @@ fn self_test(backend: &dyn Backend, device: &mut Value) -> usize {
     let mut kernels = serde_json::Map::new();
     let mut broken = 0;
     for kernel in REGISTRY {
-        let cases: Vec<Case> =
-            (kernel.cases)().into_iter().filter(|c| c.plan.cost.flops <= SELF_TEST_FLOPS).collect();
+        let small =
+            |case: &Case| case.plan.cost.flops <= SELF_TEST_FLOPS && case.plan.cost.bytes <= SELF_TEST_BYTES;
+        let cases: Vec<Case> = (kernel.cases)().into_iter().filter(small).collect();
         let failures: Vec<String> = cases
             .iter()
             .filter_map(|case| selftest::check(backend, case).err().map(|e| format!("{}: {e}", case.why)))

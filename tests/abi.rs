@@ -51,6 +51,11 @@ fn check_wgsl(kernel: &KernelInfo) -> Result<(), String> {
         format!("workgroup {:?}, expected {workgroup:?}", entry.workgroup_size)
     })?;
 
+    for (name, _) in kernel.wgsl.overrides {
+        let known = module.overrides.iter().any(|(_, value)| value.name.as_deref() == Some(*name));
+        ensure(known, || format!("no override `{name}`"))?;
+    }
+
     let mut bound: Vec<_> = module
         .global_variables
         .iter()
@@ -148,6 +153,9 @@ fn check_limits(kernel: &KernelInfo) -> Result<(), String> {
         let grid = (kernel.wgsl.grid)(&case.plan.params);
         ensure(grid.iter().all(|&groups| groups <= GROUPS), || {
             format!("case `{}`: grid {grid:?}", case.why)
+        })?;
+        ensure(grid.iter().all(|&groups| groups > 0) || case.plan.is_empty(), || {
+            format!("case `{}`: grid {grid:?} runs nothing", case.why)
         })?;
         let length = case.plan.params.len();
         ensure(length == kernel.params_size, || {
