@@ -185,7 +185,7 @@ pub fn describe(summary: &Summary) -> String {
     let s = &summary.stages;
     format!(
         "{}: {state}, {} clips, {} positions a hook\n{:.1} s of audio in {:.1} s ({:.2} s a second): hash {:.1}, decode {:.1}, \
-         EnCodec {:.1}, decoder {:.1}, write {:.1}",
+         resample {:.1}, EnCodec {:.1}, decoder {:.1}, write {:.1}",
         summary.store.display(),
         summary.clips,
         summary.positions,
@@ -194,6 +194,7 @@ pub fn describe(summary: &Summary) -> String {
         summary.audio_seconds_per_second(),
         s.hash,
         s.decode,
+        s.resample,
         s.encode,
         s.lm,
         s.write

@@ -1,6 +1,7 @@
 //! From a file to clips at a model's rate: decoder, resampler and cutter in one stream.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::window::Cutter;
 use crate::{AudioError, Clip, DecodeReport, Decoder, Resampler, SourceInfo, Strictness, Windows};
@@ -11,6 +12,7 @@ pub struct Stream {
     resampler: Resampler,
     mono: Vec<f32>,
     finished: bool,
+    resampling: Duration,
 }
 
 impl Stream {
@@ -21,7 +23,7 @@ impl Stream {
     pub fn open(path: impl AsRef<Path>, rate: u32, strictness: Strictness) -> Result<Self, AudioError> {
         let decoder = Decoder::open(path, strictness)?;
         let resampler = Resampler::new(decoder.info().sample_rate, rate)?;
-        Ok(Stream { decoder, resampler, mono: Vec::new(), finished: false })
+        Ok(Stream { decoder, resampler, mono: Vec::new(), finished: false, resampling: Duration::ZERO })
     }
 
     /// What the file's header says.
@@ -37,6 +39,11 @@ impl Stream {
     /// The resampling, for records ([`Resampler::describe`]).
     pub fn describe_resampling(&self) -> String {
         self.resampler.describe()
+    }
+
+    /// Time spent resampling so far.
+    pub fn resampling_time(&self) -> Duration {
+        self.resampling
     }
 
     /// Output rate, in Hz.
@@ -55,12 +62,15 @@ impl Stream {
         self.mono.clear();
         // Set first, so that an error ends the stream.
         self.finished = true;
-        if self.decoder.next_mono(&mut self.mono)? {
+        let more = self.decoder.next_mono(&mut self.mono)?;
+        let started = Instant::now();
+        if more {
             self.resampler.push(&self.mono, out)?;
             self.finished = false;
         } else {
             self.resampler.finish(out)?;
         }
+        self.resampling += started.elapsed();
         Ok(true)
     }
 }
@@ -124,6 +134,11 @@ impl ClipSource {
     /// The resampling, for records ([`Resampler::describe`]).
     pub fn describe_resampling(&self) -> String {
         self.stream.describe_resampling()
+    }
+
+    /// Time spent resampling so far.
+    pub fn resampling_time(&self) -> Duration {
+        self.stream.resampling_time()
     }
 
     /// The most samples at the output rate that were held at any time so far.

@@ -254,8 +254,10 @@ pub enum Outcome {
 pub struct Stages {
     /// Hashing the audio files.
     pub hash: f64,
-    /// Decoding, resampling and cutting.
+    /// Decoding and cutting.
     pub decode: f64,
+    /// Resampling.
+    pub resample: f64,
     /// Encoding to codes.
     pub encode: f64,
     /// The decoder's forward pass, and bringing its activations to the host.

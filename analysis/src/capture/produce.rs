@@ -52,6 +52,7 @@ pub(super) struct Producer<'a> {
 pub(super) struct Read {
     pub hash: Duration,
     pub decode: Duration,
+    pub resample: Duration,
     /// Whether it came to the end of the inputs, or to the last clip wanted.
     pub complete: bool,
 }
@@ -179,9 +180,11 @@ impl Producer<'_> {
                 if self.limit == 0 {
                     break;
                 }
-                let started = Instant::now();
+                let (started, resampled) = (Instant::now(), source.resampling_time());
                 let next = source.next();
-                times.decode += started.elapsed();
+                let resampling = source.resampling_time() - resampled;
+                times.resample += resampling;
+                times.decode += started.elapsed() - resampling;
                 let Some(clip) = next.transpose().map_err(ended)? else { break };
                 ordinal += 1;
                 if ordinal <= skip {

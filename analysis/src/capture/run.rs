@@ -191,6 +191,7 @@ fn settle(mut job: CaptureJob, writer: StoreWriter, ended: Ended) -> Result<Summ
         stages: Stages {
             hash: read.hash.as_secs_f64(),
             decode: read.decode.as_secs_f64(),
+            resample: read.resample.as_secs_f64(),
             encode: computed.encode.as_secs_f64(),
             lm: computed.lm.as_secs_f64(),
             write: write_time.as_secs_f64(),
