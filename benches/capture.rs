@@ -12,13 +12,12 @@ use auscult_analysis::store::StoreDtype;
 use auscult_audio::Windows;
 use auscult_audio::synth::render;
 use auscult_audio::wav::{Encoding, write};
-use auscult_kernels::ops::linear::{Activation, Linear};
-use auscult_kernels::{DType, TensorDesc};
+use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::init::{Preset, init};
 use auscult_model::musicgen::{Decoder, DecoderOptions, Precision};
-use auscult_runtime::{Backend, Contents, CpuBackend, Edits, Step, WgpuBackend};
+use auscult_runtime::{Backend, CpuBackend, Edits, Step, WgpuBackend, selftest};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::num::NonZeroUsize;
@@ -98,34 +97,8 @@ fn options() -> Result<Options> {
             dir
         }
     };
-    let matrix_rate = matrix_rate(&*backend)?;
+    let matrix_rate = selftest::matrix_rate(&*backend)?;
     Ok(Options { matrix_rate, model, backend, repeat, seconds, precision })
-}
-
-/// The best of a few f32 products of the forward pass's largest shape.
-fn matrix_rate(backend: &dyn Backend) -> Result<f64> {
-    let plan = Linear { activation: Activation::None }.plan(
-        &TensorDesc::f32([1024, 1024]),
-        &TensorDesc::f32([4096, 1024]),
-        None,
-        None,
-    )?;
-    let mut spans = Vec::new();
-    for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
-        let Some(desc) = desc else {
-            spans.push(None);
-            continue;
-        };
-        let buffer = backend.alloc(Contents::Undefined(desc.bytes()))?;
-        let noise: Vec<f32> = auscult_kernels::noise(slot.name, desc.elements()).collect();
-        backend.upload(&buffer.span(), bytemuck::cast_slice(&noise))?;
-        spans.push(Some(buffer.span()));
-    }
-    let (best, _) = time(10, || {
-        backend.dispatch(&plan, &spans)?;
-        Ok(backend.wait()?)
-    })?;
-    Ok(plan.cost.flops as f64 / best)
 }
 
 /// Best and median seconds of `repeat` runs after one that is not counted.

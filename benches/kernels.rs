@@ -5,8 +5,6 @@
 //! a copy for bytes, by a square matrix product for arithmetic. `AUSCULT_BENCH_SOFTWARE=1` includes adapters that run on
 //! the host's processor, which are no measure of a GPU.
 
-use auscult_kernels::ops::linear::{Activation, Linear};
-use auscult_kernels::ops::scale::Scale;
 use auscult_kernels::{Access, Case, DType, Plan, REGISTRY, TensorDesc};
 use auscult_runtime::{Backend, Contents, CpuBackend, DeviceError, Span, WgpuBackend, gpu, selftest};
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -85,20 +83,7 @@ struct Ceiling {
 
 impl Ceiling {
     fn measure(backend: &dyn Backend) -> Result<Self, DeviceError> {
-        let elements = (64 << 20).min(backend.info().max_binding) / 4;
-        let copy = Scale { factor: 1.0 }.plan(&TensorDesc::f32([elements]))?;
-        let square = TensorDesc::f32([1024, 1024]);
-        let product = Linear { activation: Activation::None }.plan(&square, &square, None, None)?;
-        let rate = |plan: Plan, work: fn(&Plan) -> u64| -> Result<f64, DeviceError> {
-            let case =
-                Case { why: "ceiling", plan, fill: vec![], tolerance: auscult_kernels::Tolerance::EXACT };
-            let memory = Rotation::filled(backend, &case)?;
-            memory.launch(backend, &case.plan, 2)?;
-            let best = (0..5).map(|_| memory.launch(backend, &case.plan, 4).map(|t| t.as_secs_f64() / 4.0));
-            let best = best.collect::<Result<Vec<_>, _>>()?.into_iter().fold(f64::INFINITY, f64::min);
-            Ok(work(&case.plan) as f64 / best)
-        };
-        Ok(Self { bytes: rate(copy, |p| p.cost.bytes)?, flops: rate(product, |p| p.cost.flops)? })
+        Ok(Self { bytes: selftest::copy_rate(backend)?, flops: selftest::matrix_rate(backend)? })
     }
 }
 
@@ -112,10 +97,6 @@ impl Rotation {
         if let Err(message) = selftest::check(backend, case) {
             panic!("{} on {}: {}: {message}", case.plan.kernel.name, backend.info().id, case.why);
         }
-        Self::filled(backend, case)
-    }
-
-    fn filled(backend: &dyn Backend, case: &Case) -> Result<Self, DeviceError> {
         let bytes: usize = case.plan.slots.iter().flatten().map(TensorDesc::bytes).sum();
         let sets = BEYOND_CACHES.div_ceil(bytes.max(1)).clamp(1, 32);
         let mut rotation = Self { sets: Vec::new() };

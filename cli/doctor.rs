@@ -4,19 +4,14 @@
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
-use auscult_kernels::ops::linear::{Activation, Linear};
-use auscult_kernels::ops::scale::Scale;
-use auscult_kernels::{Case, Plan, REGISTRY, TensorDesc};
-use auscult_runtime::{Backend, Contents, CpuBackend, DeviceError, Span, WgpuBackend, gpu, selftest};
+use auscult_kernels::{Case, REGISTRY};
+use auscult_runtime::{Backend, CpuBackend, WgpuBackend, gpu, selftest};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Cases that cost more arithmetic or move more bytes than this are left to the test suite.
 const SELF_TEST_FLOPS: u64 = 20_000_000;
 const SELF_TEST_BYTES: u64 = 4_000_000;
-/// A rate is measured over at least so long.
-const MEASURED: Duration = Duration::from_millis(300);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -64,8 +59,8 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             device["adapter"] = serde_json::to_value(adapter)?;
         }
         if !args.no_rates {
-            device["copy_gb_per_s"] = json!(copy_rate(&**backend)?);
-            device["matrix_gflop_per_s"] = json!(matrix_rate(&**backend)?);
+            device["copy_gb_per_s"] = json!(selftest::copy_rate(&**backend)? / 1e9);
+            device["matrix_gflop_per_s"] = json!(selftest::matrix_rate(&**backend)? / 1e9);
         }
         if !args.no_self_test {
             let failed = self_test(&**backend, &mut device);
@@ -100,59 +95,6 @@ fn self_test(backend: &dyn Backend, device: &mut Value) -> usize {
     }
     device["self_test"] = kernels.into();
     broken
-}
-
-/// Bytes read and written a second by a kernel that copies, in GB/s.
-fn copy_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
-    let elements = (64 << 20).min(backend.info().max_binding) / 4;
-    let plan = Scale { factor: 1.0 }.plan(&TensorDesc::f32([elements]))?;
-    Ok(plan.cost.bytes as f64 / seconds_a_launch(backend, &plan)? / 1e9)
-}
-
-/// Additions and multiplications a second of a matrix product in f32, in GFLOP/s.
-fn matrix_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
-    let mut rate = 0.0;
-    // larger and larger, until one launch takes long enough to be worth measuring: slow devices stop early
-    for size in [128, 512, 2048] {
-        let square = TensorDesc::f32([size, size]);
-        let plan = Linear { activation: Activation::None }.plan(&square, &square, None, None)?;
-        let seconds = seconds_a_launch(backend, &plan)?;
-        rate = plan.cost.flops as f64 / seconds / 1e9;
-        if seconds > 0.05 {
-            break;
-        }
-    }
-    Ok(rate)
-}
-
-/// Seconds of one launch in a row of many, over noise and not over zeros.
-fn seconds_a_launch(backend: &dyn Backend, plan: &Plan) -> Result<f64, DeviceError> {
-    let mut spans: Vec<Option<Span>> = Vec::new();
-    for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
-        let Some(desc) = desc else {
-            spans.push(None);
-            continue;
-        };
-        let buffer = backend.alloc(Contents::Undefined(desc.bytes()))?;
-        let noise: Vec<f32> = auscult_kernels::noise(slot.name, desc.elements()).collect();
-        backend.upload(&buffer.span(), bytemuck::cast_slice(&noise))?;
-        spans.push(Some(buffer.span()));
-    }
-    backend.dispatch(plan, &spans)?;
-    backend.wait()?;
-    let mut launches = 1_u32;
-    loop {
-        let started = Instant::now();
-        for _ in 0..launches {
-            backend.dispatch(plan, &spans)?;
-        }
-        backend.wait()?;
-        let taken = started.elapsed();
-        if taken >= MEASURED || launches >= 1 << 16 {
-            return Ok(taken.as_secs_f64() / f64::from(launches));
-        }
-        launches *= 2;
-    }
 }
 
 fn describe(report: &Value) -> String {

@@ -61,6 +61,11 @@ impl HostTensor {
     }
 }
 
+/// A tensor that was asked of a loader whose account has been found clean since.
+pub(crate) fn present<'a, 'w>(view: &'a Option<WeightView<'w>>) -> &'a WeightView<'w> {
+    view.as_ref().expect("a clean account of the loader means that every tensor was found")
+}
+
 fn each<T: bytemuck::Pod>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
 }

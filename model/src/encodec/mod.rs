@@ -30,6 +30,14 @@ pub struct Encodec {
     backend: Arc<dyn Backend>,
     programs: Programs<Part>,
     segment_frames: usize,
+    halo: Halo,
+}
+
+/// Frames that segments are run beyond what is kept of them.
+#[derive(Clone, Copy, Debug)]
+struct Halo {
+    encoder: usize,
+    decoder: usize,
 }
 
 /// The parts that programs are kept of, with the shape they are made for.
@@ -99,10 +107,12 @@ impl Encodec {
         let weights = EncodecWeights::load(loader, &config, codebooks, &*backend)?;
         let widest = 4 * config.num_filters * config.hop_length();
         let limit = SEGMENT_BYTES.min(backend.info().max_binding);
-        let halo = segments::encoder_halo(&config, &weights.encoder)
-            .max(segments::decoder_halo(&config, &weights.decoder));
-        let segment_frames = (limit / widest).saturating_sub(2 * halo).max(1);
-        Ok(Self { config, weights, backend, programs: Programs::new(), segment_frames })
+        let halo = Halo {
+            encoder: segments::encoder_halo(&config, &weights.encoder),
+            decoder: segments::decoder_halo(&config, &weights.decoder),
+        };
+        let segment_frames = (limit / widest).saturating_sub(2 * halo.encoder.max(halo.decoder)).max(1);
+        Ok(Self { config, weights, backend, programs: Programs::new(), segment_frames, halo })
     }
 
     /// The configuration.
@@ -179,8 +189,7 @@ impl Encodec {
     /// Runs one clip up to the LSTM, segment by segment, into `bottleneck` from byte `at` on.
     fn encode_local(&self, clip: &[f32], frames: usize, bottleneck: &Buffer, at: usize) -> Result<()> {
         let (hop, row) = (self.config.hop_length(), 4 * self.config.bottleneck_width());
-        let halo = segments::encoder_halo(&self.config, &self.weights.encoder);
-        for s in segments(frames, self.segment_frames, halo) {
+        for s in segments(frames, self.segment_frames, self.halo.encoder) {
             let samples = &clip[s.run_first * hop..((s.run_first + s.run_frames) * hop).min(clip.len())];
             let program = self.program(Part::AudioToBottleneck { samples: samples.len() })?;
             let program = program.lock();
@@ -207,9 +216,8 @@ impl Encodec {
         let front = front.lock();
         front.run(&[(INPUT, bytemuck::cast_slice(&codes.to_frames()))])?;
         let bottleneck = front.output_tensor(OUTPUT)?.span;
-        let halo = segments::decoder_halo(&self.config, &self.weights.decoder);
         let mut audio = Vec::with_capacity(frames * hop);
-        for s in segments(frames, self.segment_frames, halo) {
+        for s in segments(frames, self.segment_frames, self.halo.decoder) {
             let program = self.program(Part::BottleneckToAudio { frames: s.run_frames })?;
             let program = program.lock();
             let run = bottleneck.slice(s.run_first * row, s.run_frames * row)?;

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{Checkpoint, HostLstm, NormedConv, NormedResidual};
 use super::config::EncodecConfig;
-use crate::device::HostTensor;
+use crate::device::{HostTensor, present};
 use crate::error::Result;
 use auscult_kernels::ops::conv_transpose1d::prepare_weight;
 use auscult_runtime::weights::{Loader, WeightView};
@@ -201,10 +201,6 @@ impl Device<'_> {
     fn vector(&self, view: &Option<WeightView<'_>>) -> Result<Tensor> {
         HostTensor::f32(present(view))?.upload(self.backend)
     }
-}
-
-fn present<'a, 'w>(view: &'a Option<WeightView<'w>>) -> &'a WeightView<'w> {
-    view.as_ref().expect("a clean account of the loader means that every tensor was found")
 }
 
 fn values(view: &Option<WeightView<'_>>) -> Result<Vec<f32>> {

@@ -2,7 +2,7 @@
 
 use super::config::MusicgenDecoderConfig;
 use super::decoder::Precision;
-use crate::device::HostTensor;
+use crate::device::{HostTensor, present};
 use crate::error::{ModelError, Result};
 use auscult_kernels::DType;
 use auscult_runtime::weights::{Loader, WeightView};
@@ -208,10 +208,6 @@ fn take_layer<'w>(loader: &Loader<'w>, d: usize, ffn: usize) -> Layer<View<'w>> 
         fc1: loader.take("fc1.weight", &[ffn, d]),
         fc2: loader.take("fc2.weight", &[d, ffn]),
     }
-}
-
-fn present<'a, 'w>(view: &'a View<'w>) -> &'a WeightView<'w> {
-    view.as_ref().expect("a clean account of the loader means that every tensor was found")
 }
 
 fn float(view: &View<'_>) -> Result<HostTensor> {

@@ -2,9 +2,11 @@
 
 mod compare;
 mod launch;
+mod rates;
 
 pub use compare::{compare, same_bits};
 pub use launch::{Outputs, run, run_reference};
+pub use rates::{copy_rate, matrix_rate};
 
 use crate::Backend;
 use auscult_kernels::Case;
