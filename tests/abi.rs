@@ -3,7 +3,7 @@
 //! WGSL is read through naga, as the executor reads it; PTX, which has no such reader here, line by line. The checkers
 //! are held to sources with a fault in each place first.
 
-use auscult_kernels::{Access, DType, KernelInfo, REGISTRY, Slot};
+use auscult_kernels::{Access, DType, KernelInfo, Ptx, REGISTRY, Slot, TensorMap};
 use naga::{AddressSpace, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
 use std::collections::HashSet;
 
@@ -166,9 +166,9 @@ fn check_limits(kernel: &KernelInfo) -> Result<(), String> {
 }
 
 /// The comment that opens a source: its sections in order, every slot, every field with its offset.
-fn check_header(kernel: &KernelInfo, source: &str) -> Result<(), String> {
+fn check_header(kernel: &KernelInfo, entry: &str, source: &str) -> Result<(), String> {
     let header: Vec<&str> = source.lines().map_while(|line| line.strip_prefix("//")).map(str::trim).collect();
-    let title = format!("{}:", kernel.wgsl.entry);
+    let title = format!("{entry}:");
     let first = header.first().copied().unwrap_or("");
     ensure(first.starts_with(&title), || format!("the header opens with `{first}`, expected `{title} ...`"))?;
     let section = |line: &&str| {
@@ -197,15 +197,23 @@ fn check_header(kernel: &KernelInfo, source: &str) -> Result<(), String> {
 
 /// Entry, parameter list, block size; and that each register loaded from a parameter has the parameter's name, so that
 /// a swapped pair shows.
-fn check_ptx(kernel: &KernelInfo, source: &str, block: [u32; 3]) -> Result<(), String> {
-    let opening = format!(".entry {}(", kernel.name);
+fn check_ptx(kernel: &KernelInfo, ptx: &Ptx) -> Result<(), String> {
+    let source = ptx.source;
+    let target = format!(".target {}\n", ptx.target.name());
+    ensure(source.contains(&target), || format!("no `{}`", target.trim_end()))?;
+    let opening = format!(".entry {}(", ptx.entry);
     let (_, after) = source.split_once(&opening).ok_or_else(|| format!("no `{opening}`"))?;
     let (args, body) = after.split_once(')').ok_or("the parameter list does not end")?;
     let args: Vec<&str> = args.split(',').map(str::trim).collect();
     let mut expected: Vec<String> =
         kernel.slots.iter().map(|slot| format!(".param .u64 {}", slot.name)).collect();
     expected.push(format!(".param .align 4 .b8 params[{}]", kernel.params_size));
+    expected.extend(ptx.workspace.map(|_| ".param .u64 workspace".to_string()));
+    let maps = (kernel.cases)().iter().map(|case| (ptx.maps)(&case.plan.params)).next().unwrap_or_default();
+    let map = |m: &TensorMap| format!(".param .align 64 .b8 {}_map[128]", kernel.slots[m.slot].name);
+    expected.extend(maps.iter().map(map));
     ensure(args == expected, || format!("parameters {args:?}, expected {expected:?}"))?;
+    let block = ptx.block;
     let reqntid = format!(".reqntid {}, {}, {}", block[0], block[1], block[2]);
     ensure(body.trim_start().starts_with(&reqntid), || format!("no `{reqntid}` after the parameters"))?;
     let loads: HashSet<(&str, &str)> = body
@@ -251,16 +259,21 @@ fn wgsl_needs_only_what_every_adapter_has() {
 #[test]
 fn headers_match_definition() {
     all(|kernel| {
-        check_header(kernel, kernel.wgsl.source)?;
-        kernel.ptx.map_or(Ok(()), |ptx| check_header(kernel, ptx.source))
+        check_header(kernel, kernel.wgsl.entry, kernel.wgsl.source)?;
+        kernel.ptx.iter().try_for_each(|ptx| check_header(kernel, ptx.entry, ptx.source))
     });
 }
 
 #[test]
 fn ptx_matches_definition() {
-    let without: Vec<&str> = REGISTRY.iter().filter(|k| k.ptx.is_none()).map(|k| k.name).collect();
+    let without: Vec<&str> = REGISTRY.iter().filter(|k| k.ptx.is_empty()).map(|k| k.name).collect();
     println!("{} of {} kernels have no PTX: {}", without.len(), REGISTRY.len(), without.join(", "));
-    all(|kernel| kernel.ptx.map_or(Ok(()), |ptx| check_ptx(kernel, ptx.source, ptx.block)));
+    all(|kernel| {
+        kernel
+            .ptx
+            .iter()
+            .try_for_each(|ptx| check_ptx(kernel, ptx).map_err(|message| format!("{}: {message}", ptx.entry)))
+    });
 }
 
 #[test]
@@ -306,6 +319,9 @@ fn scale_f32(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invoca
 ";
 
     const PTX: &str = "\
+.version 7.0
+.target sm_80
+.address_size 64
 .visible .entry scale_f32(
     .param .u64 x,
     .param .u64 y,
@@ -336,7 +352,7 @@ fn scale_f32(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invoca
                 workgroup: [64, 1, 1],
                 grid: |_| [1, 1, 1],
             },
-            ptx: None,
+            ptx: &[],
             reference: |_, _| {},
             cpu: None,
             cases: Vec::new,
@@ -392,7 +408,7 @@ fn scale_f32(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invoca
     fn header() {
         refuses(
             WGSL,
-            |text| check_header(&kernel(WGSL.to_string()), &text),
+            |text| check_header(&kernel(WGSL.to_string()), "scale_f32", &text),
             &[
                 ("// scale_f32:", "// scale:", "opens with"),
                 ("// cost ", "// price ", "sections"),
@@ -406,8 +422,12 @@ fn scale_f32(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invoca
     fn ptx() {
         refuses(
             PTX,
-            |text| check_ptx(&kernel(WGSL.to_string()), &text, [64, 1, 1]),
+            |text| {
+                let form = Ptx::new(text.leak(), "scale_f32", [64, 1, 1], |_, _| [1, 1, 1]);
+                check_ptx(&kernel(WGSL.to_string()), &form)
+            },
             &[
+                (".target sm_80", ".target sm_90", "no `.target sm_80`"),
                 (".entry scale_f32", ".entry scale", "no `.entry"),
                 (".u64 x,", ".u64 z,", "parameters"),
                 ("params[16]", "params[12]", "parameters"),

@@ -32,7 +32,7 @@ fn the_table_of_kernels_is_the_registrys() {
     table += "|---|---|---|---|---|\n";
     for kernel in REGISTRY {
         let cpu = if kernel.cpu.is_some() { "own" } else { "reference" };
-        let ptx = if kernel.ptx.is_some() { "yes" } else { "no" };
+        let ptx = if kernel.ptx.is_empty() { "no" } else { "yes" };
         table += &format!("| `{}` | yes | {cpu} | yes | {ptx} |\n", kernel.name);
     }
     section("kernels", &table);

@@ -75,15 +75,129 @@ pub struct Wgsl {
     pub grid: fn(params: &[u8]) -> [u32; 3],
 }
 
-/// The PTX form of a kernel.
+/// Generation of NVIDIA device that a PTX form is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Compute capability 8.0 and everything newer: `mma.sync`, `cp.async`.
+    Sm80,
+    /// Compute capability 9.0 alone: `wgmma`, tensor copies, `mbarrier`.
+    Sm90a,
+}
+
+impl Target {
+    /// The name in PTX.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sm80 => "sm_80",
+            Self::Sm90a => "sm_90a",
+        }
+    }
+
+    /// Whether a device of compute capability `(major, minor)` runs it. `sm_90a` is not carried on by later devices.
+    pub const fn runs_on(self, (major, minor): (u32, u32)) -> bool {
+        match self {
+            Self::Sm80 => major >= 8,
+            Self::Sm90a => major == 9 && minor == 0,
+        }
+    }
+}
+
+/// What the geometry of a launch may depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PtxDevice {
+    /// Compute capability.
+    pub capability: (u32, u32),
+    /// Streaming multiprocessors: how many blocks a persistent kernel starts.
+    pub multiprocessors: u32,
+    /// Bytes of shared memory that one block may ask for.
+    pub shared_per_block: u32,
+}
+
+/// How the 16-byte chunks of a tile's rows are permuted in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swizzle {
+    /// Rows one after another.
+    None,
+    /// Chunk `c` of row `r` lies at chunk `c ^ (r % 8)`; a row is 128 bytes.
+    Bytes128,
+}
+
+/// A tensor as the copy engine sees it (a `CUtensorMap`): the parameter `<slot>_map`, behind all others.
+///
+/// Elements outside the tensor are read as zero and not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorMap {
+    /// Index of the slot whose memory it describes.
+    pub slot: usize,
+    /// Element type.
+    pub dtype: crate::DType,
+    /// Extents, innermost first.
+    pub extents: Vec<u64>,
+    /// Bytes between neighbours along every axis but the innermost; multiples of 16.
+    pub strides: Vec<u64>,
+    /// Elements of one copy along every axis.
+    pub tile: Vec<u32>,
+    /// Arrangement in shared memory.
+    pub swizzle: Swizzle,
+}
+
+/// One PTX form of a kernel.
+///
+/// Its entry takes a `.u64` pointer for every slot in binding order (0 for a slot left out), the parameter block as
+/// `.param .align 4 .b8 params[N]`, then, if it has one, the workspace as `.param .u64 workspace`, then its tensor maps as
+/// `.param .align 64 .b8 <slot>_map[128]`.
 #[derive(Clone, Copy)]
 pub struct Ptx {
     /// The file, legal as it stands.
     pub source: &'static str,
+    /// Name of the entry point.
+    pub entry: &'static str,
+    /// Devices that run it.
+    pub target: Target,
+    /// Whether it takes a launch with this parameter block. It must not look at counts of rows or clips: a clip's
+    /// values would then depend on the batch it travels in.
+    pub takes: fn(params: &[u8]) -> bool,
     /// Threads of a block.
     pub block: [u32; 3],
-    /// Blocks for a parameter block.
-    pub grid: fn(params: &[u8]) -> [u32; 3],
+    /// Blocks for a parameter block; y and z at most 65,535.
+    pub grid: fn(params: &[u8], device: &PtxDevice) -> [u32; 3],
+    /// Bytes of `extern .shared` memory beside what the source declares.
+    pub dynamic_shared: fn(params: &[u8]) -> u32,
+    /// Bytes of global memory, zero at every launch, that blocks exchange counters in.
+    pub workspace: Option<fn(params: &[u8]) -> usize>,
+    /// Whether all blocks must run at once, because they wait for one another.
+    pub cooperative: bool,
+    /// Tensors that are copied by tile.
+    pub maps: fn(params: &[u8]) -> Vec<TensorMap>,
+    /// Registers of a thread at most, as `ptxas` counts them, on any device.
+    pub registers: u32,
+    /// Bytes of shared memory that the source declares, at most.
+    pub static_shared: u32,
+}
+
+impl Ptx {
+    /// A form that runs everywhere, takes every launch, and needs neither shared memory nor a workspace.
+    pub const fn new(
+        source: &'static str,
+        entry: &'static str,
+        block: [u32; 3],
+        grid: fn(params: &[u8], device: &PtxDevice) -> [u32; 3],
+    ) -> Self {
+        Self {
+            source,
+            entry,
+            target: Target::Sm80,
+            takes: |_| true,
+            block,
+            grid,
+            dynamic_shared: |_| 0,
+            workspace: None,
+            cooperative: false,
+            maps: |_| Vec::new(),
+            registers: 64,
+            static_shared: 0,
+        }
+    }
 }
 
 /// A kernel: everything an executor, a test or a bench needs, and no shape.
@@ -98,14 +212,21 @@ pub struct KernelInfo {
     pub params_size: usize,
     /// WGSL form; bound at group 0 in slot order, the parameter block last, as a uniform.
     pub wgsl: Wgsl,
-    /// PTX form, for kernels that have one.
-    pub ptx: Option<Ptx>,
+    /// PTX forms, the preferred first. All take the same slots and parameters and compute the same function.
+    pub ptx: &'static [Ptx],
     /// The definition as a loop, accumulating in f64.
     pub reference: HostFn,
     /// A fast host form; kernels that need none run their reference.
     pub cpu: Option<HostFn>,
     /// Shapes that the kernel is tested and timed at.
     pub cases: fn() -> Vec<Case>,
+}
+
+impl KernelInfo {
+    /// The form that a device runs for a parameter block: the first that it has and that takes the launch.
+    pub fn ptx_for(&self, params: &[u8], device: &PtxDevice) -> Option<&'static Ptx> {
+        self.ptx.iter().find(|ptx| ptx.target.runs_on(device.capability) && (ptx.takes)(params))
+    }
 }
 
 impl std::fmt::Debug for KernelInfo {

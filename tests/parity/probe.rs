@@ -45,7 +45,7 @@ const fn probe(source: &'static str) -> KernelInfo {
             workgroup: [64, 1, 1],
             grid: |params| [bytemuck::pod_read_unaligned::<Params>(params).n.div_ceil(64), 1, 1],
         },
-        ptx: None,
+        ptx: &[],
         reference,
         cpu: None,
         cases: Vec::new,

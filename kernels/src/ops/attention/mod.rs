@@ -61,7 +61,7 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups(u64::from(p.batch) * u64::from(p.heads) * u64::from(p.steps.div_ceil(QUERIES)))
         },
     },
-    ptx: None,
+    ptx: &[],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

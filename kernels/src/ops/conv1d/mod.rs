@@ -125,7 +125,7 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups(u64::from(p.batch) * tiles)
         },
     },
-    ptx: None,
+    ptx: &[],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

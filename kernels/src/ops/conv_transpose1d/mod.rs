@@ -81,7 +81,7 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups(u64::from(p.batch) * u64::from(row_tiles) * u64::from(out_tiles))
         },
     },
-    ptx: None,
+    ptx: &[],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

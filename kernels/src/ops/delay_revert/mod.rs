@@ -50,7 +50,7 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups(ids.div_ceil(BLOCK.into()))
         },
     },
-    ptx: None,
+    ptx: &[],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,

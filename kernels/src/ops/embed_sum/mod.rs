@@ -65,7 +65,7 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
         },
     },
-    ptx: None,
+    ptx: &[],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,

@@ -39,7 +39,7 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups(bytemuck::pod_read_unaligned::<Params>(params).elements.div_ceil(BLOCK).into())
         },
     },
-    ptx: None,
+    ptx: &[],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,

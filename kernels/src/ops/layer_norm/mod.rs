@@ -42,7 +42,7 @@ pub static INFO: KernelInfo = KernelInfo {
         workgroup: [128, 1, 1],
         grid: |params| fold_groups(u64::from(bytemuck::pod_read_unaligned::<Params>(params).rows)),
     },
-    ptx: None,
+    ptx: &[],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

@@ -52,7 +52,7 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups((u64::from(p.rows) * u64::from(p.dim)).div_ceil(u64::from(BLOCK)))
         },
     },
-    ptx: None,
+    ptx: &[],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

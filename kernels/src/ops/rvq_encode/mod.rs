@@ -56,7 +56,7 @@ pub static INFO: KernelInfo = KernelInfo {
         workgroup: [256, 1, 1],
         grid: |params| fold_groups(u64::from(bytemuck::pod_read_unaligned::<Params>(params).rows)),
     },
-    ptx: None,
+    ptx: &[],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,
