@@ -1,6 +1,7 @@
 //! Where tensors live and how plans run.
 //!
-//! [`Backend`] is what every executor can do; [`CpuBackend`] is the host's processor. [`GraphBuilder`] records launches and
+//! [`Backend`] is what every executor can do; [`CpuBackend`] is the host's processor, [`PtxSim`] an
+//! interpreter of the kernels' PTX. [`GraphBuilder`] records launches and
 //! the sites that edits may name, [`Program`] gives a graph memory and replays it. [`weights`] maps checkpoints. This
 //! crate knows no model.
 
@@ -10,6 +11,7 @@ pub mod files;
 pub mod gpu;
 mod graph;
 mod program;
+pub mod ptx_sim;
 pub mod safetensors_io;
 pub mod selftest;
 pub mod weights;
@@ -19,3 +21,4 @@ pub use cpu::CpuBackend;
 pub use gpu::WgpuBackend;
 pub use graph::{Edit, Edits, Graph, GraphBuilder, GraphError, Insert, Operand, Step, Value, nearest};
 pub use program::{Program, RunError};
+pub use ptx_sim::PtxSim;
