@@ -184,6 +184,21 @@ fn attention_weighs_values_by_scores() {
 }
 
 #[test]
+fn attention_in_half_precision_rounds_once() {
+    // equal scores: means of 1 and 1 + u, and of 1 + u and 1 + 2 u, half way between neighbours u apart
+    fn halves<T: Pod + PartialEq + std::fmt::Debug>(dtype: DType, unit: f32, round: fn(f32) -> T) {
+        let x = TensorDesc::new(dtype, [1, 2, 2]);
+        let zeros = [0.0; 4].map(round);
+        let v = [1.0, 1.0 + unit, 1.0 + unit, 1.0 + 2.0 * unit].map(round);
+        let plan = Attention { heads: 1, scale: 1.0, mask: Mask::None }.plan(&x, &x, &x);
+        let y: Vec<T> = run(plan, &[bytes(&zeros), bytes(&zeros), bytes(&v)]);
+        assert_eq!(y, [1.0, 1.0 + 2.0 * unit, 1.0, 1.0 + 2.0 * unit].map(round));
+    }
+    halves(DType::F16, 2.0_f32.powi(-10), f16::from_f32);
+    halves(DType::BF16, 2.0_f32.powi(-7), bf16::from_f32);
+}
+
+#[test]
 fn attention_keeps_heads_and_sequences_apart() {
     // all scores equal, so every result is the mean of what is seen: [batch 2, steps 2, heads 2 of 1 column]
     let x = f32s([2, 2, 2]);

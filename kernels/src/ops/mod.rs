@@ -21,7 +21,9 @@ use crate::KernelInfo;
 /// Every kernel. A kernel that is not listed does not exist.
 pub static REGISTRY: &[&KernelInfo] = &[
     &add::INFO,
-    &attention::INFO,
+    &attention::F32,
+    &attention::F16,
+    &attention::BF16,
     &capture::F32,
     &capture::F16,
     &capture::BF16,
