@@ -347,7 +347,7 @@ fn timing(gpu: &WgpuBackend) -> Result<(), Failed> {
     let gpu = &own_device(gpu)?;
     let x = words(gpu, &ramp(100_000))?;
     let y = gpu.alloc(Contents::Undefined(400_000))?;
-    let timed = gpu.time(|| (0..20).try_for_each(|add| launch(gpu, &x, &y, add)))?;
+    let timed = gpu.time(&mut || (0..20).try_for_each(|add| launch(gpu, &x, &y, add)))?;
     let index: usize = gpu.info().id.trim_start_matches("wgpu:").parse()?;
     let has_timestamps = adapters()[index].features.contains(&"timestamp-query");
     equal("device time", timed.device.is_some(), has_timestamps)?;
@@ -355,12 +355,12 @@ fn timing(gpu: &WgpuBackend) -> Result<(), Failed> {
         let sensible = device > Duration::ZERO && device <= timed.wall;
         ensure(sensible, || format!("{device:?} on the device of {:?}", timed.wall))?;
     }
-    let nested = gpu.time(|| gpu.time(|| Ok(())).map(drop));
+    let nested = gpu.time(&mut || gpu.time(&mut || Ok(())).map(drop));
     ensure(nested.is_err(), || "a timing within a timing".into())?;
-    let failed = gpu.time(|| Err(DeviceError::Failed { device: "none".into(), what: "on purpose".into() }));
+    let failed = gpu.time(&mut || Err(DeviceError::Failed { device: "none".into(), what: "on purpose".into() }));
     ensure(failed.is_err(), || "the work's error was lost".into())?;
     // neither leaves a timing under way
-    gpu.time(|| Ok(()))?;
+    gpu.time(&mut || Ok(()))?;
     Ok(())
 }
 
