@@ -46,9 +46,23 @@ fn f32s<const N: usize>(shape: [usize; N]) -> TensorDesc {
 fn layer_norm_of_a_short_row() {
     // mean 2, variance 1: -1 and 1, then times (2, 10) plus (0.5, 0.25)
     let row = f32s([2]);
-    let plan = LayerNorm { eps: 1e-12 }.plan(&f32s([1, 2]), &row, &row);
+    let plan = LayerNorm { eps: 1e-12, out: DType::F32 }.plan(&f32s([1, 2]), &row, &row);
     let y: Vec<f32> = run(plan, &[bytes(&[1.0_f32, 3.0]), bytes(&[2.0_f32, 10.0]), bytes(&[0.5_f32, 0.25])]);
     assert_eq!(y, [-1.5, 10.25]);
+}
+
+#[test]
+fn layer_norm_rounds_halves_to_nearest_even() {
+    // -1 and 1 times gamma: 1 + 2^-11 and 1 + 3 * 2^-11 lie half way between two f16, 1 + 2^-8 and 1 + 3 * 2^-8 between
+    // two bf16
+    let row = f32s([2]);
+    let plan = |out| LayerNorm { eps: 1e-30, out }.plan(&f32s([1, 2]), &row, &row);
+    let gamma = |bits: i32| [1.0 + 2.0_f32.powi(bits), 1.0 + 3.0 * 2.0_f32.powi(bits)];
+    let x = [1.0_f32, 3.0];
+    let y: Vec<u16> = run(plan(DType::F16), &[bytes(&x), bytes(&gamma(-11)), bytes(&[0.0_f32; 2])]);
+    assert_eq!(y, [0xbc00, 0x3c02]);
+    let y: Vec<u16> = run(plan(DType::BF16), &[bytes(&x), bytes(&gamma(-8)), bytes(&[0.0_f32; 2])]);
+    assert_eq!(y, [0xbf80, 0x3f82]);
 }
 
 /// x = [[1, 2], [3, -4]], weight = [[1, 0.5], [-1, 1], [0, 2]]: products [[2, 1, 4], [1, -7, -8]].

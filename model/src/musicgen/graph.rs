@@ -7,7 +7,7 @@ use super::config::{Activation, MusicgenDecoderConfig};
 use super::sites::{At, Site};
 use super::weights::{DecoderWeights, Layer, Norm};
 use crate::error::Result;
-use auscult_kernels::TensorDesc;
+use auscult_kernels::{DType, TensorDesc};
 use auscult_kernels::ops::{
     add::Add,
     attention::{Attention, Mask},
@@ -150,7 +150,7 @@ impl Forward<'_> {
 
 fn norm(g: &mut GraphBuilder, x: Value, w: &Norm<Tensor>) -> Result<Value> {
     let (gamma, beta) = (g.constant(&w.gamma), g.constant(&w.beta));
-    Ok(g.op(&LayerNorm { eps: EPS }, &[Some(x), Some(gamma), Some(beta)])?)
+    Ok(g.op(&LayerNorm { eps: EPS, out: DType::F32 }, &[Some(x), Some(gamma), Some(beta)])?)
 }
 
 fn linear(g: &mut GraphBuilder, x: Value, weight: &Tensor) -> Result<Value> {

@@ -10,7 +10,8 @@ mod cases;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, Ptx, PtxDevice, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, PtxDevice, ShapeError, Slot, Split, TensorDesc, Wgsl, fields,
+    fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 

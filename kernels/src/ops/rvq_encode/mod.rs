@@ -78,10 +78,15 @@ pub static INFO: KernelInfo = KernelInfo {
         Ptx {
             registers: 40,
             static_shared: 8256,
-            ..Ptx::new(include_str!("rvq_encode_any_f32.ptx"), "rvq_encode_any_f32", [256, 1, 1], |params, _| {
-                let rows = bytemuck::pod_read_unaligned::<Params>(params).rows;
-                [rows.min(PTX_GRID_X), rows.div_ceil(PTX_GRID_X), 1]
-            })
+            ..Ptx::new(
+                include_str!("rvq_encode_any_f32.ptx"),
+                "rvq_encode_any_f32",
+                [256, 1, 1],
+                |params, _| {
+                    let rows = bytemuck::pod_read_unaligned::<Params>(params).rows;
+                    [rows.min(PTX_GRID_X), rows.div_ceil(PTX_GRID_X), 1]
+                },
+            )
         },
     ],
     reference: reference::reference,
