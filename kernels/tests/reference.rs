@@ -12,6 +12,7 @@ use auscult_kernels::{
         fill::Fill,
         layer_norm::LayerNorm,
         linear::{Activation, Linear},
+        linear_half::LinearHalf,
         scale::Scale,
     },
 };
@@ -128,6 +129,41 @@ fn linear_activations_at_known_points() {
     for (got, want) in y.iter().zip(wanted) {
         assert!((got - want).abs() < 1e-7, "{got}, want {want}");
     }
+}
+
+/// The products of [`linear`] in half precision, with a bias of half a unit that is lost where y is rounded to `out`.
+fn linear_half<T: Pod>(half: DType, out: DType) -> Vec<T> {
+    let (x, w) = ([1.0_f32, 2.0, 3.0, -4.0], [1.0_f32, 0.5, -1.0, 1.0, 0.0, 2.0]);
+    let words = |values: &[f32]| -> Vec<u16> {
+        let narrow = |&v: &f32| match half {
+            DType::F16 => f16::from_f32(v).to_bits(),
+            _ => bf16::from_f32(v).to_bits(),
+        };
+        values.iter().map(narrow).collect()
+    };
+    let plan = LinearHalf { activation: Activation::Relu, out }.plan(
+        &TensorDesc::new(half, [2, 2]),
+        &TensorDesc::new(half, [3, 2]),
+        Some(&f32s([3])),
+        Some(&f32s([2, 3])),
+    );
+    let (x, w) = (words(&x), words(&w));
+    // relu of [[2.5, 1, 4], [1.5, -7, -8]]
+    let residual = [2048.0_f32, 2048.0, 2049.0, 256.0, 1.0, 2.0];
+    run(plan, &[bytes(&x), bytes(&w), bytes(&[0.5_f32, 0.0, 0.0]), bytes(&residual)])
+}
+
+#[test]
+fn linear_half_is_linear_with_one_rounding_at_the_end() {
+    let exact = [2050.5_f32, 2049.0, 2053.0, 257.5, 1.0, 2.0];
+    assert_eq!(linear_half::<f32>(DType::F16, DType::F32), exact);
+    assert_eq!(linear_half::<f32>(DType::BF16, DType::F32), exact);
+    // f16 has even numbers only from 2048, ties to the multiple of 4
+    let y: Vec<f16> = linear_half(DType::F16, DType::F16);
+    assert_eq!(y, [2050.0, 2048.0, 2052.0, 257.5, 1.0, 2.0].map(f16::from_f32));
+    // bf16 has multiples of 16 from 2048, of 2 from 256
+    let y: Vec<bf16> = linear_half(DType::BF16, DType::BF16);
+    assert_eq!(y, [2048.0, 2048.0, 2048.0, 258.0, 1.0, 2.0].map(bf16::from_f32));
 }
 
 #[test]

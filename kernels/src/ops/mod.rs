@@ -11,6 +11,7 @@ pub mod embed_sum;
 pub mod fill;
 pub mod layer_norm;
 pub mod linear;
+pub mod linear_half;
 pub mod lstm;
 pub mod rvq_decode;
 pub mod rvq_encode;
@@ -39,6 +40,10 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &linear::F32,
     &linear::F16,
     &linear::BF16,
+    &linear_half::F16,
+    &linear_half::F16_F32,
+    &linear_half::BF16,
+    &linear_half::BF16_F32,
     &lstm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
