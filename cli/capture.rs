@@ -98,6 +98,7 @@ pub fn capture_into_store(
         precision,
         posemb: args.posemb,
         check_finite: args.check_finite,
+        ..DecoderOptions::default()
     };
     let spinner = context.bar(1, "{spinner} opening and hashing the model {elapsed}");
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));

@@ -8,7 +8,10 @@ mod cpu;
 mod reference;
 
 use super::linear::{Activation, FIELDS, Params};
-use crate::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fold_groups};
+use crate::{
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, Swizzle, Target, TensorDesc, TensorMap,
+    Wgsl, fold_groups,
+};
 
 /// Rows and outs of the WGSL's tile.
 const TILE: u32 = 64;
@@ -38,6 +41,45 @@ fn grid(params: &[u8]) -> [u32; 3] {
     fold_groups(u64::from(p.rows.div_ceil(TILE)) * u64::from(p.outs.div_ceil(TILE)))
 }
 
+/// Rows and outs of the tile of the forms for `sm_90a`.
+const HOPPER_TILE: u32 = 128;
+/// Columns of a stage of those forms: 128 bytes, which a swizzled row is.
+const HOPPER_COLS: u32 = 64;
+/// Five stages, eight warps' rows of results, ten barriers.
+const HOPPER_SHARED: u32 = 5 * 32_768 + 8 * 4_608 + 80;
+
+/// The form with asynchronous matrix products and tensor copies.
+const fn hopper(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        target: Target::Sm90a,
+        // copies of tensors ask for rows that begin at multiples of 16 bytes; writing goes by 8 outs
+        takes: |params| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            p.cols > 0 && [p.cols, p.outs, p.out_first, p.out_stride].iter().all(|n| n.is_multiple_of(8))
+        },
+        dynamic_shared: |_| HOPPER_SHARED,
+        maps: |params| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            // the type does not matter to a copy, its width does
+            let map = |slot, rows: u32| TensorMap {
+                slot,
+                dtype: DType::F16,
+                extents: vec![u64::from(p.cols), u64::from(rows)],
+                strides: vec![2 * u64::from(p.cols)],
+                tile: vec![HOPPER_COLS, HOPPER_TILE],
+                swizzle: Swizzle::Bytes128,
+            };
+            vec![map(0, p.rows), map(1, p.outs)]
+        },
+        registers: 168,
+        ..Ptx::new(source, entry, [384, 1, 1], |params, device| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            let tiles = p.rows.div_ceil(HOPPER_TILE) * p.outs.div_ceil(HOPPER_TILE);
+            [tiles.min(device.multiprocessors), 1, 1]
+        })
+    }
+}
+
 /// f16 throughout.
 pub static F16: KernelInfo = KernelInfo {
     name: "linear_half_f16",
@@ -45,7 +87,7 @@ pub static F16: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("half_type", 0.0), ("y_type", 0.0)]),
-    ptx: &[],
+    ptx: &[hopper(include_str!("linear_half_f16_sm90a.ptx"), "linear_half_f16_sm90a")],
     reference: reference::f16,
     cpu: Some(cpu::f16),
     cases: || cases::cases(DType::F16, DType::F16),
@@ -58,7 +100,7 @@ pub static F16_F32: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("half_type", 0.0), ("y_type", 1.0)]),
-    ptx: &[],
+    ptx: &[hopper(include_str!("linear_half_f16_f32_sm90a.ptx"), "linear_half_f16_f32_sm90a")],
     reference: reference::f16_f32,
     cpu: Some(cpu::f16_f32),
     cases: || cases::cases(DType::F16, DType::F32),
@@ -71,7 +113,7 @@ pub static BF16: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("half_type", 1.0), ("y_type", 0.0)]),
-    ptx: &[],
+    ptx: &[hopper(include_str!("linear_half_bf16_sm90a.ptx"), "linear_half_bf16_sm90a")],
     reference: reference::bf16,
     cpu: Some(cpu::bf16),
     cases: || cases::cases(DType::BF16, DType::BF16),
@@ -84,7 +126,7 @@ pub static BF16_F32: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("half_type", 1.0), ("y_type", 1.0)]),
-    ptx: &[],
+    ptx: &[hopper(include_str!("linear_half_bf16_f32_sm90a.ptx"), "linear_half_bf16_f32_sm90a")],
     reference: reference::bf16_f32,
     cpu: Some(cpu::bf16_f32),
     cases: || cases::cases(DType::BF16, DType::F32),
