@@ -4,14 +4,14 @@
 //! No executor keeps a matrix of steps by steps.
 //!
 //! q, k, v and y are f32, f16 or bf16, all of one type. Scores and sums are f32 always; y is rounded once. A form may
-//! round the weights of a query, at most 1, to the type of v before it multiplies them.
+//! round the weights of a query to the type of v before it multiplies them.
 
 mod cases;
 mod cpu;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -62,6 +62,40 @@ const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     }
 }
 
+/// A form for head_dim 64, on tensor cores: 128 queries a block.
+const fn ptx_64(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        takes: |params| bytemuck::pod_read_unaligned::<Params>(params).head_dim == 64,
+        // two blocks a multiprocessor
+        registers: 240,
+        static_shared: 48 << 10,
+        ..Ptx::new(source, entry, [128, 1, 1], |params, _| ptx_grid(params, 128))
+    }
+}
+
+/// A form for every head_dim: 64 queries a block.
+const fn ptx_any(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        // queries and values as chunks of 4 columns, 64 rows of 16 bytes and 16 bytes apart; keys likewise, or 64 rows of 72
+        // weights in their place
+        dynamic_shared: |params| {
+            let tile = 1040 * bytemuck::pod_read_unaligned::<Params>(params).head_dim.div_ceil(4);
+            2 * tile + tile.max(64 * 4 * 72)
+        },
+        // three blocks a multiprocessor
+        registers: 168,
+        ..Ptx::new(source, entry, [128, 1, 1], |params, _| ptx_grid(params, 64))
+    }
+}
+
+/// One block for `queries` queries of a head. More than 2^31 - 1, which take that many sequences of one step and heads of
+/// one column, are refused by the launch.
+fn ptx_grid(params: &[u8], queries: u32) -> [u32; 3] {
+    let p: Params = bytemuck::pod_read_unaligned(params);
+    let blocks = u64::from(p.batch) * u64::from(p.heads) * u64::from(p.steps.div_ceil(queries));
+    [u32::try_from(blocks).unwrap_or(u32::MAX), 1, 1]
+}
+
 /// In f32 throughout.
 pub static F32: KernelInfo = KernelInfo {
     name: "attention_f32",
@@ -69,7 +103,7 @@ pub static F32: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("value_type", 0.0)]),
-    ptx: &[],
+    ptx: &[ptx_any(include_str!("attention_f32.ptx"), "attention_f32")],
     reference: reference::f32,
     cpu: Some(cpu::f32),
     cases: || cases::cases(DType::F32),
@@ -82,7 +116,10 @@ pub static F16: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("value_type", 1.0)]),
-    ptx: &[],
+    ptx: &[
+        ptx_64(include_str!("attention_f16_hd64.ptx"), "attention_f16_hd64"),
+        ptx_any(include_str!("attention_f16_any.ptx"), "attention_f16_any"),
+    ],
     reference: reference::f16,
     cpu: Some(cpu::f16),
     cases: || cases::cases(DType::F16),
@@ -95,7 +132,10 @@ pub static BF16: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("value_type", 2.0)]),
-    ptx: &[],
+    ptx: &[
+        ptx_64(include_str!("attention_bf16_hd64.ptx"), "attention_bf16_hd64"),
+        ptx_any(include_str!("attention_bf16_any.ptx"), "attention_bf16_any"),
+    ],
     reference: reference::bf16,
     cpu: Some(cpu::bf16),
     cases: || cases::cases(DType::BF16),
