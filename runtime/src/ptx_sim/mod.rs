@@ -17,6 +17,7 @@ mod launch;
 mod memory;
 mod parse;
 mod program;
+pub mod tensor;
 #[cfg(test)]
 mod tests;
 
