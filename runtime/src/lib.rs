@@ -10,6 +10,7 @@ pub mod files;
 pub mod gpu;
 mod graph;
 mod program;
+mod ptx_sim;
 pub mod safetensors_io;
 pub mod selftest;
 pub mod weights;
