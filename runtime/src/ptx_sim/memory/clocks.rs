@@ -106,7 +106,7 @@ impl Known {
         }
     }
 
-    fn holds(&self, entry: usize, lane: u32, time: u32) -> bool {
+    pub(super) fn holds(&self, entry: usize, lane: u32, time: u32) -> bool {
         time <= self.all[entry]
             || self
                 .lanes
@@ -194,6 +194,11 @@ impl Clocks {
             || self.partial[who.row()]
                 .iter()
                 .any(|partial| partial.lanes & who.bit() != 0 && partial.known.holds(entry, lane, time))
+    }
+
+    /// Whether what any one lane of a warp did at a time is ordered before what `who` does next.
+    pub(super) fn knows_some_lane(&self, who: Thread, warp: usize, time: u32) -> bool {
+        who.row() == warp || (0..32).any(|lane| self.knows(who, warp, lane, time))
     }
 
     /// Orders what these lanes of a warp did before what any of them does next.

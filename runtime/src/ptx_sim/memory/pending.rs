@@ -40,6 +40,16 @@ impl Copies {
     }
 }
 
+impl Copies {
+    /// Words that copies of a thread are about to fill; they are not under way any more.
+    pub(super) fn take_all(&mut self, who: Thread) -> Vec<usize> {
+        let queue = self.of(who);
+        let groups = queue.groups.iter_mut().flat_map(|group| group.drain(..));
+        let ranges = groups.chain(queue.open.drain(..));
+        ranges.flat_map(|range| (range.first..range.first + range.words).map(|word| word as usize)).collect()
+    }
+}
+
 impl Shared {
     /// Copies 4, 8 or 16 bytes for a thread: `cp.async`. They are there for it after its wait, for others when that is
     /// ordered before what they do.

@@ -1,7 +1,10 @@
 //! Shared memory of one block, with the order of every two accesses checked.
 
 use super::clocks::{Clocks, Thread};
+use super::mbarrier::Barrier;
 use super::pending::Copies;
+use super::proxy::Fences;
+use super::readers::Readers;
 use super::shadow::{Cell, Kind, Overflow};
 use super::slow::At;
 use super::text::Label;
@@ -34,6 +37,9 @@ pub struct Shared {
     pub(super) clocks: Clocks,
     pub(super) overflow: Overflow,
     pub(super) copies: Copies,
+    pub(super) barriers: Vec<Barrier>,
+    pub(super) fences: Fences,
+    pub(super) readers: Readers,
     labels: Vec<Label>,
 }
 
@@ -46,6 +52,9 @@ impl Shared {
             clocks: Clocks::new(warps, BARRIERS),
             overflow: Overflow::new(warps),
             copies: Copies::new(warps),
+            barriers: Vec::new(),
+            fences: Fences::new(warps),
+            readers: Readers::default(),
             labels: Vec::new(),
         }
     }
@@ -58,6 +67,11 @@ impl Shared {
     /// The names given to ranges.
     pub(super) fn labels(&self) -> &[Label] {
         &self.labels
+    }
+
+    /// Length in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Begins the next instruction of a warp; what lanes do until the next call is done at the same time.
@@ -153,7 +167,9 @@ impl Shared {
 
     /// Refuses the end of the block if something asynchronous was never waited for.
     pub fn finish(&mut self) -> Result<(), Refusal> {
-        self.finish_copies()
+        self.finish_copies()?;
+        self.finish_barriers()?;
+        self.finish_readers()
     }
 
     /// Refuses an access that is not aligned to its length, or does not lie in the memory.

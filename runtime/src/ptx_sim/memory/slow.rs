@@ -67,7 +67,7 @@ impl Shared {
         match cell.kind {
             Kind::Plain | Kind::Bulk => self.read_written(who, cell, at),
             Kind::Empty => Err(self.unwritten(at)),
-            _ => Err(self.untouchable(who, cell, word, byte, at)),
+            _ => Err(self.untouchable(who, cell, word * 4 + byte, at)),
         }
     }
 
@@ -102,6 +102,10 @@ impl Shared {
     /// Checks that `who` may overwrite a whole word, and forgets what is remembered of it beside its cell.
     pub(super) fn clear_for(&mut self, who: Thread, word: usize, at: &At) -> Result<(), Refusal> {
         let cell = self.words[word].cell;
+        if cell.watched {
+            self.check_watched(who, word, at)?;
+            self.unwatch(word);
+        }
         match cell.kind {
             Kind::Split => {
                 for byte in 0..4 {
@@ -131,6 +135,9 @@ impl Shared {
     ) -> Result<(), Refusal> {
         let new = Cell::written(Kind::Plain, who, self.clocks.now(who.row()));
         let mut cell = self.words[word].cell;
+        if cell.watched {
+            self.check_watched(who, word, at)?;
+        }
         match cell.kind {
             Kind::Atomic => {
                 self.clear_atomic(who, cell.time, word, at)?;
@@ -139,7 +146,7 @@ impl Shared {
             }
             Kind::Empty | Kind::Plain | Kind::Bulk => cell = self.split(word),
             Kind::Split => {}
-            Kind::Copying | Kind::Barrier => return Err(self.untouchable(who, &cell, word, start, at)),
+            Kind::Copying | Kind::Barrier => return Err(self.untouchable(who, &cell, word * 4 + start, at)),
         }
         if cell.kind == Kind::Split {
             for byte in start..start + bytes.len() {
@@ -166,7 +173,7 @@ impl Shared {
         at: &At,
     ) -> Result<(), Refusal> {
         if matches!(cell.kind, Kind::Copying | Kind::Barrier) {
-            return Err(self.untouchable(who, cell, word, byte, at));
+            return Err(self.untouchable(who, cell, word * 4 + byte, at));
         }
         if let Some(writer) = cell.unordered_writer(&self.clocks, who) {
             return Err(self.before_writer(who, cell, writer, at));
@@ -216,7 +223,7 @@ impl Shared {
     #[cold]
     pub(super) fn before_writer(&self, who: Thread, cell: &Cell, writer: Thread, at: &At) -> Refusal {
         match cell.kind {
-            Kind::Bulk => unreachable!("no bulk copies yet"),
+            Kind::Bulk => self.before_bulk(who, cell, at),
             _ => self.race(who, at, "its write", writer),
         }
     }
@@ -229,7 +236,7 @@ impl Shared {
     }
 
     #[cold]
-    fn unwritten(&self, at: &At) -> Refusal {
+    pub(super) fn unwritten(&self, at: &At) -> Refusal {
         let start = at.address as usize;
         let missing: Vec<usize> = (0..at.bytes)
             .filter(|i| {
@@ -247,9 +254,9 @@ impl Shared {
 
     /// Refuses an access to what is under way, or to a barrier object.
     #[cold]
-    fn untouchable(&self, who: Thread, cell: &Cell, word: usize, byte: usize, at: &At) -> Refusal {
+    pub(super) fn untouchable(&self, who: Thread, cell: &Cell, byte: usize, at: &At) -> Refusal {
         if cell.kind == Kind::Copying {
-            return self.before_copy(who, cell, word * 4 + byte, at);
+            return self.before_copy(who, cell, byte, at);
         }
         let detail = format!(
             "{} by {who} touches an mbarrier object, which only mbarrier instructions may",

@@ -2,9 +2,12 @@
 
 mod allocations;
 mod atomics;
+mod barriers;
+mod bulk;
 mod copies;
 mod ordering;
 mod places;
+mod tensor;
 
 use super::{Shared, Thread};
 use crate::ptx_sim::fault::{FaultKind, Refusal};
@@ -56,6 +59,43 @@ impl Block {
     fn copy(&mut self, who: Thread, address: u32, bytes: &[u8]) -> Result<(), Refusal> {
         self.shared.begin_instruction(who.warp);
         self.shared.async_copy(who, address, bytes)
+    }
+
+    fn arrive(&mut self, who: Thread, barrier: u32, expect: u32) -> Result<u64, Refusal> {
+        self.shared.begin_instruction(who.warp);
+        self.shared.mbarrier_arrive(who, barrier, 1, expect)
+    }
+
+    fn test(&mut self, who: Thread, barrier: u32, parity: bool) -> Result<bool, Refusal> {
+        self.shared.begin_instruction(who.warp);
+        self.shared.mbarrier_test(who, barrier, parity)
+    }
+
+    /// All lanes of a warp test, as one instruction.
+    fn test_warp(&mut self, warp: u32, barrier: u32, parity: bool) -> Result<bool, Refusal> {
+        self.shared.begin_instruction(warp);
+        let mut all = true;
+        for lane in 0..32 {
+            all &= self.shared.mbarrier_test(thread(warp, lane), barrier, parity)?;
+        }
+        Ok(all)
+    }
+
+    /// A barrier object, made by the first thread and known to all.
+    fn init(&mut self, barrier: u32, count: u32) {
+        self.shared.begin_instruction(0);
+        self.shared.mbarrier_init(thread(0, 0), barrier, count).unwrap();
+        self.barrier();
+    }
+
+    fn bulk(&mut self, who: Thread, barrier: u32, address: u32, bytes: &[u8]) -> Result<(), Refusal> {
+        self.shared.begin_instruction(who.warp);
+        self.shared.bulk_write(who, barrier, address, bytes)
+    }
+
+    fn fence(&mut self, who: Thread) {
+        self.shared.begin_instruction(who.warp);
+        self.shared.fence_async(who);
     }
 
     fn barrier(&mut self) {
