@@ -91,7 +91,7 @@ impl Global {
     /// The window an access lies in, and its offset in the allocation.
     #[inline]
     fn find(&self, what: &str, address: u64, bytes: usize) -> Result<(&Placed, usize), Refusal> {
-        if !address.is_multiple_of(bytes as u64) {
+        if address & (bytes as u64).wrapping_sub(1) != 0 {
             let detail = format!("{what} of {bytes} bytes at {address:#x}, expected a multiple of {bytes}");
             return Err(Refusal { kind: FaultKind::Misaligned, detail: self.with_name(address, detail) });
         }
