@@ -76,8 +76,7 @@ impl Backend for Device {
 
     fn record(&self, launches: &[Launch<'_>]) -> Result<Option<Box<dyn Recording>>, DeviceError> {
         let launches = launches.iter().map(|(plan, slots)| ((*plan).clone(), slots.clone())).collect();
-        let recorded =
-            Recorded { inner: self.inner.clone(), launches, replayed: Arc::clone(&self.replayed) };
+        let recorded = Recorded { inner: self.inner.clone(), launches, replayed: Arc::clone(&self.replayed) };
         Ok(self.records.then(|| Box::new(recorded) as Box<dyn Recording>))
     }
 }

@@ -227,7 +227,8 @@ fn timing(gpu: &CudaBackend) -> Result<(), Failed> {
     let (Some(few), Some(many)) = (few, many) else { return Err("the device has no clock".into()) };
     ensure(few > Duration::ZERO && many <= wall, || format!("{few:?}, {many:?} of {wall:?}"))?;
     ensure(many > 3 * few, || format!("10 launches in {few:?}, 100 in {many:?}"))?;
-    let failed = gpu.time(&mut || Err(DeviceError::Failed { device: "none".into(), what: "on purpose".into() }));
+    let failed =
+        gpu.time(&mut || Err(DeviceError::Failed { device: "none".into(), what: "on purpose".into() }));
     ensure(failed.is_err(), || "the work's error was lost".into())
 }
 

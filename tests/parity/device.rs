@@ -365,7 +365,8 @@ fn timing(gpu: &WgpuBackend) -> Result<(), Failed> {
     }
     let nested = gpu.time(&mut || gpu.time(&mut || Ok(())).map(drop));
     ensure(nested.is_err(), || "a timing within a timing".into())?;
-    let failed = gpu.time(&mut || Err(DeviceError::Failed { device: "none".into(), what: "on purpose".into() }));
+    let failed =
+        gpu.time(&mut || Err(DeviceError::Failed { device: "none".into(), what: "on purpose".into() }));
     ensure(failed.is_err(), || "the work's error was lost".into())?;
     // neither leaves a timing under way
     gpu.time(&mut || Ok(()))?;

@@ -55,7 +55,8 @@ pub fn devices() -> Result<Vec<DeviceDescription>, DeviceError> {
     let count = count()?;
     (0..count)
         .map(|index| {
-            let mut found = describe(index).map_err(|error| refused(index, "describing the device", error))?;
+            let mut found =
+                describe(index).map_err(|error| refused(index, "describing the device", error))?;
             let free = CudaContext::new(index).and_then(|context| context.mem_get_info());
             found.memory_free = free.ok().map(|(free, _)| free);
             Ok(found)
@@ -202,7 +203,10 @@ impl Gpu {
             Some(index) if index < count => index,
             Some(index) => {
                 let there = (0..count).map(|i| format!("cuda:{i}")).collect::<Vec<_>>().join(", ");
-                return Err(unavailable(format!("cuda:{index}"), format!("no such device; there are {there}")));
+                return Err(unavailable(
+                    format!("cuda:{index}"),
+                    format!("no such device; there are {there}"),
+                ));
             }
             None => best_device()?,
         };
@@ -213,10 +217,8 @@ impl Gpu {
             return Err(unavailable(id, format!("{TOO_OLD}; {name} is {architecture}")));
         }
         let context = CudaContext::new(index).map_err(|e| refused(index, "making a context", e))?;
-        let shared = attribute(
-            context.cu_device(),
-            Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
-        );
+        let shared =
+            attribute(context.cu_device(), Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
         let ptx = PtxDevice {
             capability: description.capability,
             multiprocessors: description.multiprocessors,
@@ -255,7 +257,11 @@ impl Gpu {
 
     /// The result of a call to the driver. Launches run late, so their errors come from later calls: those name the
     /// latest launches, and are what every call after them returns.
-    pub fn attempt<T>(&self, call: impl fmt::Display, result: Result<T, DriverError>) -> Result<T, DeviceError> {
+    pub fn attempt<T>(
+        &self,
+        call: impl fmt::Display,
+        result: Result<T, DriverError>,
+    ) -> Result<T, DeviceError> {
         result.map_err(|error| {
             let mut what = format!("{call}: {}", Said(error));
             if !is_final(error.0) {

@@ -53,7 +53,9 @@ impl State {
             return Ok(None);
         }
         if grid.iter().zip(MOST_BLOCKS).any(|(&blocks, most)| blocks > most) {
-            return Err(gpu.failed(format!("{entry}: a grid of {grid:?} blocks, expected at most {MOST_BLOCKS:?}")));
+            return Err(
+                gpu.failed(format!("{entry}: a grid of {grid:?} blocks, expected at most {MOST_BLOCKS:?}"))
+            );
         }
         let dynamic_shared = (ptx.dynamic_shared)(params);
         let (shared, most) = (dynamic_shared.saturating_add(ptx.static_shared), gpu.ptx.shared_per_block);
@@ -147,9 +149,7 @@ impl State {
             }
         } else {
             // SAFETY: as above
-            unsafe {
-                result::launch_kernel(function, grid, block, dynamic_shared, stream, &mut arguments)
-            }
+            unsafe { result::launch_kernel(function, grid, block, dynamic_shared, stream, &mut arguments) }
         };
         gpu.launched(entry);
         self.counters.launches += 1;

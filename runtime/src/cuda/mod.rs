@@ -151,7 +151,11 @@ impl Shared {
                     "starts at byte {} of its buffer, expected a multiple of {GRAIN} on {}",
                     span.offset, self.gpu.id
                 );
-                return Err(DeviceError::Binding { kernel: kernel.name, slot: kernel.slots[i].name, problem });
+                return Err(DeviceError::Binding {
+                    kernel: kernel.name,
+                    slot: kernel.slots[i].name,
+                    problem,
+                });
             }
             self.memory(span, kernel.name).map(Some)
         };
@@ -260,9 +264,8 @@ impl Backend for CudaBackend {
         source.touch();
         target.touch();
         // SAFETY: `memory` checked that both ranges lie within their buffers, which are two; the arena keeps them mapped
-        let queued = unsafe {
-            result::memcpy_dtod_async(target_at, source_at, from.bytes, state.compute.cu_stream())
-        };
+        let queued =
+            unsafe { result::memcpy_dtod_async(target_at, source_at, from.bytes, state.compute.cu_stream()) };
         gpu.attempt("copying", queued)
     }
 

@@ -3,8 +3,8 @@
 use super::device::Gpu;
 use crate::backend::DeviceError;
 use auscult_kernels::Ptx;
-use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute, CUjit_option};
 use cudarc::driver::result;
+use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute, CUjit_option};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::Arc;
@@ -50,7 +50,10 @@ impl Modules {
             let which = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: `function` is of a module that `load` loaded and that stays loaded
             let set = unsafe { result::function::set_function_attribute(loaded.function, which, bytes) };
-            gpu.attempt(format_args!("{}: asking for {dynamic_shared} bytes of shared memory", ptx.entry), set)?;
+            gpu.attempt(
+                format_args!("{}: asking for {dynamic_shared} bytes of shared memory", ptx.entry),
+                set,
+            )?;
             loaded.dynamic_shared = dynamic_shared;
         }
         Ok(loaded.function)
@@ -122,11 +125,11 @@ pub(super) fn resident_blocks(
     dynamic_shared: u32,
 ) -> Result<u64, DeviceError> {
     let threads = ptx.block.iter().product::<u32>();
-    let threads = i32::try_from(threads).map_err(|_| gpu.failed(format!("{}: {threads} threads", ptx.entry)))?;
+    let threads =
+        i32::try_from(threads).map_err(|_| gpu.failed(format!("{}: {threads} threads", ptx.entry)))?;
     let shared = usize::try_from(dynamic_shared).expect("32 bits fit");
     // SAFETY: `function` is of a module that stays loaded: `Modules::get` gave it
-    let blocks =
-        unsafe { result::occupancy::max_active_block_per_multiprocessor(function, threads, shared) };
+    let blocks = unsafe { result::occupancy::max_active_block_per_multiprocessor(function, threads, shared) };
     let blocks = gpu.attempt(format_args!("{}: asking how many blocks fit", ptx.entry), blocks)?;
     Ok(u64::try_from(blocks).unwrap_or(0) * u64::from(gpu.ptx.multiprocessors))
 }

@@ -52,8 +52,7 @@ pub(super) fn record(
     if state.compute.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).is_err() {
         return Ok(None);
     }
-    let launched =
-        made.iter().try_for_each(|(ready, plan, bound)| state.launch(gpu, ready, plan, bound));
+    let launched = made.iter().try_for_each(|(ready, plan, bound)| state.launch(gpu, ready, plan, bound));
     // the stream leaves its capture whatever happened within
     let graph = state.compute.end_capture(CUgraphInstantiate_flags(0));
     let (Ok(()), Ok(Some(graph))) = (launched, graph) else { return Ok(None) };
