@@ -138,7 +138,7 @@ pub static INFO: KernelInfo = KernelInfo {
                 let p: Params = bytemuck::pod_read_unaligned(params);
                 p.in_channels.is_multiple_of(16) && p.out_channels >= 32
             },
-            registers: 168,
+            registers: 224,
             static_shared: 36_864,
             ..Ptx::new(
                 include_str!("conv1d_f32_3xtf32.ptx"),
@@ -171,7 +171,7 @@ pub static INFO: KernelInfo = KernelInfo {
             )
         },
         Ptx {
-            registers: 96,
+            registers: 120,
             static_shared: 18_432,
             ..Ptx::new(include_str!("conv1d_f32.ptx"), "conv1d_f32", [128, 1, 1], |params, _| {
                 let p: Params = bytemuck::pod_read_unaligned(params);

@@ -99,7 +99,7 @@ pub static INFO: KernelInfo = KernelInfo {
                 let p: Params = bytemuck::pod_read_unaligned(params);
                 p.in_channels.is_multiple_of(16) && p.phases() >= 32
             },
-            registers: 168,
+            registers: 224,
             static_shared: 36_864,
             ..Ptx::new(
                 include_str!("conv_transpose1d_f32_3xtf32.ptx"),
@@ -112,7 +112,7 @@ pub static INFO: KernelInfo = KernelInfo {
             )
         },
         Ptx {
-            registers: 96,
+            registers: 120,
             static_shared: 18_432,
             ..Ptx::new(
                 include_str!("conv_transpose1d_f32.ptx"),
