@@ -97,7 +97,7 @@ impl Shared {
         let words = &mut self.words[first..first + into.len() / 4];
         let mut ordinary = true;
         for (chunk, word) in into.chunks_exact_mut(4).zip(words) {
-            ordinary &= word.cell.read_fast(known, who, now);
+            ordinary &= word.cell.read_fast(known, who, now, &mut self.overflow.rows);
             chunk.copy_from_slice(&word.data.to_le_bytes());
         }
         if ordinary { Ok(()) } else { self.read_words(who, first, into.len() / 4, &at) }
@@ -123,9 +123,10 @@ impl Shared {
         for (i, chunk) in bytes.chunks_exact(4).enumerate() {
             let data = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
             let word = &mut self.words[first + i];
-            if !word.cell.free_for(known, who) {
+            if !word.cell.free_for(known, who, &self.overflow.rows) {
                 return self.put_slowly(cell, first + i, who, &bytes[i * 4..], at);
             }
+            self.overflow.rows.release(&word.cell);
             *word = Word { data, cell };
         }
         Ok(())
@@ -163,6 +164,9 @@ impl Shared {
     /// Orders all accesses of these warps: `bar.sync`.
     pub fn barrier(&mut self, warps: &[u32]) {
         self.clocks.barrier(warps);
+        if warps.len() == self.clocks.warps() {
+            self.overflow.rows.begin_epoch();
+        }
     }
 
     /// Refuses the end of the block if something asynchronous was never waited for.
