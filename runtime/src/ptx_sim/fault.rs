@@ -9,7 +9,7 @@ pub enum Space {
     Global,
     /// Memory of a block.
     Shared,
-    /// Parameters of an entry.
+    /// Parameters of the entry.
     Param,
 }
 
@@ -27,36 +27,43 @@ impl fmt::Display for Space {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}: {detail}")]
 pub struct Refusal {
-    /// What was wrong.
+    /// Which rule was broken.
     pub kind: FaultKind,
-    /// Address, bytes and names.
+    /// The address, the bytes, the variable; for races the other thread.
     pub detail: String,
 }
 
-/// Kinds of refusals.
+impl Refusal {
+    /// A refusal of a kind, told in `detail`.
+    pub fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+}
+
+/// The rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// An access outside all memory that the launch was given.
+    /// An access outside of what was bound.
     OutOfBounds,
-    /// An address that is not a multiple of what the access needs.
+    /// An address that is no multiple of the access.
     Misaligned,
-    /// A read of memory that nothing wrote.
+    /// Bytes that nothing wrote.
     Uninitialised,
-    /// A use of a register that nothing wrote.
+    /// A register that nothing wrote.
     UndefinedRegister,
-    /// Two accesses of shared memory that nothing orders.
+    /// Two accesses that nothing orders.
     Race,
-    /// A barrier that some threads cannot reach.
+    /// Threads that wait for ones that never come.
     Barrier,
-    /// A use of what an asynchronous instruction has not delivered.
+    /// The result of an asynchronous operation that was not waited for.
     Unfinished,
-    /// An instruction or a form of one that the interpreter does not have.
+    /// What silicon can do and the interpreter cannot.
     Unsupported,
-    /// Something the instruction set forbids.
+    /// What the ISA leaves undefined.
     Invalid,
-    /// Nobody can go on.
+    /// Nothing can go on.
     Deadlock,
-    /// A program that cannot be read.
+    /// A source that is no program.
     Source,
 }
 
@@ -82,15 +89,15 @@ impl fmt::Display for FaultKind {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{entry}, line {line} `{text}`, block {block:?}, thread {thread}: {refusal}")]
 pub struct Fault {
-    /// The kernel.
+    /// Name of the entry point.
     pub entry: String,
     /// Line of the source, from 1.
     pub line: usize,
-    /// The instruction.
+    /// The statement.
     pub text: String,
-    /// The block.
+    /// Which block.
     pub block: [u32; 3],
-    /// The thread in the block.
+    /// Which thread of it, counted over x, then y, then z.
     pub thread: u32,
     /// What was refused.
     pub refusal: Refusal,
