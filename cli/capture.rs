@@ -93,10 +93,12 @@ pub fn capture_into_store(
     inputs: Vec<Input>,
     backend: Arc<dyn Backend>,
 ) -> Result<Summary> {
+    let precision = context.precision(&*backend);
     let options = DecoderOptions {
-        precision: context.precision(),
+        precision,
         posemb: args.posemb,
         check_finite: args.check_finite,
+        ..DecoderOptions::default()
     };
     let spinner = context.bar(1, "{spinner} opening and hashing the model {elapsed}");
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
@@ -123,7 +125,7 @@ pub fn capture_into_store(
         batch: args.batch,
         shard_rows: args.shard_rows.get(),
         posemb: args.posemb.to_string(),
-        precision: context.precision().to_string(),
+        precision: precision.to_string(),
         ..CaptureJob::new(&args.out, inputs, record, device)
     };
     if let Some(threads) = context.global.threads {

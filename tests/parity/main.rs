@@ -2,16 +2,18 @@
 //! wgpu executor promises besides.
 //!
 //! One test for each kernel, case and executor, made from the registry. Where there is no wgpu adapter its tests show
-//! as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+//! as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures. So it is with CUDA devices and
+//! `AUSCULT_REQUIRE_CUDA=1`.
 
 mod child;
 mod comparator;
+mod cuda;
 mod device;
 mod probe;
 
 use auscult_kernels::{Access, Case, KernelInfo, REGISTRY};
 use auscult_runtime::selftest::{self, Outputs, POISON, compare, run, run_reference};
-use auscult_runtime::{Backend, CpuBackend, WgpuBackend};
+use auscult_runtime::{Backend, CpuBackend, CudaBackend, WgpuBackend};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -158,6 +160,7 @@ fn trials(
     kernel: &'static KernelInfo,
     cpu: &Executor<CpuBackend>,
     wgpu: &Executor<WgpuBackend>,
+    cuda: &Executor<CudaBackend>,
 ) -> Vec<Trial> {
     let mut trials = Vec::new();
     let (mut can_split, mut is_split) = (false, false);
@@ -176,6 +179,7 @@ fn trials(
                 Err(skipped) => skipped,
             }));
         }
+        trials.push(cuda::parity_trial(name("parity", "cuda"), cuda, &judged));
         can_split |= !judged.case.plan.splits.is_empty();
         if judged.limits().is_empty() {
             continue;
@@ -208,7 +212,7 @@ fn trials(
 }
 
 fn main() -> ExitCode {
-    if let Some(done) = child::work() {
+    if let Some(done) = child::work().or_else(cuda::work) {
         return done.map_or_else(
             |message| {
                 println!("{message}");
@@ -224,9 +228,23 @@ fn main() -> ExitCode {
         let info = wgpu.info();
         println!("{}: {} ({}), {} bytes a binding", info.id, info.name, info.driver, info.max_binding);
     }
+    let cuda = CudaBackend::new(None).map(Arc::new).map_err(|error| error.to_string());
+    if let Ok(cuda) = &cuda {
+        println!("{}: {} ({})", cuda.info().id, cuda.info().name, cuda.info().driver);
+    }
     let mut trials: Vec<Trial> =
-        REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu)).collect();
+        REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu, &cuda)).collect();
+    trials.extend(cuda::trials(&cuda));
     trials.extend(comparator::trials());
+    for (name, check) in device::SHARED {
+        let wgpu = wgpu.clone();
+        trials.push(Trial::ignorable_test(format!("device::{name}::wgpu"), move || {
+            match wgpu_or_skip(&wgpu) {
+                Ok(wgpu) => check(&*wgpu).map(|()| Completion::Completed),
+                Err(skipped) => skipped,
+            }
+        }));
+    }
     for (name, check) in device::CHECKS {
         let wgpu = wgpu.clone();
         trials.push(Trial::ignorable_test(format!("device::{name}::wgpu"), move || {

@@ -7,6 +7,8 @@ mod cases;
 mod cpu;
 mod reference;
 
+pub(super) use cpu::finish;
+
 use crate::{
     Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
@@ -37,7 +39,7 @@ pub struct Params {
 /// Rows and outs of the WGSL's tile.
 const TILE: u32 = 64;
 
-const FIELDS: &[crate::Field] =
+pub(super) const FIELDS: &[crate::Field] =
     fields![Params; rows, cols, outs, out_first, out_stride, activation, has_bias, has_residual];
 
 const fn slots(weight: DType) -> [Slot; 5] {
@@ -122,7 +124,7 @@ impl Activation {
         }
     }
 
-    const fn from_code(code: u32) -> Self {
+    pub(super) const fn from_code(code: u32) -> Self {
         match code {
             0 => Self::None,
             1 => Self::Gelu,
