@@ -1,1 +1,3 @@
-//! x
+//! Programs for the interpreter.
+
+mod sm_90a;
