@@ -2,6 +2,7 @@
 
 use super::bulk;
 use super::machine::{Flow, Stop};
+use super::mbarrier;
 use super::memory::{Address, Place, Way, account, shared_address};
 use super::registers::LANES;
 use crate::ptx_sim::fault::{FaultKind, Refusal};
@@ -13,6 +14,9 @@ pub fn decode(s: &mut Cursor<'_, '_>) -> Decoded {
     s.need(&["async"])?;
     if s.flag("bulk") {
         return bulk::decode(s);
+    }
+    if s.flag("mbarrier") {
+        return mbarrier::decode_copies(s);
     }
     if s.flag("commit_group") {
         s.expect(0)?;

@@ -91,6 +91,9 @@ impl Block {
             shared: (launch.dynamic_shared, u32::try_from(launch.shared).unwrap_or(u32::MAX)),
         };
         self.common.shared = Shared::new(launch.shared, self.warps.len());
+        for (name, address, bytes) in &setup.program.shared {
+            self.common.shared.label(name, *address, *bytes);
+        }
         self.common.barriers = std::array::from_fn(|_| Barrier::default());
         self.common.warpgroups.start(self.common.warps, setup.program.max_registers);
         self.common.hidden_barriers.clear();
@@ -209,7 +212,11 @@ impl Block {
             (_, Some((barrier, _))) => format!("warp {} waits at barrier {barrier}", warp.number),
             _ => format!("warp {} is on line {}", warp.number, setup.program.code[warp.at()].line),
         };
-        let places: Vec<String> = self.warps.iter().map(place).collect();
+        let mut places: Vec<String> = self.warps.iter().map(place).collect();
+        let mut objects: Vec<u32> = self.common.asked.iter().map(|(_, object, _)| *object).collect();
+        objects.sort_unstable();
+        objects.dedup();
+        places.extend(objects.into_iter().filter_map(|object| self.common.shared.mbarrier_state(object)));
         self.fault_of_first(setup, Refusal::new(FaultKind::Deadlock, places.join(", ")))
     }
 }

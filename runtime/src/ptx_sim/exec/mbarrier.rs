@@ -25,8 +25,8 @@ pub fn decode(s: &mut Cursor<'_, '_>) -> Decoded {
     };
     let by_parity = what.ends_with("_wait") && s.flag("parity");
     match (s.one_of(order), s.one_of(&["cta", "cluster"])) {
-        (None, None) | (Some("release" | "acquire"), Some(_)) => s.since_version(8, 0)?,
-        (Some("relaxed"), Some(_)) => {}
+        (None, None) => {}
+        (Some(_), Some(_)) => s.since_version(8, 0)?,
         _ => return Err("an order goes with a scope".into()),
     }
     if what != "init" && what != "inval" && what != "arrive" && what != "test_wait" {
@@ -65,6 +65,19 @@ pub fn decode(s: &mut Cursor<'_, '_>) -> Decoded {
         "arrive" | "arrive.expect_tx" => arrive(s, what == "arrive.expect_tx"),
         _ => wait(s, what == "try_wait", by_parity),
     }
+}
+
+/// Decodes what follows `cp.async.mbarrier`: an arrival when the copies of a thread are done.
+pub fn decode_copies(s: &mut Cursor<'_, '_>) -> Decoded {
+    s.need(&["arrive"])?;
+    let noinc = s.flag("noinc");
+    s.need(&["shared", "shared::cta"])?;
+    if s.ty()? != Type::B64 {
+        return s.unknown();
+    }
+    s.expect(1)?;
+    let barrier = object(s, 0)?;
+    Ok(each(barrier, move |m, who, at, _| Ok(m.common.shared.async_arrive(who, at, noinc)?)))
 }
 
 fn object(s: &mut Cursor<'_, '_>, at: usize) -> Decoded<Address> {

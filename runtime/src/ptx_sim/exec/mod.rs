@@ -18,6 +18,7 @@ mod integer;
 mod lanes;
 mod logic;
 mod machine;
+mod matrix;
 mod mbarrier;
 mod memory;
 mod moves;
@@ -56,6 +57,7 @@ pub fn decode(s: &mut Cursor<'_, '_>) -> Decoded {
         "cp" => async_copy::decode(s),
         "mbarrier" => mbarrier::decode(s),
         "wgmma" | "setmaxnreg" => wgmma::decode(s),
+        "mma" | "ldmatrix" | "stmatrix" => matrix::decode(s),
         _ => s.unknown(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::in_flight::Role;
 use super::machine::{Flow, Machine, Stop};
+use super::matrix::whole_warp;
 use super::registers::{LANES, Reg};
 use crate::ptx_sim::fault::{FaultKind, Refusal};
 use crate::ptx_sim::parse::{Fit, Meaning, Operand, Type};
@@ -91,17 +92,8 @@ fn list<'a>(s: &Cursor<'_, 'a>, at: usize, count: usize) -> Decoded<Vec<Operand<
 
 /// All lanes of the warp are here, and the other warps of the warpgroup do the same, each in its time.
 fn together(m: &mut Machine<'_>, step: [u64; 3]) -> Result<(), Stop> {
-    whole(m)?;
+    whole_warp(m)?;
     Ok(m.common.warpgroups.meet(m.warp, step)?)
-}
-
-/// Refuses to go on unless all 32 lanes execute together.
-fn whole(m: &Machine<'_>) -> Result<(), Stop> {
-    m.converged()?;
-    if m.mask == u32::MAX {
-        return Ok(());
-    }
-    Err(Stop::new(FaultKind::Barrier, format!("lanes {:#010x} of warp {} are no more", !m.mask, m.warp)))
 }
 
 /// The one value that all lanes have.
@@ -238,7 +230,7 @@ fn resize(s: &mut Cursor<'_, '_>, grows: bool) -> Decoded {
     }
     let count = u32::try_from(count).map_err(|e| e.to_string())?;
     Ok(Op::Act(Box::new(move |m| {
-        whole(m)?;
+        whole_warp(m)?;
         if !m.common.warpgroups.resize(m.warp, count, grows)? {
             return Ok(Flow::Again);
         }

@@ -102,6 +102,8 @@ pub struct Program {
     pub max_registers: Option<u32>,
     /// Whether it has a `wgmma`.
     pub has_wgmma: bool,
+    /// Shared variables of known length: name, address, bytes.
+    pub shared: Vec<(String, u32, u32)>,
     /// Bytes of shared memory that the source declares, as a compiler packs it.
     pub static_shared: usize,
     /// Where dynamic shared memory begins; all that is declared lies before it.
@@ -181,6 +183,10 @@ impl Program {
             instruction.touches.retain(|id| build.tensor_registers.contains(id));
         }
         flow::reconverge(&mut code);
+        let shared = found.shared.iter().zip(&build.shared).filter_map(|(var, address)| {
+            Some((var.name.to_string(), *address, u32::try_from(var.bytes?).ok()?))
+        });
+        let shared = shared.collect();
         let constants = build.constants.iter().map(|(constant, reg)| (reg.row, *constant)).collect();
         Ok(Self {
             entry: entry.to_string(),
@@ -190,6 +196,7 @@ impl Program {
             block: found.block,
             max_registers: found.max_registers,
             has_wgmma: !build.tensor_registers.is_empty(),
+            shared,
             static_shared,
             dynamic_shared_at,
             code,

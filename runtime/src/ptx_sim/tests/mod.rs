@@ -1,3 +1,3 @@
-//! Programs for the interpreter.
+//! Programs for every instruction.
 
 mod sm_90a;

@@ -276,7 +276,7 @@ fn faults_planted_in_the_product_of_registers_are_found() {
                 "a lane is missing",
                 "    wgmma.fence.sync.aligned;\n",
                 "    setp.eq.u32 idle, tid, 5;\n    @idle ret;\n    wgmma.fence.sync.aligned;\n",
-                "barrier not reached by all: lanes 0x00000020 of warp 0 are no more",
+                "barrier not reached by all: lanes 0x00000020 of warp 0 are elsewhere",
             ),
             (
                 "a warp is missing",
