@@ -151,13 +151,15 @@ fn arrive(m: &mut Machine<'_>, id: u32, count: Option<u32>, waits: bool) -> Resu
     barrier.arrived.push(m.warp);
     if !waits {
         barrier.passing.push(m.warp);
+        common.shared.barrier_arrive(id, m.warp);
     }
     common.events += 1;
     common.counts.barriers += 1;
     if barrier.arrived.len() < expected as usize {
         return Ok(if waits { Flow::Wait(number) } else { Flow::Next });
     }
-    common.shared.barrier(&barrier.arrived);
+    barrier.arrived.retain(|warp| !barrier.passing.contains(warp));
+    common.shared.barrier_complete(id, &barrier.arrived);
     barrier.arrived.clear();
     barrier.passing.clear();
     barrier.phase += 1;
