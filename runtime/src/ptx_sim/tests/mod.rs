@@ -1,1 +1,3 @@
 //! Programs for every instruction.
+
+mod sm_90a;
