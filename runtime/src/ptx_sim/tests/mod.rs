@@ -1,6 +1,7 @@
 //! Hand-worked programs: what the parser takes, where lanes meet, what every instruction gives.
 
 mod control;
+mod sm_90a;
 
 use super::exec::{Block, Launch, Setup};
 use super::fault::Fault;
