@@ -152,20 +152,19 @@ fn set_predicate(s: &mut Cursor<'_, '_>) -> Decoded {
         p => (p, Operand::Sink),
     };
     let mut destination = |operand: &Operand<'_>| match operand {
-        Operand::Sink => Ok(None),
-        Operand::Register(number) => {
-            s.dst_operand(&Operand::Register(*number), Type::PRED, Fit::Same).map(Some)
-        }
+        Operand::Register(number) => s.dst_operand(&Operand::Register(*number), Type::PRED, Fit::Same),
         _ => Err("writes to what is no predicate".to_string()),
     };
-    let (p, q) = (destination(&first)?, destination(&second)?);
+    // `ptxas` takes `p|_`, but not `_|q`
+    let p = destination(&first)?;
+    let q = if second == Operand::Sink { None } else { Some(destination(&second)?) };
     let compare = compare(s, name, ty, 1)?;
     let with = match combine {
         Some(combine) => Some((combine, s.predicate(3)?)),
         None => None,
     };
-    Ok(Op::Lanes(match (p, q, with) {
-        (Some(p), None, None) => Box::new(move |registers, mask| {
+    Ok(Op::Lanes(match (q, with) {
+        (None, None) => Box::new(move |registers, mask| {
             let bits = compare(registers);
             put(registers, p, mask, bits);
         }),
@@ -179,9 +178,7 @@ fn set_predicate(s: &mut Cursor<'_, '_>) -> Decoded {
                     (combine(bits, c), combine(!bits, c))
                 }
             };
-            if let Some(p) = p {
-                put(registers, p, mask, yes);
-            }
+            put(registers, p, mask, yes);
             if let Some(q) = q {
                 put(registers, q, mask, no);
             }

@@ -111,10 +111,11 @@ pub fn to_bf16(value: f64, mode: Mode) -> bf16 {
     bf16::from_bits(((Format::BF16.round(value, mode) as f32).to_bits() >> 16) as u16)
 }
 
-/// The NaN that arithmetic gives.
+/// The NaN that arithmetic gives. Told by the bits: compilers take one NaN for another.
 #[inline(always)]
 pub fn canonical(value: f32) -> f32 {
-    if value.is_nan() { f32::from_bits(0x7fff_ffff) } else { value }
+    let bits = value.to_bits();
+    f32::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 { 0x7fff_ffff } else { bits })
 }
 
 /// Subnormal numbers become zero, with their sign.

@@ -2,7 +2,7 @@
 
 use super::lex::Token;
 use super::source::{Entry, Operand, Register, SourceError, Statement};
-use super::{Parser, Type, integer};
+use super::{Meaning, Parser, Type, integer};
 use std::collections::HashMap;
 
 /// What a name stands for.
@@ -98,6 +98,9 @@ impl<'a> Body<'_, 'a> {
 
     fn registers(&mut self) -> Result<(), SourceError> {
         let ty = self.parser.ty()?;
+        if matches!(ty.meaning, Meaning::Brain | Meaning::BrainPair | Meaning::Tensor) {
+            return self.parser.error(format!("{ty} is no type of registers"));
+        }
         loop {
             let name = self.parser.name("a register")?;
             let first = self.entry.registers.len();

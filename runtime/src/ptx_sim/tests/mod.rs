@@ -1,7 +1,20 @@
 //! Hand-worked programs: what the parser takes, where lanes meet, what every instruction gives.
 
+mod approximate;
+mod atomics;
+mod compare;
 mod control;
+mod convert;
+mod float;
+mod half;
+mod integer;
+mod logic;
+mod memory;
 mod sm_90a;
+mod source;
+mod sync;
+mod table;
+mod warp;
 
 use super::exec::{Block, Launch, Setup};
 use super::fault::Fault;
