@@ -1,1 +1,3 @@
-//! x
+//! Whole programs.
+
+mod faults;
