@@ -1,3 +1,3 @@
-//! Whole programs.
+//! Programs for every instruction, and kernels with planted faults.
 
 mod faults;
