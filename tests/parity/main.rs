@@ -3,13 +3,15 @@
 //!
 //! One test for each kernel, case and executor, made from the registry. Where there is no wgpu adapter its tests show
 //! as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures. So it is with CUDA devices and
-//! `AUSCULT_REQUIRE_CUDA=1`.
+//! `AUSCULT_REQUIRE_CUDA=1`. With `AUSCULT_PTX_SOURCES=DIR` the interpreter of PTX takes the text of forms from
+//! `DIR/<op>/<entry>.ptx` where that is a file.
 
 mod child;
 mod comparator;
 mod cuda;
 mod device;
 mod probe;
+mod ptx_sim;
 
 use auscult_kernels::{Access, Case, KernelInfo, REGISTRY};
 use auscult_runtime::selftest::{self, Outputs, POISON, compare, run, run_reference};
@@ -161,6 +163,7 @@ fn trials(
     cpu: &Executor<CpuBackend>,
     wgpu: &Executor<WgpuBackend>,
     cuda: &Executor<CudaBackend>,
+    ptx_sim: &ptx_sim::Forms,
 ) -> Vec<Trial> {
     let mut trials = Vec::new();
     let (mut can_split, mut is_split) = (false, false);
@@ -180,6 +183,7 @@ fn trials(
             }));
         }
         trials.push(cuda::parity_trial(name("parity", "cuda"), cuda, &judged));
+        trials.extend(ptx_sim.trials(&name("parity", "ptx_sim"), &judged));
         can_split |= !judged.case.plan.splits.is_empty();
         if judged.limits().is_empty() {
             continue;
@@ -232,8 +236,10 @@ fn main() -> ExitCode {
     if let Ok(cuda) = &cuda {
         println!("{}: {} ({})", cuda.info().id, cuda.info().name, cuda.info().driver);
     }
+    let ptx_sim = ptx_sim::Forms::default();
     let mut trials: Vec<Trial> =
-        REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu, &cuda)).collect();
+        REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu, &cuda, &ptx_sim)).collect();
+    trials.extend(ptx_sim::trials());
     trials.extend(cuda::trials(&cuda));
     trials.extend(comparator::trials());
     for (name, check) in device::SHARED {

@@ -54,6 +54,7 @@ impl PtxSim {
             accelerator: false,
             max_binding: usize::MAX,
             binding_align: 256,
+            ptx: Some(device),
         };
         Ok(Self {
             info,
