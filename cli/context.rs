@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_model::musicgen::Precision;
-use auscult_runtime::{Backend, CpuBackend, WgpuBackend, gpu};
+use auscult_runtime::{Backend, CpuBackend, CudaBackend, WgpuBackend, cuda, gpu};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
@@ -13,10 +13,11 @@ use std::sync::Arc;
 /// Flags of every command.
 #[derive(Args, Debug)]
 pub struct Global {
-    /// Where to run: `auto`, `cpu`, `wgpu[:N]` or `cuda[:N]`; auto takes a real GPU, else the processor
+    /// Where to run: `auto`, `cpu`, `wgpu[:N]` or `cuda[:N]`; auto takes cuda, else another real
+    /// GPU, else the processor
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Storage and matrix precision of the decoder: f32, bf16 or f16
+    /// Storage and matrix precision of the decoder: f32, bf16 or f16; f16 by default on cuda, f32 elsewhere
     #[arg(long, global = true, value_name = "TYPE")]
     pub precision: Option<Precision>,
     /// Threads of the processor; all by default
@@ -28,6 +29,34 @@ pub struct Global {
     /// Print results only: no progress, no notes
     #[arg(long, global = true)]
     pub quiet: bool,
+}
+
+/// What `auto` becomes.
+pub enum Auto {
+    /// A CUDA device, by number.
+    Cuda(usize),
+    /// An adapter, by number.
+    Wgpu(usize),
+    /// The processor.
+    Cpu,
+}
+
+/// The first that there is of: a CUDA device, a real wgpu adapter, the processor.
+pub fn auto() -> Auto {
+    if let Ok(number) = cuda::best_device() {
+        return Auto::Cuda(number);
+    }
+    gpu::best_accelerator(&gpu::adapters()).map_or(Auto::Cpu, Auto::Wgpu)
+}
+
+impl std::fmt::Display for Auto {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Wgpu(number) => write!(f, "wgpu:{number}"),
+            Self::Cpu => f.write_str("cpu"),
+        }
+    }
 }
 
 /// The flags, with what follows from them.
@@ -51,16 +80,14 @@ impl Context {
             }
         };
         let backend: Arc<dyn Backend> = match (kind, number) {
-            ("auto", None) => match gpu::best_accelerator(&gpu::adapters()) {
-                Some(number) => Arc::new(WgpuBackend::new(Some(number))?),
-                None => Arc::new(CpuBackend::new(self.global.threads)?),
+            ("auto", None) => match auto() {
+                Auto::Cuda(number) => Arc::new(CudaBackend::new(Some(number))?),
+                Auto::Wgpu(number) => Arc::new(WgpuBackend::new(Some(number))?),
+                Auto::Cpu => Arc::new(CpuBackend::new(self.global.threads)?),
             },
             ("cpu", None) => Arc::new(CpuBackend::new(self.global.threads)?),
             ("wgpu", number) => Arc::new(WgpuBackend::new(number)?),
-            ("cuda", _) => {
-                let why = "this version has no CUDA executor; `wgpu` reaches NVIDIA devices through Vulkan";
-                return Err(Failure::usage(format!("device `{wanted}` is not available: {why}")));
-            }
+            ("cuda", number) => Arc::new(CudaBackend::new(number)?),
             _ => return Err(self.unknown_device()),
         };
         let info = backend.info();
@@ -73,9 +100,10 @@ impl Context {
         Failure::usage(format!("device `{wanted}` is unknown, expected auto, cpu, wgpu[:N] or cuda[:N]"))
     }
 
-    /// The precision asked for, or the default of these executors.
-    pub fn precision(&self) -> Precision {
-        self.global.precision.unwrap_or_default()
+    /// The precision asked for, or the device's default.
+    pub fn precision(&self, backend: &dyn Backend) -> Precision {
+        let default = if backend.info().id.starts_with("cuda") { Precision::F16 } else { Precision::F32 };
+        self.global.precision.unwrap_or(default)
     }
 
     /// A remark on stderr.

@@ -48,7 +48,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let backend = context.backend()?;
     record.seed = Some(SEED);
     record.device = Some(DeviceRecord::from(backend.info()));
-    record.precision = Some(context.precision().to_string());
+    record.precision = Some(context.precision(&*backend).to_string());
     record.models = ModelRecord::of("model", &model)?.files;
     let job = capture::Args {
         model: model.clone(),
@@ -68,6 +68,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         resume: false,
         limit: None,
         check_finite: true,
+        explain: false,
         shard_rows: capture::SHARD_ROWS,
     };
     let summary = capture_into_store(context, &job, from_paths(&job.audio)?, backend)?;

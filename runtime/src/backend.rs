@@ -1,10 +1,11 @@
 //! What every executor can do, and the handles it hands out.
 
 use crate::weights::HostBytes;
-use auscult_kernels::{Plan, ShapeError, TensorDesc};
+use auscult_kernels::{Plan, PtxDevice, ShapeError, TensorDesc};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What is known of a device.
 #[derive(Clone, Debug)]
@@ -21,6 +22,16 @@ pub struct DeviceInfo {
     pub max_binding: usize,
     /// Slots start at multiples of this many bytes.
     pub binding_align: usize,
+    /// What the choice of PTX forms goes by, where PTX is what runs.
+    pub ptx: Option<PtxDevice>,
+}
+
+impl DeviceInfo {
+    /// Whether products of two-byte factors run at a rate of their own, several times that of f32.
+    pub fn multiplies_halves(&self) -> bool {
+        // every device that runs PTX forms has matrix units (compute capability 8.0)
+        self.ptx.is_some()
+    }
 }
 
 /// What a new buffer holds.
@@ -122,6 +133,8 @@ pub enum DeviceError {
         device: String,
         /// Bytes asked for.
         asked: usize,
+        /// Bytes that could be had, where the device tells.
+        free: Option<usize>,
         /// What is known of limits and free memory.
         detail: String,
     },
@@ -160,7 +173,32 @@ pub enum DeviceError {
     },
 }
 
-/// An executor of plans. Seven methods, no more.
+/// A plan over spans, as [`Backend::dispatch`] takes them.
+pub type Launch<'a> = (&'a Plan, Vec<Option<Span>>);
+
+/// Launches that a device keeps as one, to be made again at the cost of one. It holds their buffers.
+pub trait Recording: Send + Sync {
+    /// Makes the launches again, in order with everything else that is asked of the backend.
+    fn replay(&self) -> Result<(), DeviceError>;
+}
+
+/// How long work took.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// On the host's clock, recording and waiting included.
+    pub wall: Duration,
+    /// On the device's clock; `None` where it has none.
+    pub device: Option<Duration>,
+}
+
+impl Timing {
+    /// The device's time, else the host's.
+    pub fn best(&self) -> Duration {
+        self.device.unwrap_or(self.wall)
+    }
+}
+
+/// An executor of plans. Seven methods that every one has, and two that most leave as they are.
 ///
 /// Work is ordered: what is dispatched, copied or uploaded first is seen by what follows. It may run late, up to the
 /// next [`download`](Self::download) or [`wait`](Self::wait).
@@ -188,6 +226,25 @@ pub trait Backend: Send + Sync {
 
     /// Returns when everything asked for is done.
     fn wait(&self) -> Result<(), DeviceError>;
+
+    /// Keeps launches to be replayed as one, without making them; `None` where there is nothing to gain, or the driver
+    /// would not.
+    fn record(&self, launches: &[Launch<'_>]) -> Result<Option<Box<dyn Recording>>, DeviceError> {
+        let _ = launches;
+        Ok(None)
+    }
+
+    /// Runs `work` and waits for it, on the device's clock too where it has one.
+    ///
+    /// # Errors
+    /// Those of `work` and of [`wait`](Self::wait).
+    fn time(&self, work: &mut dyn FnMut() -> Result<(), DeviceError>) -> Result<Timing, DeviceError> {
+        self.wait()?;
+        let started = Instant::now();
+        work()?;
+        self.wait()?;
+        Ok(Timing { wall: started.elapsed(), device: None })
+    }
 }
 
 /// Checks the rules of [`Backend::dispatch`]; every executor calls it first.

@@ -60,6 +60,7 @@ impl CpuBackend {
             accelerator: false,
             max_binding: usize::MAX,
             binding_align: 8,
+            ptx: None,
         };
         Ok(Self { info, form, pool })
     }
@@ -129,6 +130,7 @@ impl Backend for CpuBackend {
                 memory.try_reserve_exact(words).map_err(|e| DeviceError::OutOfMemory {
                     device: self.info.id.clone(),
                     asked: bytes,
+                    free: None,
                     detail: format!(": {e}"),
                 })?;
                 memory.resize(words, 0_u64);

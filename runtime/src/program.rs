@@ -1,8 +1,8 @@
 //! A graph with memory, ready to be replayed.
 
-use crate::backend::{Backend, Buffer, Contents, DeviceError, Span, Tensor};
+use crate::backend::{Backend, Buffer, Contents, DeviceError, Launch, Recording, Span, Tensor};
 use crate::graph::{Graph, Source, Step, Value};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a run refuses.
 #[derive(Debug, thiserror::Error)]
@@ -35,17 +35,37 @@ pub struct Program {
     /// Memory of every value.
     spans: Vec<Span>,
     arena_bytes: usize,
+    replays: Mutex<Replays>,
+}
+
+/// How the steps are run next.
+enum Replays {
+    /// One by one: the first run, in which the device makes whatever launches need.
+    First,
+    /// Whichever way the device offers.
+    Second,
+    /// As one.
+    Recorded(Box<dyn Recording>),
+    /// One by one, since the device offers nothing else.
+    OneByOne,
 }
 
 impl Program {
     /// Allocates the graph's memory on a device.
     pub fn new(backend: Arc<dyn Backend>, graph: Graph) -> Result<Self, DeviceError> {
         let arena = plan_arena(&graph);
-        let buffers = arena
-            .sizes
-            .iter()
-            .map(|&bytes| backend.alloc(Contents::Undefined(bytes)))
-            .collect::<Result<Vec<Buffer>, _>>()?;
+        let arena_bytes: usize = arena.sizes.iter().sum();
+        let mut buffers: Vec<Buffer> = Vec::with_capacity(arena.sizes.len());
+        for &bytes in &arena.sizes {
+            buffers.push(backend.alloc(Contents::Undefined(bytes)).map_err(|error| match error {
+                // in terms of the whole, which is what a smaller batch makes smaller
+                DeviceError::OutOfMemory { device, free: Some(free), detail, .. } => {
+                    let had: usize = buffers.iter().map(Buffer::bytes).sum();
+                    DeviceError::OutOfMemory { device, asked: arena_bytes, free: Some(free + had), detail }
+                }
+                other => other,
+            })?);
+        }
         let mut spans: Vec<Span> = Vec::with_capacity(graph.descs.len());
         for (i, desc) in graph.descs.iter().enumerate() {
             spans.push(match &graph.sources[i] {
@@ -58,7 +78,7 @@ impl Program {
                 },
             });
         }
-        Ok(Self { backend, graph, spans, arena_bytes: arena.sizes.iter().sum() })
+        Ok(Self { backend, graph, spans, arena_bytes, replays: Mutex::new(Replays::First) })
     }
 
     /// The graph.
@@ -100,14 +120,37 @@ impl Program {
     /// Runs every step on the inputs as they lie; a caller may have filled them through [`Self::input_tensor`].
     ///
     /// A step may reuse an input's memory once the input is spent, so every input is filled before every replay.
+    ///
+    /// The first run makes the launches one by one; from the second on, a device that can keeps them as one.
     pub fn replay(&self) -> Result<(), RunError> {
-        for step in &self.graph.steps {
-            if let Step::Dispatch { plan, slots } = step {
-                let spans: Vec<_> = slots.iter().map(|v| v.map(|v| self.spans[v.0].clone())).collect();
-                self.backend.dispatch(plan, &spans)?;
-            }
+        // a panic leaves a state that was true before
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Replays::Second = *replays {
+            *replays = match self.backend.record(&self.launches().collect::<Vec<_>>())? {
+                Some(recording) => Replays::Recorded(recording),
+                None => Replays::OneByOne,
+            };
+        }
+        if let Replays::Recorded(recording) = &*replays {
+            return Ok(recording.replay()?);
+        }
+        for (plan, spans) in self.launches() {
+            self.backend.dispatch(plan, &spans)?;
+        }
+        if let Replays::First = *replays {
+            *replays = Replays::Second;
         }
         Ok(())
+    }
+
+    fn launches(&self) -> impl Iterator<Item = Launch<'_>> {
+        self.graph.steps.iter().filter_map(|step| match step {
+            Step::Dispatch { plan, slots } => {
+                let span = |value: &Option<Value>| value.map(|value| self.spans[value.0].clone());
+                Some((plan, slots.iter().map(span).collect()))
+            }
+            Step::Site { .. } => None,
+        })
     }
 
     /// An input where it lies, for a copy from elsewhere on the device.

@@ -385,7 +385,9 @@ fn options_that_cannot_be_served() {
         ("--device gpu", &["`gpu`", "auto, cpu, wgpu[:N] or cuda[:N]"]),
         ("--device wgpu:first", &["`wgpu:first`"]),
         ("--device cpu:1", &["`cpu:1`"]),
-        ("--device cuda", &["`cuda`", "not available"]),
+        // no driver, or no such device
+        ("--device cuda:99", &["device `cuda", "not available"]),
+        ("--device cuda:first", &["`cuda:first`"]),
         ("--threads 0", &["--threads"]),
         ("--shard-rows 0", &["--shard-rows"]),
     ] {

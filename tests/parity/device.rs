@@ -1,4 +1,4 @@
-//! What the wgpu executor promises besides right results: order, few submissions, nothing made twice, errors that say
+//! What executors promise besides right results, the wgpu executor above all: order, few submissions, nothing made twice, errors that say
 //! what is wrong.
 
 use crate::probe::{BROKEN, Extras, expected, plan};
@@ -11,20 +11,24 @@ use std::time::Duration;
 /// Says what is broken, if anything is.
 pub type Check = fn(&WgpuBackend) -> Result<(), Failed>;
 
-/// Checks that need an adapter.
-pub const CHECKS: &[(&str, Check)] = &[
+/// Checks of what every device promises.
+pub const SHARED: &[(&str, fn(&dyn Backend) -> Result<(), Failed>)] = &[
     ("bytes cross at every alignment", bytes_cross),
     ("long uploads cross in parts", long_uploads_cross),
-    #[cfg(target_os = "linux")]
-    ("uploads need no second copy on the host", crate::child::uploads_are_bounded),
     ("copies at every alignment", copies),
     ("what is asked for first is seen by what follows", order),
-    ("a thousand launches keep their own parameters", many_launches),
     ("left-out slots are neither read nor written", left_out_slots),
-    ("a replay makes nothing new", replay),
-    ("dropped memory takes its bind groups along", dropped_memory),
     ("an empty grid is skipped", empty_grid),
     ("threads share a device", threads),
+];
+
+/// Checks that need an adapter.
+pub const CHECKS: &[(&str, Check)] = &[
+    #[cfg(target_os = "linux")]
+    ("uploads need no second copy on the host", crate::child::uploads_are_bounded),
+    ("a thousand launches keep their own parameters", many_launches),
+    ("a replay makes nothing new", replay),
+    ("dropped memory takes its bind groups along", dropped_memory),
     ("bad bindings are errors", bad_bindings),
     ("a plan that cannot be cut is an error", cannot_be_cut),
     ("a broken shader is an error that passes", broken_shader),
@@ -39,29 +43,33 @@ pub fn ensure(is: bool, what: impl FnOnce() -> String) -> Result<(), Failed> {
     if is { Ok(()) } else { Err(what().into()) }
 }
 
-fn equal<T: PartialEq + std::fmt::Debug>(what: &str, got: T, want: T) -> Result<(), Failed> {
+/// Fails unless both are the same.
+pub fn equal<T: PartialEq + std::fmt::Debug>(what: &str, got: T, want: T) -> Result<(), Failed> {
     ensure(got == want, || format!("{what}: got {got:?}, want {want:?}"))
 }
 
-fn ramp(n: usize) -> Vec<u32> {
+/// Values that have little in common.
+pub fn ramp(n: usize) -> Vec<u32> {
     (1..).map(|i: u32| i.wrapping_mul(0x9e37_79b9)).take(n).collect()
 }
 
-fn words(backend: &dyn Backend, values: &[u32]) -> Result<Buffer, DeviceError> {
+/// A buffer of these values.
+pub fn words(backend: &dyn Backend, values: &[u32]) -> Result<Buffer, DeviceError> {
     backend.alloc(Contents::Host(HostBytes::from_vec(bytemuck::cast_slice(values).to_vec())))
 }
 
-fn read(backend: &dyn Backend, buffer: &Buffer) -> Result<Vec<u32>, DeviceError> {
+/// The values of a buffer.
+pub fn read(backend: &dyn Backend, buffer: &Buffer) -> Result<Vec<u32>, DeviceError> {
     Ok(bytemuck::pod_collect_to_vec(&backend.download(&buffer.span())?))
 }
 
 /// Launches `to = 3 * from + add`.
-fn launch(backend: &dyn Backend, from: &Buffer, to: &Buffer, add: u32) -> Result<(), DeviceError> {
+pub fn launch(backend: &dyn Backend, from: &Buffer, to: &Buffer, add: u32) -> Result<(), DeviceError> {
     let slots = [Some(from.span()), None, Some(to.span()), None];
     backend.dispatch(&plan(from.bytes() / 4, add, Extras::None), &slots)
 }
 
-fn bytes_cross(gpu: &WgpuBackend) -> Result<(), Failed> {
+fn bytes_cross(gpu: &dyn Backend) -> Result<(), Failed> {
     for length in [0, 1, 2, 3, 4, 5, 15, 16, 17, 1023, 4097] {
         let mut model: Vec<u8> = (0..length).map(|i| (i * 7 + 13) as u8).collect();
         let buffer = gpu.alloc(Contents::Host(HostBytes::from_vec(model.clone())))?;
@@ -85,7 +93,7 @@ fn bytes_cross(gpu: &WgpuBackend) -> Result<(), Failed> {
 }
 
 /// More than two of the parts that go across at once, and an odd end.
-fn long_uploads_cross(gpu: &WgpuBackend) -> Result<(), Failed> {
+fn long_uploads_cross(gpu: &dyn Backend) -> Result<(), Failed> {
     let bytes: Vec<u8> = bytemuck::cast_slice(&ramp(20 << 20))[..(75 << 20) + 3].to_vec();
     let host = HostBytes::from_vec(bytes);
     let buffer = gpu.alloc(Contents::Host(host.clone()))?;
@@ -96,7 +104,7 @@ fn long_uploads_cross(gpu: &WgpuBackend) -> Result<(), Failed> {
     ensure(gpu.download(&buffer.span())? == other, || "the bytes of an upload differ".into())
 }
 
-fn copies(gpu: &WgpuBackend) -> Result<(), Failed> {
+fn copies(gpu: &dyn Backend) -> Result<(), Failed> {
     let source: Vec<u8> = (0..=255).collect();
     let from = gpu.alloc(Contents::Host(HostBytes::from_vec(source.clone())))?;
     let ranges =
@@ -114,7 +122,7 @@ fn copies(gpu: &WgpuBackend) -> Result<(), Failed> {
     equal("two lengths", gpu.copy(&halves.0, &shorter.span()).is_err(), true)
 }
 
-fn order(gpu: &WgpuBackend) -> Result<(), Failed> {
+fn order(gpu: &dyn Backend) -> Result<(), Failed> {
     let first = ramp(1000);
     let second: Vec<u32> = first.iter().map(|v| !v).collect();
     let x = words(gpu, &first)?;
@@ -148,7 +156,7 @@ fn many_launches(gpu: &WgpuBackend) -> Result<(), Failed> {
     ensure(submissions < 1000, || format!("{submissions} submissions for 1000 launches"))
 }
 
-fn left_out_slots(gpu: &WgpuBackend) -> Result<(), Failed> {
+fn left_out_slots(gpu: &dyn Backend) -> Result<(), Failed> {
     let values = ramp(100);
     let x = words(gpu, &values)?;
     let bias = words(gpu, &ramp(200)[100..])?;
@@ -210,7 +218,7 @@ fn dropped_memory(gpu: &WgpuBackend) -> Result<(), Failed> {
     equal("groups kept", counters.groups_kept, 1)
 }
 
-fn empty_grid(gpu: &WgpuBackend) -> Result<(), Failed> {
+fn empty_grid(gpu: &dyn Backend) -> Result<(), Failed> {
     let x = words(gpu, &ramp(8))?;
     let y = words(gpu, &[9; 8])?;
     let mut nothing = plan(8, 0, Extras::None);
@@ -230,7 +238,7 @@ fn empty_grid(gpu: &WgpuBackend) -> Result<(), Failed> {
     Ok(())
 }
 
-fn threads(gpu: &WgpuBackend) -> Result<(), Failed> {
+fn threads(gpu: &dyn Backend) -> Result<(), Failed> {
     let work = |seed: u32| -> Result<(), Failed> {
         let values: Vec<u32> = ramp(333).iter().map(|v| v ^ seed).collect();
         let x = words(gpu, &values)?;
@@ -347,7 +355,7 @@ fn timing(gpu: &WgpuBackend) -> Result<(), Failed> {
     let gpu = &own_device(gpu)?;
     let x = words(gpu, &ramp(100_000))?;
     let y = gpu.alloc(Contents::Undefined(400_000))?;
-    let timed = gpu.time(|| (0..20).try_for_each(|add| launch(gpu, &x, &y, add)))?;
+    let timed = gpu.time(&mut || (0..20).try_for_each(|add| launch(gpu, &x, &y, add)))?;
     let index: usize = gpu.info().id.trim_start_matches("wgpu:").parse()?;
     let has_timestamps = adapters()[index].features.contains(&"timestamp-query");
     equal("device time", timed.device.is_some(), has_timestamps)?;
@@ -355,12 +363,13 @@ fn timing(gpu: &WgpuBackend) -> Result<(), Failed> {
         let sensible = device > Duration::ZERO && device <= timed.wall;
         ensure(sensible, || format!("{device:?} on the device of {:?}", timed.wall))?;
     }
-    let nested = gpu.time(|| gpu.time(|| Ok(())).map(drop));
+    let nested = gpu.time(&mut || gpu.time(&mut || Ok(())).map(drop));
     ensure(nested.is_err(), || "a timing within a timing".into())?;
-    let failed = gpu.time(|| Err(DeviceError::Failed { device: "none".into(), what: "on purpose".into() }));
+    let failed =
+        gpu.time(&mut || Err(DeviceError::Failed { device: "none".into(), what: "on purpose".into() }));
     ensure(failed.is_err(), || "the work's error was lost".into())?;
     // neither leaves a timing under way
-    gpu.time(|| Ok(()))?;
+    gpu.time(&mut || Ok(()))?;
     Ok(())
 }
 

@@ -2,16 +2,20 @@
 //! wgpu executor promises besides.
 //!
 //! One test for each kernel, case and executor, made from the registry. Where there is no wgpu adapter its tests show
-//! as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+//! as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures. So it is with CUDA devices and
+//! `AUSCULT_REQUIRE_CUDA=1`. With `AUSCULT_PTX_SOURCES=DIR` the interpreter of PTX takes the text of forms from
+//! `DIR/<op>/<entry>.ptx` where that is a file.
 
 mod child;
 mod comparator;
+mod cuda;
 mod device;
 mod probe;
+mod ptx_sim;
 
 use auscult_kernels::{Access, Case, KernelInfo, REGISTRY};
 use auscult_runtime::selftest::{self, Outputs, POISON, compare, run, run_reference};
-use auscult_runtime::{Backend, CpuBackend, WgpuBackend};
+use auscult_runtime::{Backend, CpuBackend, CudaBackend, WgpuBackend};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -158,6 +162,8 @@ fn trials(
     kernel: &'static KernelInfo,
     cpu: &Executor<CpuBackend>,
     wgpu: &Executor<WgpuBackend>,
+    cuda: &Executor<CudaBackend>,
+    ptx_sim: &ptx_sim::Forms,
 ) -> Vec<Trial> {
     let mut trials = Vec::new();
     let (mut can_split, mut is_split) = (false, false);
@@ -176,6 +182,8 @@ fn trials(
                 Err(skipped) => skipped,
             }));
         }
+        trials.push(cuda::parity_trial(name("parity", "cuda"), cuda, &judged));
+        trials.extend(ptx_sim.trials(&name("parity", "ptx_sim"), &judged));
         can_split |= !judged.case.plan.splits.is_empty();
         if judged.limits().is_empty() {
             continue;
@@ -208,7 +216,7 @@ fn trials(
 }
 
 fn main() -> ExitCode {
-    if let Some(done) = child::work() {
+    if let Some(done) = child::work().or_else(cuda::work) {
         return done.map_or_else(
             |message| {
                 println!("{message}");
@@ -224,9 +232,25 @@ fn main() -> ExitCode {
         let info = wgpu.info();
         println!("{}: {} ({}), {} bytes a binding", info.id, info.name, info.driver, info.max_binding);
     }
+    let cuda = CudaBackend::new(None).map(Arc::new).map_err(|error| error.to_string());
+    if let Ok(cuda) = &cuda {
+        println!("{}: {} ({})", cuda.info().id, cuda.info().name, cuda.info().driver);
+    }
+    let ptx_sim = ptx_sim::Forms::default();
     let mut trials: Vec<Trial> =
-        REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu)).collect();
+        REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu, &cuda, &ptx_sim)).collect();
+    trials.extend(ptx_sim::trials());
+    trials.extend(cuda::trials(&cuda));
     trials.extend(comparator::trials());
+    for (name, check) in device::SHARED {
+        let wgpu = wgpu.clone();
+        trials.push(Trial::ignorable_test(format!("device::{name}::wgpu"), move || {
+            match wgpu_or_skip(&wgpu) {
+                Ok(wgpu) => check(&*wgpu).map(|()| Completion::Completed),
+                Err(skipped) => skipped,
+            }
+        }));
+    }
     for (name, check) in device::CHECKS {
         let wgpu = wgpu.clone();
         trials.push(Trial::ignorable_test(format!("device::{name}::wgpu"), move || {

@@ -1,7 +1,7 @@
 //! A kernel of the tests' own, simple enough to be known by heart.
 
 use auscult_kernels::{
-    Access, Cost, DType, Field, HostSlot, KernelInfo, Plan, Slot, TensorDesc, Wgsl, fields,
+    Access, Cost, DType, Field, HostSlot, KernelInfo, Plan, Ptx, PtxDevice, Slot, TensorDesc, Wgsl, fields,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -27,12 +27,31 @@ const SLOTS: &[Slot] = &[
 const FIELDS: &[Field] = fields![Params; n, add, has_bias, has_twin];
 
 /// `y = 3 * x + add + bias`, and the same into `twin`; `bias` and `twin` may be left out.
-pub static PROBE: KernelInfo = probe(include_str!("probe.wgsl"));
+pub static PROBE: KernelInfo = probe(include_str!("probe.wgsl"), &[form(include_str!("probe.ptx"))]);
 
-/// The same, with a source that no compiler takes.
-pub static BROKEN: KernelInfo = probe("fn probe_u32( {");
+/// The same, with sources that no compiler takes.
+pub static BROKEN: KernelInfo =
+    probe("fn probe_u32( {", &[form(".version 7.0\n.target sm_80\n.address_size 64\nnonsense;\n")]);
 
-const fn probe(source: &'static str) -> KernelInfo {
+/// The same with a form that writes to address 16, which nothing may.
+pub static STRAY: KernelInfo = probe(
+    include_str!("probe.wgsl"),
+    &[form(
+        ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry probe_u32(.param .u64 x, .param .u64 bias, \
+         .param .u64 y, .param .u64 twin, .param .align 4 .b8 params[16])\n{\n.reg .u64 at;\nmov.u64 at, 16;\n\
+         st.global.u64 [at], at;\nret;\n}\n",
+    )],
+);
+
+const fn form(source: &'static str) -> Ptx {
+    Ptx::new(source, "probe_u32", [64, 1, 1], blocks)
+}
+
+fn blocks(params: &[u8], _: &PtxDevice) -> [u32; 3] {
+    [bytemuck::pod_read_unaligned::<Params>(params).n.div_ceil(64), 1, 1]
+}
+
+const fn probe(source: &'static str, ptx: &'static [Ptx]) -> KernelInfo {
     KernelInfo {
         name: "probe_u32",
         slots: SLOTS,
@@ -45,7 +64,7 @@ const fn probe(source: &'static str) -> KernelInfo {
             workgroup: [64, 1, 1],
             grid: |params| [bytemuck::pod_read_unaligned::<Params>(params).n.div_ceil(64), 1, 1],
         },
-        ptx: &[],
+        ptx,
         reference,
         cpu: None,
         cases: Vec::new,

@@ -30,6 +30,7 @@ impl Memory {
         let out_of_memory = || DeviceError::OutOfMemory {
             device: gpu.id.clone(),
             asked: bytes,
+            free: None,
             detail: format!("; the adapter's buffers hold at most {} bytes", gpu.max_buffer),
         };
         if bytes > gpu.max_buffer / GRAIN * GRAIN {

@@ -13,9 +13,8 @@ mod pipeline;
 mod timing;
 
 pub use adapter::{AdapterDescription, adapters, best_accelerator};
-pub use timing::Timing;
 
-use crate::backend::{Backend, Buffer, Contents, DeviceError, DeviceInfo, Span, check_binding};
+use crate::backend::{Backend, Buffer, Contents, DeviceError, DeviceInfo, Span, Timing, check_binding};
 use auscult_kernels::Plan;
 use binding::{Binder, Bound};
 use commands::{Command, Recorder};
@@ -77,6 +76,7 @@ impl WgpuBackend {
             accelerator: adapter.accelerator,
             max_binding: gpu.max_binding,
             binding_align: gpu.binding_align,
+            ptx: None,
         };
         let state = State {
             recorder: Recorder::new(&gpu)?,
@@ -95,32 +95,6 @@ impl WgpuBackend {
         let mut info = self.info.clone();
         info.max_binding = (bytes / 4 * 4).clamp(16, self.info.max_binding);
         Self { info, shared: Arc::clone(&self.shared) }
-    }
-
-    /// Runs `work` and waits for it: wall-clock time, and the time that the device spent in launches where it can tell.
-    ///
-    /// Launches that other threads make meanwhile are counted too; copies and uploads are not.
-    ///
-    /// # Errors
-    /// Those of `work` and of [`wait`](Backend::wait); [`DeviceError::Failed`] if another timing is under way.
-    pub fn time(&self, work: impl FnOnce() -> Result<(), DeviceError>) -> Result<Timing, DeviceError> {
-        self.wait()?;
-        let gpu = &self.shared.gpu;
-        {
-            let mut state = self.lock();
-            if state.timer.is_some() {
-                return Err(gpu.failed("a timing is under way already"));
-            }
-            state.timer = Some(Timer::new(gpu)?);
-        }
-        let start = std::time::Instant::now();
-        let done = work().and_then(|()| self.wait());
-        let wall = start.elapsed();
-        let mut state = self.lock();
-        let state = &mut *state;
-        let timer = state.timer.take().expect("the timer set above; nobody else takes it");
-        done?;
-        Ok(Timing { wall, device: timer.read(gpu, &mut state.staging)? })
     }
 
     /// What was done so far.
@@ -371,5 +345,27 @@ impl Backend for WgpuBackend {
         gpu.check()?;
         self.lock().flush(gpu)?;
         gpu.wait(None)
+    }
+
+    /// The device's time is what it spent in launches, those that other threads made meanwhile included; copies and
+    /// uploads are not in it. [`DeviceError::Failed`] if another timing is under way.
+    fn time(&self, work: &mut dyn FnMut() -> Result<(), DeviceError>) -> Result<Timing, DeviceError> {
+        self.wait()?;
+        let gpu = &self.shared.gpu;
+        {
+            let mut state = self.lock();
+            if state.timer.is_some() {
+                return Err(gpu.failed("a timing is under way already"));
+            }
+            state.timer = Some(Timer::new(gpu)?);
+        }
+        let start = std::time::Instant::now();
+        let done = work().and_then(|()| self.wait());
+        let wall = start.elapsed();
+        let mut state = self.lock();
+        let state = &mut *state;
+        let timer = state.timer.take().expect("the timer set above; nobody else takes it");
+        done?;
+        Ok(Timing { wall, device: timer.read(gpu, &mut state.staging)? })
     }
 }

@@ -8,15 +8,6 @@ use std::time::Duration;
 /// Passes that one timing can hold; two timestamps each, of the 4096 that WebGPU allows in a set.
 const PASSES: u32 = 2048;
 
-/// How long work took.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// On the host's clock, recording and waiting included.
-    pub wall: Duration,
-    /// On the device's clock, within compute passes; `None` where the adapter has no timestamps.
-    pub device: Option<Duration>,
-}
-
 /// Timestamps around every pass while a timing is under way.
 pub(super) struct Timer {
     /// The set, and where its values are resolved to; `None` on adapters without.
