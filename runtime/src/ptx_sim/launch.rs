@@ -43,7 +43,11 @@ pub struct Request<'r> {
 impl Request<'_> {
     /// Runs the whole launch on the current thread pool.
     pub fn run(&self) -> Result<Counts, String> {
-        let launch = self.launch()?;
+        let grid = (self.ptx.grid)(&self.plan.params, &self.device);
+        if grid.contains(&0) {
+            return Ok(Counts::default());
+        }
+        let launch = self.launch(grid)?;
         let setup = Setup { program: self.program, launch: &launch };
         let blocks: u64 = launch.grid.iter().map(|&extent| u64::from(extent)).product();
         let done = if self.ptx.cooperative {
@@ -55,11 +59,10 @@ impl Request<'_> {
         done.map_err(|fault| fault.to_string())
     }
 
-    fn launch(&self) -> Result<Launch, String> {
+    fn launch(&self, grid: [u32; 3]) -> Result<Launch, String> {
         let Self { ptx, program, plan, device, .. } = self;
         let entry = ptx.entry;
-        let grid = (ptx.grid)(&plan.params, device);
-        if grid.contains(&0) || grid[0] > 1 << 31 || grid[1].max(grid[2]) > 65_535 {
+        if grid[0] > 1 << 31 || grid[1].max(grid[2]) > 65_535 {
             return Err(format!("{entry}: a grid of {grid:?}, expected 1 to 2147483647, 65535, 65535"));
         }
         if program.block != Some(ptx.block) {

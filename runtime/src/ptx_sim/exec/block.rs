@@ -87,6 +87,9 @@ impl Block {
             shared: (launch.dynamic_shared, u32::try_from(launch.shared).unwrap_or(u32::MAX)),
         };
         self.common.shared = Shared::new(launch.shared, self.warps.len());
+        for (name, address, bytes) in &setup.program.shared {
+            self.common.shared.label(name, *address, *bytes);
+        }
         self.common.barriers = std::array::from_fn(|_| Barrier::default());
         for warp in &mut self.warps {
             place.warp = warp.number;

@@ -16,6 +16,7 @@ mod integer;
 mod lanes;
 mod logic;
 mod machine;
+mod matrix;
 mod memory;
 mod moves;
 mod registers;
@@ -48,6 +49,7 @@ pub fn decode(s: &mut Cursor<'_, '_>) -> Decoded {
         "shfl" | "vote" | "activemask" | "redux" | "elect" => shuffle::decode(s),
         "bar" | "barrier" | "membar" | "fence" => sync::decode(s),
         "cp" => async_copy::decode(s),
+        "mma" | "ldmatrix" | "stmatrix" => matrix::decode(s),
         _ => s.unknown(),
     }
 }

@@ -9,15 +9,21 @@ use std::collections::HashMap;
 #[derive(Clone, Copy)]
 enum Named {
     Register(usize),
-    /// `name<N>`: the first of N.
-    Range(usize, usize),
     Shared(usize),
+}
+
+/// What a scope declares.
+#[derive(Default)]
+struct Scope<'a> {
+    names: HashMap<&'a str, Named>,
+    /// `name<N>`: the first register, and N. `name` itself may be something else.
+    ranges: HashMap<&'a str, (usize, usize)>,
 }
 
 struct Body<'p, 'a> {
     parser: &'p mut Parser<'a>,
     entry: Entry<'a>,
-    names: Vec<HashMap<&'a str, Named>>,
+    names: Vec<Scope<'a>>,
     /// Scopes that are open; each is a number in `entry.scopes`.
     open: Vec<usize>,
 }
@@ -26,7 +32,8 @@ impl<'a> Parser<'a> {
     /// Reads up to the brace that closes the entry.
     pub(super) fn body(&mut self, entry: Entry<'a>) -> Result<Entry<'a>, SourceError> {
         let names = entry.shared.iter().enumerate().map(|(i, v)| (v.name, Named::Shared(i))).collect();
-        let mut body = Body { parser: self, entry, names: vec![names], open: vec![0] };
+        let outermost = Scope { names, ..Scope::default() };
+        let mut body = Body { parser: self, entry, names: vec![outermost], open: vec![0] };
         while !body.open.is_empty() {
             body.item()?;
         }
@@ -42,7 +49,7 @@ impl<'a> Body<'_, 'a> {
                 self.parser.at += 1;
                 self.entry.scopes.push(*self.open.last().expect("the body is open"));
                 self.open.push(self.entry.scopes.len() - 1);
-                self.names.push(HashMap::new());
+                self.names.push(Scope::default());
                 Ok(())
             }
             Some(Token::Mark('}')) => {
@@ -83,7 +90,7 @@ impl<'a> Body<'_, 'a> {
 
     fn declare(&mut self, name: &'a str, what: Named) -> Result<(), SourceError> {
         let scope = self.names.last_mut().expect("the body is open");
-        if scope.insert(name, what).is_some() {
+        if scope.names.insert(name, what).is_some() {
             return self.parser.error(format!("a second `{name}`"));
         }
         Ok(())
@@ -93,9 +100,6 @@ impl<'a> Body<'_, 'a> {
         let ty = self.parser.ty()?;
         loop {
             let name = self.parser.name("a register")?;
-            if self.entry.params.iter().any(|p| p.name == name) {
-                return self.parser.error(format!("register `{name}` has the name of a parameter"));
-            }
             let first = self.entry.registers.len();
             if self.parser.take('<') {
                 let count = self.parser.size("a count")?;
@@ -103,10 +107,16 @@ impl<'a> Body<'_, 'a> {
                 if first + count > usize::from(u16::MAX) {
                     return self.parser.error("more than 65,535 registers");
                 }
-                self.declare(name, Named::Range(first, count))?;
+                let scope = self.names.last_mut().expect("the body is open");
+                if scope.ranges.insert(name, (first, count)).is_some() {
+                    return self.parser.error(format!("a second `{name}<>`"));
+                }
                 let numbered = (0..count).map(|number| Register { name, number: Some(number), ty });
                 self.entry.registers.extend(numbered);
             } else {
+                if self.entry.params.iter().any(|p| p.name == name) {
+                    return self.parser.error(format!("register `{name}` has the name of a parameter"));
+                }
                 self.declare(name, Named::Register(first))?;
                 self.entry.registers.push(Register { name, number: None, ty });
             }
@@ -119,15 +129,15 @@ impl<'a> Body<'_, 'a> {
 
     fn lookup(&self, name: &str) -> Option<Operand<'a>> {
         for scope in self.names.iter().rev() {
-            match scope.get(name) {
+            match scope.names.get(name) {
                 Some(Named::Register(number)) => return Some(Operand::Register(*number)),
                 Some(Named::Shared(number)) => return Some(Operand::Shared(*number, 0)),
-                Some(Named::Range(..)) | None => {}
+                None => {}
             }
             let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit()).len();
             // `%rd12` is register 12 of `%rd<N>`; the name itself may hold digits
             for cut in (name.len() - digits..name.len()).filter(|&cut| name.is_char_boundary(cut)) {
-                if let Some(Named::Range(first, count)) = scope.get(&name[..cut])
+                if let Some((first, count)) = scope.ranges.get(&name[..cut])
                     && (name[cut..] == *"0" || !name[cut..].starts_with('0'))
                     && let Ok(number) = name[cut..].parse::<usize>()
                     && number < *count

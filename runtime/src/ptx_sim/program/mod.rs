@@ -96,6 +96,8 @@ pub struct Program {
     pub param_bytes: usize,
     /// `.reqntid`.
     pub block: Option<[u32; 3]>,
+    /// Shared variables of known length: name, address, bytes.
+    pub shared: Vec<(String, u32, u32)>,
     /// Bytes of shared memory that the source declares, as a compiler packs it.
     pub static_shared: usize,
     /// Where dynamic shared memory begins; all that is declared lies before it.
@@ -169,6 +171,10 @@ impl Program {
             text: "}".into(),
         });
         flow::reconverge(&mut code);
+        let shared = found.shared.iter().zip(&build.shared).filter_map(|(var, address)| {
+            Some((var.name.to_string(), *address, u32::try_from(var.bytes?).ok()?))
+        });
+        let shared = shared.collect();
         let constants = build.constants.iter().map(|(constant, reg)| (reg.row, *constant)).collect();
         Ok(Self {
             entry: entry.to_string(),
@@ -176,6 +182,7 @@ impl Program {
             params: build.params,
             param_bytes,
             block: found.block,
+            shared,
             static_shared,
             dynamic_shared_at,
             code,

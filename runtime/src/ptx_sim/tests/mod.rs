@@ -1,1 +1,1 @@
-//! x
+//! Programs for every instruction.
