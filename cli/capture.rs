@@ -100,7 +100,12 @@ pub fn capture_into_store(
     backend: Arc<dyn Backend>,
 ) -> Result<Summary> {
     let precision = context.precision(&*backend);
-    let options = DecoderOptions { precision, posemb: args.posemb, check_finite: args.check_finite };
+    let options = DecoderOptions {
+        precision,
+        posemb: args.posemb,
+        check_finite: args.check_finite,
+        ..DecoderOptions::default()
+    };
     let spinner = context.bar(1, "{spinner} opening and hashing the model {elapsed}");
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
     // gigabytes are hashed beside what else there is to do; a model that does not open is the error to report

@@ -8,7 +8,7 @@ mod common;
 use auscult_kernels::DType;
 use auscult_kernels::ops::{add::Add, scale::Scale};
 use auscult_model::Codes;
-use auscult_model::musicgen::{At, Decoder, DecoderOptions, Site};
+use auscult_model::musicgen::{Activations, At, Decoder, DecoderOptions, Precision, Site};
 use auscult_runtime::weights::HostBytes;
 use auscult_runtime::{Backend, Contents, CpuBackend, Edit, Edits, Insert, Step, Tensor};
 use common::checkpoint::{Layout, write_checkpoint};
@@ -27,10 +27,24 @@ struct Setup {
 }
 
 fn setup(backend: CpuBackend) -> Setup {
+    setup_with(backend, &DecoderOptions::default())
+}
+
+/// Products of f32, and products of f16 as GPUs with matrix units run them: the graph differs between sites.
+fn both() -> [Setup; 2] {
+    let half = DecoderOptions {
+        precision: Precision::F16,
+        activations: Activations::AsWeights,
+        ..DecoderOptions::default()
+    };
+    [DecoderOptions::default(), half].map(|options| setup_with(CpuBackend::new(None).unwrap(), &options))
+}
+
+fn setup_with(backend: CpuBackend, options: &DecoderOptions) -> Setup {
     let dir = tempfile::tempdir().unwrap();
     write_checkpoint(&Case::committed("tiny"), dir.path(), &Layout::default());
     let backend: Arc<dyn Backend> = Arc::new(backend);
-    let decoder = Decoder::open(dir.path(), backend.clone(), &DecoderOptions::default()).unwrap();
+    let decoder = Decoder::open(dir.path(), backend.clone(), options).unwrap();
     let (codebooks, vocab) = (decoder.config().num_codebooks, decoder.config().vocab_size);
     let clip = |seed: usize| {
         let code = |i: usize| u32::try_from((i * 31 + seed * 17 + i * i) % vocab).unwrap();
@@ -86,45 +100,48 @@ fn every_capture_equals_the_reference_executors() {
 
 #[test]
 fn a_capture_does_not_depend_on_what_else_is_captured() {
-    let s = setup(CpuBackend::new(None).unwrap());
-    let mut all = Edits::new();
-    for site in s.sites() {
-        all.capture(site, DType::F32);
-    }
-    let together = s.decoder.teacher_forced(BATCH, FRAMES, all).unwrap();
-    together.run(&s.codes).unwrap();
-    for site in s.sites() {
-        let mut edits = Edits::new();
-        edits.capture(site, DType::F32);
-        let alone = s.run(edits, &site.to_string());
-        assert_eq!(bits(&alone), bits(&together.output_f32(&site.to_string()).unwrap()), "{site}");
+    for s in both() {
+        let mut all = Edits::new();
+        for site in s.sites() {
+            all.capture(site, DType::F32);
+        }
+        let together = s.decoder.teacher_forced(BATCH, FRAMES, all).unwrap();
+        together.run(&s.codes).unwrap();
+        for site in s.sites() {
+            let mut edits = Edits::new();
+            edits.capture(site, DType::F32);
+            let alone = s.run(edits, &site.to_string());
+            assert_eq!(bits(&alone), bits(&together.output_f32(&site.to_string()).unwrap()), "{site}");
+        }
     }
 }
 
 #[test]
 fn the_identity_edit_leaves_the_logits_bit_for_bit() {
-    let s = setup(CpuBackend::new(None).unwrap());
-    let plain = bits(&s.logits(None));
-    for site in s.sites() {
-        let edited = s.logits(Some((site, vec![Insert::unary(Scale { factor: 1.0 })])));
-        assert_eq!(plain, bits(&edited), "{site}");
+    for s in both() {
+        let plain = bits(&s.logits(None));
+        for site in s.sites() {
+            let edited = s.logits(Some((site, vec![Insert::unary(Scale { factor: 1.0 })])));
+            assert_eq!(plain, bits(&edited), "{site}");
+        }
     }
 }
 
 #[test]
 fn zeroing_changes_the_logits_at_every_site_before_them() {
-    let s = setup(CpuBackend::new(None).unwrap());
-    let plain = bits(&s.logits(None));
-    for site in s.sites() {
-        let edited = bits(&s.logits(Some((site, vec![Insert::unary(Scale { factor: 0.0 })]))));
-        let unchanged = match site {
-            // zero already: without text, cross-attention adds nothing
-            Site::Layer(_, At::CrossAttnOut) => true,
-            // a capture sees the value before the edit at its own site
-            Site::Logits => true,
-            _ => false,
-        };
-        assert_eq!(plain == edited, unchanged, "{site}");
+    for s in both() {
+        let plain = bits(&s.logits(None));
+        for site in s.sites() {
+            let edited = bits(&s.logits(Some((site, vec![Insert::unary(Scale { factor: 0.0 })]))));
+            let unchanged = match site {
+                // zero already: without text, cross-attention adds nothing
+                Site::Layer(_, At::CrossAttnOut) => true,
+                // a capture sees the value before the edit at its own site
+                Site::Logits => true,
+                _ => false,
+            };
+            assert_eq!(plain == edited, unchanged, "{site}");
+        }
     }
 }
 

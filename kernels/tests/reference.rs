@@ -12,6 +12,7 @@ use auscult_kernels::{
         fill::Fill,
         layer_norm::LayerNorm,
         linear::{Activation, Linear},
+        linear_half::LinearHalf,
         scale::Scale,
     },
 };
@@ -46,9 +47,23 @@ fn f32s<const N: usize>(shape: [usize; N]) -> TensorDesc {
 fn layer_norm_of_a_short_row() {
     // mean 2, variance 1: -1 and 1, then times (2, 10) plus (0.5, 0.25)
     let row = f32s([2]);
-    let plan = LayerNorm { eps: 1e-12 }.plan(&f32s([1, 2]), &row, &row);
+    let plan = LayerNorm { eps: 1e-12, out: DType::F32 }.plan(&f32s([1, 2]), &row, &row);
     let y: Vec<f32> = run(plan, &[bytes(&[1.0_f32, 3.0]), bytes(&[2.0_f32, 10.0]), bytes(&[0.5_f32, 0.25])]);
     assert_eq!(y, [-1.5, 10.25]);
+}
+
+#[test]
+fn layer_norm_rounds_halves_to_nearest_even() {
+    // -1 and 1 times gamma: 1 + 2^-11 and 1 + 3 * 2^-11 lie half way between two f16, 1 + 2^-8 and 1 + 3 * 2^-8 between
+    // two bf16
+    let row = f32s([2]);
+    let plan = |out| LayerNorm { eps: 1e-30, out }.plan(&f32s([1, 2]), &row, &row);
+    let gamma = |bits: i32| [1.0 + 2.0_f32.powi(bits), 1.0 + 3.0 * 2.0_f32.powi(bits)];
+    let x = [1.0_f32, 3.0];
+    let y: Vec<u16> = run(plan(DType::F16), &[bytes(&x), bytes(&gamma(-11)), bytes(&[0.0_f32; 2])]);
+    assert_eq!(y, [0xbc00, 0x3c02]);
+    let y: Vec<u16> = run(plan(DType::BF16), &[bytes(&x), bytes(&gamma(-8)), bytes(&[0.0_f32; 2])]);
+    assert_eq!(y, [0xbf80, 0x3f82]);
 }
 
 /// x = [[1, 2], [3, -4]], weight = [[1, 0.5], [-1, 1], [0, 2]]: products [[2, 1, 4], [1, -7, -8]].
@@ -116,6 +131,41 @@ fn linear_activations_at_known_points() {
     }
 }
 
+/// The products of [`linear`] in half precision, with a bias of half a unit that is lost where y is rounded to `out`.
+fn linear_half<T: Pod>(half: DType, out: DType) -> Vec<T> {
+    let (x, w) = ([1.0_f32, 2.0, 3.0, -4.0], [1.0_f32, 0.5, -1.0, 1.0, 0.0, 2.0]);
+    let words = |values: &[f32]| -> Vec<u16> {
+        let narrow = |&v: &f32| match half {
+            DType::F16 => f16::from_f32(v).to_bits(),
+            _ => bf16::from_f32(v).to_bits(),
+        };
+        values.iter().map(narrow).collect()
+    };
+    let plan = LinearHalf { activation: Activation::Relu, out }.plan(
+        &TensorDesc::new(half, [2, 2]),
+        &TensorDesc::new(half, [3, 2]),
+        Some(&f32s([3])),
+        Some(&f32s([2, 3])),
+    );
+    let (x, w) = (words(&x), words(&w));
+    // relu of [[2.5, 1, 4], [1.5, -7, -8]]
+    let residual = [2048.0_f32, 2048.0, 2049.0, 256.0, 1.0, 2.0];
+    run(plan, &[bytes(&x), bytes(&w), bytes(&[0.5_f32, 0.0, 0.0]), bytes(&residual)])
+}
+
+#[test]
+fn linear_half_is_linear_with_one_rounding_at_the_end() {
+    let exact = [2050.5_f32, 2049.0, 2053.0, 257.5, 1.0, 2.0];
+    assert_eq!(linear_half::<f32>(DType::F16, DType::F32), exact);
+    assert_eq!(linear_half::<f32>(DType::BF16, DType::F32), exact);
+    // f16 has even numbers only from 2048, ties to the multiple of 4
+    let y: Vec<f16> = linear_half(DType::F16, DType::F16);
+    assert_eq!(y, [2050.0, 2048.0, 2052.0, 257.5, 1.0, 2.0].map(f16::from_f32));
+    // bf16 has multiples of 16 from 2048, of 2 from 256
+    let y: Vec<bf16> = linear_half(DType::BF16, DType::BF16);
+    assert_eq!(y, [2048.0, 2048.0, 2048.0, 258.0, 1.0, 2.0].map(bf16::from_f32));
+}
+
 #[test]
 fn embed_sum_adds_codebooks_base_and_positions() {
     // two codebooks of two entries, one column: table rows 1, 2 and 10, 20; id 7 is past the last entry
@@ -181,6 +231,21 @@ fn attention_weighs_values_by_scores() {
     };
     close(attend(Mask::Causal), [3.0, (3.0 + 4.0 * 9.0) / 5.0]);
     close(attend(Mask::None), [(3.0 + 2.0 * 9.0) / 3.0, (3.0 + 4.0 * 9.0) / 5.0]);
+}
+
+#[test]
+fn attention_in_half_precision_rounds_once() {
+    // equal scores: means of 1 and 1 + u, and of 1 + u and 1 + 2 u, half way between neighbours u apart
+    fn halves<T: Pod + PartialEq + std::fmt::Debug>(dtype: DType, unit: f32, round: fn(f32) -> T) {
+        let x = TensorDesc::new(dtype, [1, 2, 2]);
+        let zeros = [0.0; 4].map(round);
+        let v = [1.0, 1.0 + unit, 1.0 + unit, 1.0 + 2.0 * unit].map(round);
+        let plan = Attention { heads: 1, scale: 1.0, mask: Mask::None }.plan(&x, &x, &x);
+        let y: Vec<T> = run(plan, &[bytes(&zeros), bytes(&zeros), bytes(&v)]);
+        assert_eq!(y, [1.0, 1.0 + 2.0 * unit, 1.0, 1.0 + 2.0 * unit].map(round));
+    }
+    halves(DType::F16, 2.0_f32.powi(-10), f16::from_f32);
+    halves(DType::BF16, 2.0_f32.powi(-7), bf16::from_f32);
 }
 
 #[test]

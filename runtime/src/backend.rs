@@ -26,6 +26,14 @@ pub struct DeviceInfo {
     pub ptx: Option<PtxDevice>,
 }
 
+impl DeviceInfo {
+    /// Whether products of two-byte factors run at a rate of their own, several times that of f32.
+    pub fn multiplies_halves(&self) -> bool {
+        // every device that runs PTX forms has matrix units (compute capability 8.0)
+        self.ptx.is_some()
+    }
+}
+
 /// What a new buffer holds.
 #[derive(Clone, Debug)]
 pub enum Contents {

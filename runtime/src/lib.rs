@@ -1,7 +1,7 @@
 //! Where tensors live and how plans run.
 //!
-//! [`Backend`] is what every executor can do; [`CpuBackend`] is the host's processor,
-//! [`WgpuBackend`] and [`CudaBackend`] reach graphics processors. [`GraphBuilder`] records launches and
+//! [`Backend`] is what every executor can do; [`CpuBackend`] is the host's processor, [`WgpuBackend`] and
+//! [`CudaBackend`] reach graphics processors, [`PtxSim`] interprets the PTX of kernels. [`GraphBuilder`] records launches and
 //! the sites that edits may name, [`Program`] gives a graph memory and replays it. [`weights`] maps checkpoints. This
 //! crate knows no model.
 
@@ -13,6 +13,7 @@ pub mod files;
 pub mod gpu;
 mod graph;
 mod program;
+pub mod ptx_sim;
 pub mod safetensors_io;
 pub mod selftest;
 pub mod weights;
@@ -26,3 +27,4 @@ pub use explain::explain;
 pub use gpu::WgpuBackend;
 pub use graph::{Edit, Edits, Graph, GraphBuilder, GraphError, Insert, Operand, Step, Value, nearest};
 pub use program::{Program, RunError};
+pub use ptx_sim::PtxSim;

@@ -11,6 +11,7 @@ pub mod embed_sum;
 pub mod fill;
 pub mod layer_norm;
 pub mod linear;
+pub mod linear_half;
 pub mod lstm;
 pub mod rvq_decode;
 pub mod rvq_encode;
@@ -21,7 +22,9 @@ use crate::KernelInfo;
 /// Every kernel. A kernel that is not listed does not exist.
 pub static REGISTRY: &[&KernelInfo] = &[
     &add::INFO,
-    &attention::INFO,
+    &attention::F32,
+    &attention::F16,
+    &attention::BF16,
     &capture::F32,
     &capture::F16,
     &capture::BF16,
@@ -31,10 +34,16 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &delay_revert::INFO,
     &embed_sum::INFO,
     &fill::INFO,
-    &layer_norm::INFO,
+    &layer_norm::F32,
+    &layer_norm::F16,
+    &layer_norm::BF16,
     &linear::F32,
     &linear::F16,
     &linear::BF16,
+    &linear_half::F16,
+    &linear_half::F16_F32,
+    &linear_half::BF16,
+    &linear_half::BF16_F32,
     &lstm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,

@@ -9,7 +9,7 @@ use crate::codes::Codes;
 use crate::config::{CONFIG_FILE, CheckpointConfig};
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
-use auscult_kernels::TensorDesc;
+use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::weights::{Loader, Weights};
 use auscult_runtime::{Backend, Edits, Graph, Program, Tensor};
 use std::fmt;
@@ -18,7 +18,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Storage and matrix precision of the decoder's linear weights. Sums, the residual stream, norms, softmax and logits are
-/// f32 in every precision.
+/// f32 in every precision; what products read beside the weight is up to [`Activations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
     /// f32 weights.
@@ -59,11 +59,25 @@ impl FromStr for Precision {
     }
 }
 
+/// What goes into matrix products and attention beside two-byte weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Activations {
+    /// The weights' type on a device that multiplies it at its full rate, f32 on others.
+    #[default]
+    WhatIsFast,
+    /// f32: a weight is widened as it is read. Never less accurate, and much slower on a GPU with matrix units.
+    F32,
+    /// The weights' type, anywhere.
+    AsWeights,
+}
+
 /// How a decoder is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DecoderOptions {
     /// Storage of linear weights.
     pub precision: Precision,
+    /// What is multiplied with them.
+    pub activations: Activations,
     /// How positions are computed.
     pub posemb: Posemb,
     /// Whether every weight of the checkpoint is checked for NaN and infinity first.
@@ -74,6 +88,7 @@ pub struct DecoderOptions {
 pub struct Decoder {
     config: MusicgenConfig,
     weights: DecoderWeights,
+    factors: DType,
     posemb: Posemb,
     backend: Arc<dyn Backend>,
     /// Positions f32 `[longest so far, hidden]`.
@@ -106,7 +121,13 @@ impl Decoder {
         }
         let loader = Loader::new(&checkpoint);
         let weights = DecoderWeights::load(&loader, &config.decoder, options.precision, backend.clone())?;
-        Ok(Self { config, weights, posemb: options.posemb, backend, positions: Mutex::new(None) })
+        let narrow = match options.activations {
+            Activations::WhatIsFast => backend.info().multiplies_halves(),
+            Activations::F32 => false,
+            Activations::AsWeights => true,
+        };
+        let factors = if narrow { options.precision.dtype() } else { DType::F32 };
+        Ok(Self { config, weights, factors, posemb: options.posemb, backend, positions: Mutex::new(None) })
     }
 
     /// The decoder's configuration.
@@ -162,6 +183,7 @@ impl Decoder {
             batch,
             frames,
             deepest,
+            factors: self.factors,
         };
         let graph = forward.build(edits)?;
         let program = Program::new(self.backend.clone(), graph)?;

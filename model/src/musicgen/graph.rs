@@ -7,16 +7,18 @@ use super::config::{Activation, MusicgenDecoderConfig};
 use super::sites::{At, Site};
 use super::weights::{DecoderWeights, Layer, Norm};
 use crate::error::Result;
-use auscult_kernels::TensorDesc;
 use auscult_kernels::ops::{
     add::Add,
     attention::{Attention, Mask},
+    capture::Capture,
     delay_apply::{DelayApply, Steps},
     embed_sum::EmbedSum,
     fill::Fill,
     layer_norm::LayerNorm,
     linear::{Activation as Epilogue, Linear},
+    linear_half::LinearHalf,
 };
+use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::{Edits, Graph, GraphBuilder, Tensor, Value};
 
 /// Name of the graph's input: codes u32 `[batch, codebooks, frames]`.
@@ -35,6 +37,9 @@ pub(crate) struct Forward<'a> {
     pub frames: usize,
     /// The last site that anything is done at; nothing behind it is computed.
     pub deepest: Site,
+    /// What matrix products and attention read: f32, or the two-byte type of the weights. The stream, whatever a site shows,
+    /// and every sum are f32 either way.
+    pub factors: DType,
 }
 
 impl Forward<'_> {
@@ -59,12 +64,18 @@ impl Forward<'_> {
             return Ok(());
         }
         let head = self.weights.head()?;
-        x = norm(g, x, &head.norm)?;
-        x = g.site(Site::FinalNorm, x)?;
+        x = if g.wants(Site::FinalNorm) {
+            let x = norm(g, x, &head.norm, DType::F32)?;
+            let x = g.site(Site::FinalNorm, x)?;
+            self.narrow(g, x)?
+        } else {
+            let x = norm(g, x, &head.norm, self.factors)?;
+            g.site(Site::FinalNorm, x)?
+        };
         if self.deepest < Site::Logits {
             return Ok(());
         }
-        let logits = linear(g, x, &head.logits)?; // [rows, codebooks * vocabulary]
+        let logits = self.linear(g, x, &head.logits, DType::F32)?; // [rows, codebooks * vocabulary]
         g.site(Site::Logits, logits)?;
         Ok(())
     }
@@ -102,12 +113,12 @@ impl Forward<'_> {
         if self.deepest == site(At::ResidPre) {
             return Ok(None);
         }
-        let h = norm(g, x, &w.self_attn_norm)?;
-        let q = linear(g, h, &w.self_attn.query)?;
-        let k = linear(g, h, &w.self_attn.key)?;
-        let v = linear(g, h, &w.self_attn.value)?;
+        let h = norm(g, x, &w.self_attn_norm, self.factors)?;
+        let q = self.linear(g, h, &w.self_attn.query, self.factors)?;
+        let k = self.linear(g, h, &w.self_attn.key, self.factors)?;
+        let v = self.linear(g, h, &w.self_attn.value, self.factors)?;
         let a = self.attention(g, q, k, v)?;
-        let x = into_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut))?;
+        let x = self.into_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut))?;
         if self.deepest == site(At::SelfAttnOut) {
             return Ok(None);
         }
@@ -119,14 +130,13 @@ impl Forward<'_> {
         if self.deepest == site(At::CrossAttnOut) {
             return Ok(None);
         }
-        let h = norm(g, x, &w.mlp_norm)?;
+        let h = norm(g, x, &w.mlp_norm, self.factors)?;
         let activation = match self.config.activation_function {
             Activation::Gelu => Epilogue::Gelu,
             Activation::Relu => Epilogue::Relu,
         };
-        let fc1 = g.constant(&w.fc1);
-        let h = g.op(&Linear { activation }, &[Some(h), Some(fc1), None, None])?; // [rows, ffn]
-        let x = into_stream(g, h, &w.fc2, x, site(At::MlpOut))?;
+        let h = self.product(g, h, &w.fc1, activation, None, self.factors)?; // [rows, ffn]
+        let x = self.into_stream(g, h, &w.fc2, x, site(At::MlpOut))?;
         if self.deepest == site(At::MlpOut) {
             return Ok(None);
         }
@@ -146,33 +156,57 @@ impl Forward<'_> {
         let a = g.op(&op, &[Some(q), Some(k), Some(v)])?;
         Ok(g.view(a, [rows, d])?)
     }
-}
 
-fn norm(g: &mut GraphBuilder, x: Value, w: &Norm<Tensor>) -> Result<Value> {
-    let (gamma, beta) = (g.constant(&w.gamma), g.constant(&w.beta));
-    Ok(g.op(&LayerNorm { eps: EPS }, &[Some(x), Some(gamma), Some(beta)])?)
-}
-
-fn linear(g: &mut GraphBuilder, x: Value, weight: &Tensor) -> Result<Value> {
-    let weight = g.constant(weight);
-    Ok(g.op(&Linear { activation: Epilogue::None }, &[Some(x), Some(weight), None, None])?)
-}
-
-/// `stream + h * weight`, in one launch unless an edit wants the summand.
-fn into_stream(
-    g: &mut GraphBuilder,
-    h: Value,
-    weight: &Tensor,
-    stream: Value,
-    summand: Site,
-) -> Result<Value> {
-    if g.wants(summand) {
-        let out = linear(g, h, weight)?;
-        let out = g.site(summand, out)?;
-        return Ok(g.op(&Add { alpha: 1.0 }, &[Some(stream), Some(out)])?);
+    /// `stream + h * weight`, in one launch unless an edit wants the summand.
+    fn into_stream(
+        &self,
+        g: &mut GraphBuilder,
+        h: Value,
+        weight: &Tensor,
+        stream: Value,
+        summand: Site,
+    ) -> Result<Value> {
+        if g.wants(summand) {
+            let out = self.linear(g, h, weight, DType::F32)?;
+            let out = g.site(summand, out)?;
+            return Ok(g.op(&Add { alpha: 1.0 }, &[Some(stream), Some(out)])?);
+        }
+        self.product(g, h, weight, Epilogue::None, Some(stream), DType::F32)
     }
-    let weight = g.constant(weight);
-    Ok(g.op(&Linear { activation: Epilogue::None }, &[Some(h), Some(weight), None, Some(stream)])?)
+
+    fn linear(&self, g: &mut GraphBuilder, x: Value, weight: &Tensor, out: DType) -> Result<Value> {
+        self.product(g, x, weight, Epilogue::None, None, out)
+    }
+
+    /// `activation(x * weight) + residual`, kept as `out`: f32, or the type of the factors.
+    fn product(
+        &self,
+        g: &mut GraphBuilder,
+        x: Value,
+        weight: &Tensor,
+        activation: Epilogue,
+        residual: Option<Value>,
+        out: DType,
+    ) -> Result<Value> {
+        let inputs = [Some(x), Some(g.constant(weight)), None, residual];
+        Ok(match self.factors {
+            DType::F32 => g.op(&Linear { activation }, &inputs)?,
+            _ => g.op(&LinearHalf { activation, out }, &inputs)?,
+        })
+    }
+
+    /// An f32 value as matrix products read it.
+    fn narrow(&self, g: &mut GraphBuilder, x: Value) -> Result<Value> {
+        Ok(match self.factors {
+            DType::F32 => x,
+            dtype => g.op(&Capture { dtype }, &[Some(x), None])?,
+        })
+    }
+}
+
+fn norm(g: &mut GraphBuilder, x: Value, w: &Norm<Tensor>, out: DType) -> Result<Value> {
+    let (gamma, beta) = (g.constant(&w.gamma), g.constant(&w.beta));
+    Ok(g.op(&LayerNorm { eps: EPS, out }, &[Some(x), Some(gamma), Some(beta)])?)
 }
 
 /// The stream behind a cross-attention that adds zero; the zeros exist only where an edit wants them.

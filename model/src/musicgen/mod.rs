@@ -7,6 +7,6 @@ mod positions;
 mod sites;
 mod weights;
 
-pub use decoder::{Decoder, DecoderOptions, Precision, TeacherForced};
+pub use decoder::{Activations, Decoder, DecoderOptions, Precision, TeacherForced};
 pub use positions::Posemb;
 pub use sites::{At, NamedSite, Site, parse_sites};

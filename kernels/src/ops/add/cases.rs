@@ -13,6 +13,7 @@ const SHAPES: &[Shape] = &[
     (&[7, 11], &[11], 0.0, "a row, alpha 0: a copy"),
     (&[7, 13], &[7, 13], -0.0, "alpha -0: a copy"),
     (&[2, 3, 5, 7], &[7], 3.0, "four axes and a row"),
+    (&[101, 132], &[132], -0.7, "rows of whole vectors that end within blocks"),
     (&[501, 1024], &[1024], 0.75, "a steering vector on MusicGen-small"),
     (&[501, 1024], &[501, 1024], 1.0, "a residual of MusicGen-small"),
     (&[65_537, 257], &[257], 0.3, "more workgroups than one axis holds"),

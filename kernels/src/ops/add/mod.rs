@@ -7,7 +7,7 @@ mod cases;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -28,6 +28,9 @@ pub struct Params {
 /// Invocations of a workgroup.
 const BLOCK: u32 = 256;
 
+/// Values of a block in PTX: four vectors of four for each of 256 threads.
+const PTX_VALUES: u32 = 4096;
+
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
     name: "add_f32",
@@ -44,7 +47,13 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
         },
     },
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 40,
+        ..Ptx::new(include_str!("add_f32.ptx"), "add_f32", [256, 1, 1], |params, _| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            [(p.rows * p.cols).div_ceil(PTX_VALUES), 1, 1]
+        })
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,

@@ -1,16 +1,18 @@
-// attention_f32: y[b, s, h] = sum_t p[t] v[b, t, h], p = softmax_t(scale * q[b, s, h] . k[b, t, h]), over all t or t <= s.
+// attention: y[b, s, h] = sum_t p[t] v[b, t, h], p = softmax_t(scale * q[b, s, h] . k[b, t, h]), over all t or t <= s.
 //
-// slots    q  f32 [batch, steps, heads * head_dim]   read
-//          k  f32 [batch, steps, heads * head_dim]   read; may be q
-//          v  f32 [batch, steps, heads * head_dim]   read; may be q or k
-//          y  f32 [batch, steps, heads * head_dim]   write; none of the others (WebGPU forbids aliasing)
+// slots    q  [batch, steps, heads * head_dim]   read; f32, or f16 or bf16 packed in pairs, by value_type
+//          k  [batch, steps, heads * head_dim]   read; as q; may be q
+//          v  [batch, steps, heads * head_dim]   read; as q; may be q or k
+//          y  [batch, steps, heads * head_dim]   write; as q, the spare half of an odd end 0; none of the others
+//                                                (WebGPU forbids aliasing)
 // params   batch u32 @0   steps u32 @4   heads u32 @8   head_dim u32 @12   scale f32 @16   causal u32 @20   pad @24
 //          32 bytes, uniform
 // launch   grid batch * heads * ceil(steps / 16), folded over x and y   workgroup (128, 1, 1)
 //          one head of 16 queries per workgroup, 8 invocations per query; keys and values in tiles of 8
 // shared   12,800 bytes
-// cost     bytes 16 * batch * steps * heads * head_dim   flops batch * heads * pairs (q, k) * (4 * head_dim + 4)
-// numerics f32; a running maximum and sum over tiles of 8 keys; a score is summed over head_dim in order.
+// cost     bytes 4 * size of q   flops batch * heads * pairs (q, k) * (4 * head_dim + 4)
+// numerics f32; a running maximum and sum over tiles of 8 keys; a score is summed over head_dim in order. f16 and bf16
+//          are widened exactly and y is rounded once, to nearest, ties to even.
 
 struct Params {
     batch: u32,
@@ -23,11 +25,15 @@ struct Params {
     pad1: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       q: array<f32>;
-@group(0) @binding(1) var<storage, read>       k: array<f32>;
-@group(0) @binding(2) var<storage, read>       v: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read>       q: array<u32>;
+@group(0) @binding(1) var<storage, read>       k: array<u32>;
+@group(0) @binding(2) var<storage, read>       v: array<u32>;
+// atomic, since a row of odd length ends within a word whose other half another workgroup writes
+@group(0) @binding(3) var<storage, read_write> y: array<atomic<u32>>;
 @group(0) @binding(4) var<uniform>             params: Params;
+
+// What the slots hold: 0 f32, 1 f16, 2 bf16.
+override value_type: u32 = 0u;
 
 const MAX_HEAD_DIM: u32 = 128u;
 const QUERIES: u32 = 16u;
@@ -43,8 +49,104 @@ var<workgroup> queries: array<f32, QUERIES * MAX_HEAD_DIM>;
 var<workgroup> tile: array<f32, LANES * MAX_HEAD_DIM>;
 var<workgroup> scores: array<f32, BLOCK>;
 
+// An f16, exactly; unpack2x16float would need a feature, and may flush subnormals.
+fn widen_f16(bits: u32) -> f32 {
+    let sign = (bits & 0x8000u) << 16u;
+    let magnitude = bits & 0x7fffu;
+    if magnitude < 0x400u {
+        // subnormal: units of 2^-24
+        return bitcast<f32>(bitcast<u32>(f32(magnitude) * 5.9604645e-8) | sign);
+    }
+    // exponents are 127 - 15 apart; that of infinity and NaN stays the highest
+    var wide = (magnitude << 13u) + (112u << 23u);
+    if magnitude >= 0x7c00u {
+        wide += 112u << 23u;
+    }
+    return bitcast<f32>(wide | sign);
+}
+
+fn widen(word: u32, i: u32) -> f32 {
+    let bits = select(word & 0xffffu, word >> 16u, (i & 1u) == 1u);
+    if value_type == 1u {
+        return widen_f16(bits);
+    }
+    return bitcast<f32>(bits << 16u);
+}
+
+fn q_at(i: u32) -> f32 {
+    if value_type == 0u {
+        return bitcast<f32>(q[i]);
+    }
+    return widen(q[i / 2u], i);
+}
+
+fn k_at(i: u32) -> f32 {
+    if value_type == 0u {
+        return bitcast<f32>(k[i]);
+    }
+    return widen(k[i / 2u], i);
+}
+
+fn v_at(i: u32) -> f32 {
+    if value_type == 0u {
+        return bitcast<f32>(v[i]);
+    }
+    return widen(v[i / 2u], i);
+}
+
+// Drops the lowest `bits` bits of v, to nearest, ties to even; 0 < bits < 32.
+fn round_off(v: u32, bits: u32) -> u32 {
+    let below_half = (1u << (bits - 1u)) - 1u;
+    let odd = (v >> bits) & 1u;
+    return (v + below_half + odd) >> bits;
+}
+
+fn to_f16(v: u32) -> u32 {
+    let sign = (v >> 16u) & 0x8000u;
+    let magnitude = v & 0x7fffffffu;
+    if magnitude > 0x7f800000u {
+        // NaN: quiet, with the upper bits of its payload
+        return sign | 0x7e00u | ((magnitude >> 13u) & 0x3ffu);
+    }
+    if magnitude >= 0x47800000u {
+        // 2^16 and above, infinity; 65,520 up to there are carried to infinity by the rounding below
+        return sign | 0x7c00u;
+    }
+    if magnitude >= 0x38800000u {
+        // 2^-14 and above: normal. Exponents are 127 - 15 apart.
+        return sign | round_off(magnitude - (112u << 23u), 13u);
+    }
+    // Subnormal: units of 2^-24, which the 24-bit significand has at exponent 126. 25 bits dropped leave less than half.
+    let exponent = magnitude >> 23u;
+    if exponent < 102u {
+        return sign;
+    }
+    let significand = (magnitude & 0x7fffffu) | 0x800000u;
+    return sign | round_off(significand, 126u - exponent);
+}
+
+fn to_bf16(v: u32) -> u32 {
+    if (v & 0x7fffffffu) > 0x7f800000u {
+        return (v >> 16u) | 0x40u;
+    }
+    return round_off(v, 16u);
+}
+
+fn narrow(value: f32) -> u32 {
+    if value_type == 1u {
+        return to_f16(bitcast<u32>(value));
+    }
+    return to_bf16(bitcast<u32>(value));
+}
+
+// Writes one half of a word of y. Only bits of that half change, so the owner of the other half may write it meanwhile.
+fn store_half(word: u32, bits: u32, shift: u32) {
+    atomicAnd(&y[word], 0xffff0000u >> shift);
+    atomicOr(&y[word], bits << shift);
+}
+
 @compute @workgroup_size(BLOCK)
-fn attention_f32(
+fn attention(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
@@ -69,7 +171,7 @@ fn attention_f32(
     for (var i = local; i < QUERIES * head_dim; i += BLOCK) {
         let position = first + i / head_dim;
         if position < params.steps {
-            queries[i] = q[start + position * width + i % head_dim];
+            queries[i] = q_at(start + position * width + i % head_dim);
         } else {
             queries[i] = 0.0;
         }
@@ -92,7 +194,7 @@ fn attention_f32(
         // the values of the tile before are read no more, and the queries are there
         workgroupBarrier();
         for (var i = local; i < in_tile; i += BLOCK) {
-            tile[i] = k[start + (key + i / head_dim) * width + i % head_dim];
+            tile[i] = k_at(start + (key + i / head_dim) * width + i % head_dim);
         }
         workgroupBarrier();
 
@@ -109,7 +211,7 @@ fn attention_f32(
 
         // the keys are read no more
         for (var i = local; i < in_tile; i += BLOCK) {
-            tile[i] = v[start + (key + i / head_dim) * width + i % head_dim];
+            tile[i] = v_at(start + (key + i / head_dim) * width + i % head_dim);
         }
         var new_top = top;
         for (var j = 0u; j < LANES; j += 1u) {
@@ -138,12 +240,50 @@ fn attention_f32(
         }
     }
 
-    if s < params.steps {
-        for (var own = 0u; own < OWNED; own += 1u) {
-            let d = own * LANES + lane;
-            if d < head_dim {
-                y[start + s * width + d] = sums[own] / total;
+    let row = start + s * width;
+    if value_type == 0u {
+        if s < params.steps {
+            for (var own = 0u; own < OWNED; own += 1u) {
+                let d = own * LANES + lane;
+                if d < head_dim {
+                    atomicStore(&y[row + d], bitcast<u32>(sums[own] / total));
+                }
             }
+        }
+        return;
+    }
+
+    // The result takes the place of the queries, which are read no more: an invocation writes words, not its columns.
+    workgroupBarrier();
+    for (var own = 0u; own < OWNED; own += 1u) {
+        let d = own * LANES + lane;
+        if d < head_dim {
+            queries[query * head_dim + d] = sums[own] / total;
+        }
+    }
+    workgroupBarrier();
+    if s >= params.steps {
+        return;
+    }
+    let row_end = row + head_dim;
+    for (var word = row / 2u + lane; 2u * word < row_end; word += LANES) {
+        var low = 0u;
+        var high = 0u;
+        let has_low = 2u * word >= row;
+        let has_high = 2u * word + 1u < row_end;
+        if has_low {
+            low = narrow(queries[query * head_dim + 2u * word - row]);
+        }
+        if has_high {
+            high = narrow(queries[query * head_dim + 2u * word + 1u - row]);
+        }
+        // the last value of an odd count has its word alone
+        if has_low && (has_high || row_end == params.batch * params.steps * width) {
+            atomicStore(&y[word], low | (high << 16u));
+        } else if has_low {
+            store_half(word, low, 0u);
+        } else {
+            store_half(word, high, 16u);
         }
     }
 }

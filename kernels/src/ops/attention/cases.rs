@@ -1,5 +1,5 @@
 use super::{Attention, Mask};
-use crate::{Case, Fill, TensorDesc, Tolerance};
+use crate::{Case, DType, Fill, TensorDesc, Tolerance};
 
 /// (batch, steps, heads, head_dim, mask, amplitude of q, why)
 type Shape = (usize, usize, usize, usize, Mask, f32, &'static str);
@@ -36,9 +36,42 @@ const SHAPES: &[Shape] = &[
     (1, 1501, 1, 64, Mask::Causal, 1.0, "thirty seconds of MusicGen"),
 ];
 
-pub(super) fn cases() -> Vec<Case> {
+/// In half precision: no longer than an interpreter can run, and around every edge of a tile where head_dim is 64.
+const HALF_SHAPES: &[Shape] = &[
+    (0, 3, 2, 64, Mask::Causal, 1.0, "no sequences"),
+    (3, 0, 2, 64, Mask::Causal, 1.0, "no positions"),
+    (1, 1, 1, 1, Mask::Causal, 1.0, "smallest: half a word, a copy of v"),
+    (3, 2, 3, 7, Mask::Causal, 1.0, "odd rows: words shared by heads, by positions and by sequences"),
+    (1, 15, 5, 20, Mask::None, 1.0, "one below a block of queries"),
+    (1, 17, 3, 96, Mask::None, 1.0, "one past a block of queries"),
+    (3, 31, 1, 7, Mask::Causal, 1.0, "keys end within a tile, odd rows of one head"),
+    (1, 33, 3, 65, Mask::Causal, 1.0, "head_dim one past a power of two"),
+    (1, 63, 3, 20, Mask::Causal, 40.0, "one below the host's block; scores far apart"),
+    (2, 64, 1, 128, Mask::Causal, 1.0, "the host's block, longest head"),
+    (1, 65, 5, 1, Mask::Causal, 1.0, "one past the host's block, shortest head"),
+    (1, 127, 3, 33, Mask::None, 200.0, "scores so far apart that one key takes all"),
+    (3, 1, 2, 64, Mask::Causal, 1.0, "head_dim 64: one position"),
+    (1, 33, 16, 64, Mask::None, 1.0, "head_dim 64: one key past half a tile"),
+    (1, 63, 1, 64, Mask::Causal, 1.0, "head_dim 64: one below a tile of keys"),
+    (2, 64, 2, 64, Mask::Causal, 1.0, "head_dim 64: exactly a tile of keys"),
+    (1, 65, 2, 64, Mask::None, 1.0, "head_dim 64: one past a tile of keys"),
+    (1, 128, 1, 64, Mask::Causal, 1.0, "head_dim 64: exactly a block of queries"),
+    (2, 129, 1, 64, Mask::Causal, 30.0, "head_dim 64: one past a block of queries; the maximum moves"),
+    (1, 193, 1, 64, Mask::None, 200.0, "head_dim 64: one key takes all"),
+    (1, 301, 2, 64, Mask::Causal, 1.0, "two heads and six seconds of MusicGen"),
+];
+
+pub(super) fn cases(values: DType) -> Vec<Case> {
+    // What rounding to nearest may change a value by, relatively. Results in half precision are rounded here and in the
+    // reference; weights may be rounded before they are multiplied, which moves a mean of values below 1 by at most this,
+    // and by 2^-25 a key where they are below the smallest normal f16.
+    let (shapes, unit, subnormal) = match values {
+        DType::F16 => (HALF_SHAPES, 2.0_f64.powi(-11), 2.0_f64.powi(-25)),
+        DType::BF16 => (HALF_SHAPES, 2.0_f64.powi(-8), 0.0),
+        _ => (SHAPES, 0.0, 0.0),
+    };
     let case = |&(batch, steps, heads, head_dim, mask, amplitude, why): &Shape| {
-        let x = TensorDesc::f32([batch, steps, heads * head_dim]);
+        let x = TensorDesc::new(values, [batch, steps, heads * head_dim]);
         let scale = 1.0 / (head_dim as f32).sqrt();
         let score = f64::from(amplitude) * f64::from(scale) * head_dim as f64;
         Case {
@@ -48,11 +81,11 @@ pub(super) fn cases() -> Vec<Case> {
             // A score of at most `score` is off by a few of its units in the last place, and so, relatively, is its
             // weight; WGSL grants exp an error of 3 + 2 |x| units.
             tolerance: Tolerance {
-                abs: 1e-6 + 5e-7 * score,
-                rel: 1e-6,
-                why: "rounding of scores, and of exp of their differences",
+                abs: 1e-6 + 5e-7 * score + unit + subnormal * steps as f64,
+                rel: 1e-6 + 2.0 * unit,
+                why: "rounding of scores, of exp of their differences, and in half precision of weights and results",
             },
         }
     };
-    SHAPES.iter().map(case).collect()
+    shapes.iter().map(case).collect()
 }

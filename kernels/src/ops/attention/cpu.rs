@@ -1,10 +1,11 @@
 use super::Params;
 use crate::{
     HostSlot,
-    gemm::{Store, product, row_mut, view, view_mut},
+    gemm::{Narrow, Store, product, row_mut, view, view_mut},
     math::{exp, vectorised},
 };
 use faer::{MatMut, MatRef, prelude::ReborrowMut};
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Queries of a task: enough to pay for packing the keys, few enough to waste little above the diagonal.
@@ -13,14 +14,49 @@ const QUERIES: usize = 64;
 /// Keys of a tile: a tile of scores, 128 KiB, stays in the second cache.
 const KEYS: usize = 512;
 
+/// Values that a task widens or rounds.
+const PART: usize = 1 << 14;
+
 /// Partial results of a row, so that its loops vectorise in an order that does not depend on the processor.
 const LANES: usize = 16;
 
 /// Tasks of one head and [`QUERIES`] queries in parallel; keys in tiles, with a running maximum and sum.
-pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
-    let p: Params = bytemuck::pod_read_unaligned(params);
+pub(super) fn f32(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let [q, k, v, y] = slots else { panic!("attention has four slots") };
-    let (q, k, v, y): (&[f32], &[f32], &[f32], &mut [f32]) = (q.read(), k.read(), v.read(), y.write());
+    attention(params, [q.read(), k.read(), v.read()], y.write());
+}
+
+/// As [`f32`], on widened copies; y is rounded at the end.
+pub(super) fn f16(params: &[u8], slots: &mut [HostSlot<'_>]) {
+    narrow(params, slots, f16::from_f32);
+}
+
+/// As [`f32`], on widened copies; y is rounded at the end.
+pub(super) fn bf16(params: &[u8], slots: &mut [HostSlot<'_>]) {
+    narrow(params, slots, bf16::from_f32);
+}
+
+fn narrow<T: Narrow>(params: &[u8], slots: &mut [HostSlot<'_>], round: impl Fn(f32) -> T + Sync) {
+    let [q, k, v, y] = slots else { panic!("attention has four slots") };
+    let wide = [q, k, v].map(|slot| {
+        let narrow: &[T] = slot.read();
+        let mut wide = vec![0.0; narrow.len()];
+        let parts = wide.par_chunks_mut(PART).zip(narrow.par_chunks(PART));
+        parts.for_each(|(wide, narrow)| T::widen(narrow, wide));
+        wide
+    });
+    let y: &mut [T] = y.write();
+    let mut wide_y = vec![0.0; y.len()];
+    attention(params, wide.each_ref().map(Vec::as_slice), &mut wide_y);
+    y.par_chunks_mut(PART).zip(wide_y.par_chunks(PART)).for_each(|(y, wide_y)| {
+        for (y, &wide_y) in y.iter_mut().zip(wide_y) {
+            *y = round(wide_y);
+        }
+    });
+}
+
+fn attention(params: &[u8], [q, k, v]: [&[f32]; 3], y: &mut [f32]) {
+    let p: Params = bytemuck::pod_read_unaligned(params);
     let [steps, heads, head_dim] = [p.steps, p.heads, p.head_dim].map(|n| n as usize);
     let width = heads * head_dim;
     if y.is_empty() {

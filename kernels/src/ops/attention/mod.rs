@@ -2,13 +2,16 @@
 //!
 //! `y[b, s, h] = sum_t p[t] v[b, t, h]`, `p = softmax_t(scale * q[b, s, h] . k[b, t, h])`, over all t or over t <= s.
 //! No executor keeps a matrix of steps by steps.
+//!
+//! q, k, v and y are f32, f16 or bf16, all of one type. Scores and sums are f32 always; y is rounded once. A form may
+//! round the weights of a query to the type of v before it multiplies them.
 
 mod cases;
 mod cpu;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -40,31 +43,102 @@ const QUERIES: u32 = 16;
 /// Invocations that share a query; also the keys of a tile.
 const LANES: u32 = 8;
 
-/// Kernel descriptor.
-pub static INFO: KernelInfo = KernelInfo {
-    name: "attention_f32",
-    slots: &[
-        Slot::read("q", DType::F32),
-        Slot::read("k", DType::F32),
-        Slot::read("v", DType::F32),
-        Slot::write("y", DType::F32),
-    ],
-    fields: fields![Params; batch, steps, heads, head_dim, scale, causal],
-    params_size: size_of::<Params>(),
-    wgsl: Wgsl {
+const FIELDS: &[crate::Field] = fields![Params; batch, steps, heads, head_dim, scale, causal];
+
+const fn slots(values: DType) -> [Slot; 4] {
+    [Slot::read("q", values), Slot::read("k", values), Slot::read("v", values), Slot::write("y", values)]
+}
+
+const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
+    Wgsl {
         source: include_str!("attention.wgsl"),
-        entry: "attention_f32",
-        overrides: &[],
+        entry: "attention",
+        overrides,
         workgroup: [QUERIES * LANES, 1, 1],
         grid: |params| {
             let p: Params = bytemuck::pod_read_unaligned(params);
             fold_groups(u64::from(p.batch) * u64::from(p.heads) * u64::from(p.steps.div_ceil(QUERIES)))
         },
-    },
-    ptx: &[],
-    reference: reference::reference,
-    cpu: Some(cpu::cpu),
-    cases: cases::cases,
+    }
+}
+
+/// A form for head_dim 64, on tensor cores: 128 queries a block.
+const fn ptx_64(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        takes: |params| bytemuck::pod_read_unaligned::<Params>(params).head_dim == 64,
+        // two blocks a multiprocessor
+        registers: 240,
+        static_shared: 48 << 10,
+        ..Ptx::new(source, entry, [128, 1, 1], |params, _| ptx_grid(params, 128))
+    }
+}
+
+/// A form for every head_dim: 64 queries a block.
+const fn ptx_any(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        // queries and values as chunks of 4 columns, 64 rows of 16 bytes and 16 bytes apart; keys likewise, or 64 rows of 72
+        // weights in their place
+        dynamic_shared: |params| {
+            let tile = 1040 * bytemuck::pod_read_unaligned::<Params>(params).head_dim.div_ceil(4);
+            2 * tile + tile.max(64 * 4 * 72)
+        },
+        // three blocks a multiprocessor
+        registers: 168,
+        ..Ptx::new(source, entry, [128, 1, 1], |params, _| ptx_grid(params, 64))
+    }
+}
+
+/// One block for `queries` queries of a head. More than 2^31 - 1, which take that many sequences of one step and heads of
+/// one column, are refused by the launch.
+fn ptx_grid(params: &[u8], queries: u32) -> [u32; 3] {
+    let p: Params = bytemuck::pod_read_unaligned(params);
+    let blocks = u64::from(p.batch) * u64::from(p.heads) * u64::from(p.steps.div_ceil(queries));
+    [u32::try_from(blocks).unwrap_or(u32::MAX), 1, 1]
+}
+
+/// In f32 throughout.
+pub static F32: KernelInfo = KernelInfo {
+    name: "attention_f32",
+    slots: &slots(DType::F32),
+    fields: FIELDS,
+    params_size: size_of::<Params>(),
+    wgsl: wgsl(&[("value_type", 0.0)]),
+    ptx: &[ptx_any(include_str!("attention_f32.ptx"), "attention_f32")],
+    reference: reference::f32,
+    cpu: Some(cpu::f32),
+    cases: || cases::cases(DType::F32),
+};
+
+/// Of f16 values.
+pub static F16: KernelInfo = KernelInfo {
+    name: "attention_f16",
+    slots: &slots(DType::F16),
+    fields: FIELDS,
+    params_size: size_of::<Params>(),
+    wgsl: wgsl(&[("value_type", 1.0)]),
+    ptx: &[
+        ptx_64(include_str!("attention_f16_hd64.ptx"), "attention_f16_hd64"),
+        ptx_any(include_str!("attention_f16_any.ptx"), "attention_f16_any"),
+    ],
+    reference: reference::f16,
+    cpu: Some(cpu::f16),
+    cases: || cases::cases(DType::F16),
+};
+
+/// Of bf16 values.
+pub static BF16: KernelInfo = KernelInfo {
+    name: "attention_bf16",
+    slots: &slots(DType::BF16),
+    fields: FIELDS,
+    params_size: size_of::<Params>(),
+    wgsl: wgsl(&[("value_type", 2.0)]),
+    ptx: &[
+        ptx_64(include_str!("attention_bf16_hd64.ptx"), "attention_bf16_hd64"),
+        ptx_any(include_str!("attention_bf16_any.ptx"), "attention_bf16_any"),
+    ],
+    reference: reference::bf16,
+    cpu: Some(cpu::bf16),
+    cases: || cases::cases(DType::BF16),
 };
 
 /// Which positions a position attends to.
@@ -88,11 +162,19 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Plans `y = attention(q, k, v)`: all f32 `[batch, steps, heads * head_dim]`, head_dim 1 to 128.
+    /// Plans `y = attention(q, k, v)`: all f32, all f16 or all bf16 `[batch, steps, heads * head_dim]`, head_dim 1 to
+    /// 128.
     pub fn plan(&self, q: &TensorDesc, k: &TensorDesc, v: &TensorDesc) -> Result<Plan, ShapeError> {
-        let op = INFO.name;
-        let (DType::F32, &[batch, steps, width]) = (q.dtype, q.shape.as_slice()) else {
-            return Err(ShapeError::tensor(op, "q", q, "F32 [batch, steps, heads * head_dim]"));
+        let kernel = match q.dtype {
+            DType::F16 => &F16,
+            DType::BF16 => &BF16,
+            _ => &F32,
+        };
+        let op = kernel.name;
+        let (DType::F32 | DType::F16 | DType::BF16, &[batch, steps, width]) = (q.dtype, q.shape.as_slice())
+        else {
+            let expected = "F32, F16 or BF16 [batch, steps, heads * head_dim]";
+            return Err(ShapeError::tensor(op, "q", q, expected));
         };
         ShapeError::expect(op, "k", k, q, "q")?;
         ShapeError::expect(op, "v", v, q, "q")?;
@@ -122,9 +204,9 @@ impl Attention {
             Mask::Causal => steps_u64 * (steps_u64 + 1) / 2,
             Mask::None => steps_u64 * steps_u64,
         };
-        let item = 4 * steps * width;
+        let item = q.dtype.size() * steps * width;
         Ok(Plan {
-            kernel: &INFO,
+            kernel,
             params: bytemuck::bytes_of(&params).to_vec(),
             slots: vec![Some(q.clone()), Some(k.clone()), Some(v.clone()), Some(q.clone())],
             // two products of head_dim multiply-adds, and four operations of the softmax
@@ -145,7 +227,7 @@ impl Attention {
 impl Op for Attention {
     fn plan(&self, inputs: &[Option<&TensorDesc>]) -> Result<Plan, ShapeError> {
         let [Some(q), Some(k), Some(v)] = inputs else {
-            return Err(ShapeError::value(INFO.name, "inputs", inputs.len(), "q, k, v"));
+            return Err(ShapeError::value("attention", "inputs", inputs.len(), "q, k, v"));
         };
         self.plan(q, k, v)
     }
@@ -165,7 +247,7 @@ mod tests {
         let flat = TensorDesc::f32([3, 12]);
         assert_eq!(
             text(2, 1.0, &flat, &x, &x),
-            "attention_f32: `q` has type and shape F32 [3, 12], expected F32 [batch, steps, heads * head_dim]"
+            "attention_f32: `q` has type and shape F32 [3, 12], expected F32, F16 or BF16 [batch, steps, heads * head_dim]"
         );
         assert_eq!(
             text(2, 1.0, &x, &other, &x),
@@ -174,6 +256,23 @@ mod tests {
         assert_eq!(
             text(2, 1.0, &x, &x, &other),
             "attention_f32: `v` has type and shape F32 [2, 4, 12], expected F32 [2, 3, 12] (q)"
+        );
+        assert_eq!(
+            text(2, 1.0, &TensorDesc::u32([2, 3, 12]), &x, &x),
+            "attention_f32: `q` has type and shape U32 [2, 3, 12], expected F32, F16 or BF16 [batch, steps, heads * head_dim]"
+        );
+        let [half, brain] = [DType::F16, DType::BF16].map(|dtype| TensorDesc::new(dtype, [2, 3, 12]));
+        assert_eq!(
+            text(2, 1.0, &half, &x, &half),
+            "attention_f16: `k` has type and shape F32 [2, 3, 12], expected F16 [2, 3, 12] (q)"
+        );
+        assert_eq!(
+            text(2, 1.0, &brain, &brain, &half),
+            "attention_bf16: `v` has type and shape F16 [2, 3, 12], expected BF16 [2, 3, 12] (q)"
+        );
+        assert_eq!(
+            text(2, 1.0, &x, &brain, &x),
+            "attention_f32: `k` has type and shape BF16 [2, 3, 12], expected F32 [2, 3, 12] (q)"
         );
         for heads in [0, 5] {
             assert_eq!(
@@ -195,7 +294,7 @@ mod tests {
         let op: &dyn Op = &Attention { heads: 2, scale: 1.0, mask: Mask::None };
         assert_eq!(
             op.plan(&[Some(&x), Some(&x)]).expect_err("refused").to_string(),
-            "attention_f32: `inputs` has value 2, expected q, k, v"
+            "attention: `inputs` has value 2, expected q, k, v"
         );
     }
 }

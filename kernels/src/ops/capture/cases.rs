@@ -14,6 +14,13 @@ const SHAPES: &[Shape] = &[
     (7, 101, Some((5, Fill::Stepping { stride: 3, below: 7 })), 1e-7, "rows out of order; subnormal in f16"),
     (9, 33, Some((21, Fill::Below(9))), 6.2e-5, "rows more than once; normal and subnormal in f16"),
     (3, 7, Some((6, Fill::Below(40))), 1.0, "indices past the last row read the last"),
+    (
+        300,
+        36,
+        Some((250, Fill::Stepping { stride: 7, below: 300 })),
+        1.0,
+        "rows of whole vectors that end within blocks",
+    ),
     (5, 67, None, f32::MAX, "up to infinity in bf16"),
     (5, 67, None, 1e-38, "subnormal in f32"),
     (5, 67, None, f32::INFINITY, "infinities"),

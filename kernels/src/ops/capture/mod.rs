@@ -10,7 +10,8 @@ mod cases;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, PtxDevice, ShapeError, Slot, Split, TensorDesc, Wgsl, fields,
+    fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -28,11 +29,22 @@ pub struct Params {
     pub has_index: u32,
 }
 
-/// Invocations of a workgroup.
+/// Invocations of a workgroup, threads of a block.
 const BLOCK: u32 = 256;
+
+/// Values of a block in PTX: four vectors of four for each of its threads.
+const PTX_VALUES: u32 = 4096;
 
 const fn wgsl(overrides: &'static [(&'static str, f64)], grid: fn(&[u8]) -> [u32; 3]) -> Wgsl {
     Wgsl { source: include_str!("capture.wgsl"), entry: "capture", overrides, workgroup: [BLOCK, 1, 1], grid }
+}
+
+const fn ptx(source: &'static str, entry: &'static str) -> Ptx {
+    let grid = |params: &[u8], _: &PtxDevice| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        [(p.kept * p.cols).div_ceil(PTX_VALUES), 1, 1]
+    };
+    Ptx { registers: 32, ..Ptx::new(source, entry, [BLOCK, 1, 1], grid) }
 }
 
 fn grid(params: &[u8], values_per_word: u64) -> [u32; 3] {
@@ -52,7 +64,7 @@ pub static F32: KernelInfo = KernelInfo {
     fields: fields![Params; rows, cols, kept, has_index],
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("kept_type", 0.0)], |params| grid(params, 1)),
-    ptx: &[],
+    ptx: &[ptx(include_str!("capture_f32.ptx"), "capture_f32")],
     reference: reference::f32,
     cpu: None,
     cases: || cases::cases(DType::F32),
@@ -69,7 +81,7 @@ pub static F16: KernelInfo = KernelInfo {
     fields: fields![Params; rows, cols, kept, has_index],
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("kept_type", 1.0)], |params| grid(params, 2)),
-    ptx: &[],
+    ptx: &[ptx(include_str!("capture_f16.ptx"), "capture_f16")],
     reference: reference::f16,
     cpu: None,
     cases: || cases::cases(DType::F16),
@@ -86,7 +98,7 @@ pub static BF16: KernelInfo = KernelInfo {
     fields: fields![Params; rows, cols, kept, has_index],
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("kept_type", 2.0)], |params| grid(params, 2)),
-    ptx: &[],
+    ptx: &[ptx(include_str!("capture_bf16.ptx"), "capture_bf16")],
     reference: reference::bf16,
     cpu: None,
     cases: || cases::cases(DType::BF16),

@@ -8,7 +8,7 @@ mod cases;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -31,7 +31,7 @@ pub struct Params {
     pad: [u32; 2],
 }
 
-/// Invocations of a workgroup.
+/// Invocations of a workgroup, threads of a block.
 const BLOCK: u32 = 256;
 
 /// Kernel descriptor.
@@ -51,7 +51,13 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups(ids.div_ceil(BLOCK.into()))
         },
     },
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 16,
+        ..Ptx::new(include_str!("delay_apply_u32.ptx"), "delay_apply_u32", [BLOCK, 1, 1], |params, _| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            [(p.batch * p.codebooks * p.steps).div_ceil(BLOCK), 1, 1]
+        })
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,

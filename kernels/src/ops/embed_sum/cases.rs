@@ -12,6 +12,18 @@ const SHAPES: &[Shape] = &[
     (1, 7, 3, 9, 73, 9, true, None, "a base, no positions"),
     (2, 11, 4, 33, 65, 33, true, Some(20), "everything, more positions than steps"),
     (2, 4, 2, 6, 3, 50, false, None, "ids past the last entry read the last"),
+    (6, 3, 2, 5, 7, 5, true, Some(4), "a position more often than a thread takes it, odd rows"),
+    (
+        9,
+        5,
+        3,
+        11,
+        12,
+        11,
+        true,
+        Some(5),
+        "a position more often than a thread takes it, rows of whole vectors",
+    ),
     (1, 501, 4, 2049, 1024, 2049, false, Some(2048), "MusicGen-small"),
     (17, 1931, 1, 31, 512, 31, true, Some(1931), "more workgroups than one axis holds"),
 ];

@@ -9,7 +9,7 @@ mod cases;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -40,8 +40,11 @@ pub struct Params {
     pad: [u32; 2],
 }
 
-/// Invocations of a workgroup.
+/// Invocations of a workgroup, threads of a block.
 const BLOCK: u32 = 256;
+
+/// Rows of a thread in PTX.
+const PTX_ROWS: u32 = 4;
 
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
@@ -65,11 +68,26 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
         },
     },
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 72,
+        ..Ptx::new(include_str!("embed_sum_f32.ptx"), "embed_sum_f32", [BLOCK, 1, 1], |params, _| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            [ptx_units(&p).div_ceil(BLOCK), 1, 1]
+        })
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,
 };
+
+/// Threads of the PTX form: one for each vector of 4 columns, or column where rows do not end on a vector, of up to
+/// [`PTX_ROWS`] rows that share a position.
+///
+/// At most as many as y has elements, which a plan counted in u32.
+fn ptx_units(p: &Params) -> u32 {
+    let width = if p.cols.is_multiple_of(4) { p.cols / 4 } else { p.cols };
+    p.rows.div_ceil(p.steps).div_ceil(PTX_ROWS) * p.steps.min(p.rows) * width
+}
 
 /// Embeddings of several codebooks, summed.
 #[derive(Clone, Copy, Debug)]

@@ -56,7 +56,12 @@ fn linear<W: bytemuck::Pod>(
 }
 
 /// Bias, activation and residual on part of a row.
-fn finish(activation: Activation, values: &mut [f32], bias: Option<&[f32]>, residual: Option<&[f32]>) {
+pub(in crate::ops) fn finish(
+    activation: Activation,
+    values: &mut [f32],
+    bias: Option<&[f32]>,
+    residual: Option<&[f32]>,
+) {
     vectorised(
         #[inline(always)]
         || {

@@ -11,6 +11,7 @@ const SHAPES: &[(usize, usize, usize, usize, u32, &str)] = &[
     (2, 4, 64, 128, 64, "exactly one workgroup of elements"),
     (257, 1, 7, 1, 7, "one past a workgroup of elements"),
     (11, 4, 7, 9, 23, "codes past the last entry"),
+    (9, 3, 7, 260, 7, "vectors longer than a warp takes at once, rows not a multiple of 4"),
     (50, 4, 2048, 128, 2048, "MusicGen's codec, one second"),
     (75, 32, 1024, 128, 1024, "24 kHz codec at its highest bandwidth, one second"),
     (65_537, 2, 7, 257, 7, "more workgroups than fit along one axis"),

@@ -11,7 +11,7 @@ mod cpu;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -31,6 +31,9 @@ pub struct Params {
 
 /// Invocations of a workgroup, one an element of y; `BLOCK` in the WGSL.
 const BLOCK: u32 = 256;
+
+/// Rows of a block in PTX: four for each of its four warps.
+const PTX_ROWS: u32 = 16;
 
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
@@ -52,7 +55,13 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups((u64::from(p.rows) * u64::from(p.dim)).div_ceil(u64::from(BLOCK)))
         },
     },
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 56,
+        ..Ptx::new(include_str!("rvq_decode_f32.ptx"), "rvq_decode_f32", [128, 1, 1], |params, _| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            [p.rows.div_ceil(PTX_ROWS), 1, 1]
+        })
+    }],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

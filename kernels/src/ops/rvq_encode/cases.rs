@@ -15,6 +15,8 @@ const SHAPES: &[(usize, usize, usize, usize, f32, &str)] = &[
     (9, 2, 256, 31, 0.7, "exactly one workgroup of entries"),
     (9, 2, 257, 33, 0.7, "one past a workgroup of entries"),
     (10, 4, 2048, 128, 0.7, "32 kHz codec"),
+    (70, 3, 131, 128, 0.7, "past a block of rows and a tile of entries of the codec's dim"),
+    (5, 2, 128, 128, 0.0, "entries of the codec's dim, all equal"),
     (3, 32, 1024, 128, 0.3, "24 kHz codec at its highest bandwidth"),
     (2, 2, 5, 2048, 1.0, "the longest vectors"),
     (4, 3, 65, 6, 0.0, "entries all equal: the smallest index wins"),

@@ -18,7 +18,7 @@ mod cpu;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -39,6 +39,16 @@ pub struct Params {
 /// Longest vector whose residual fits into a workgroup's memory; `MOST_DIM` in the WGSL.
 const MOST_DIM: usize = 2048;
 
+/// Length of the vectors that the tiled PTX form takes: the one of every published codec.
+const TILE_DIM: u32 = 128;
+/// Rows of one of its blocks.
+const TILE_ROWS: u32 = 64;
+/// Bytes of its shared memory: residuals, and two tiles of 128 entries by 32 numbers, each row with four to spare.
+const TILE_SHARED: u32 = 4 * (TILE_ROWS * (TILE_DIM + 4) + 2 * 128 * (32 + 4));
+
+/// Blocks along x at most.
+const PTX_GRID_X: u32 = i32::MAX.unsigned_abs();
+
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
     name: "rvq_encode_f32",
@@ -56,7 +66,29 @@ pub static INFO: KernelInfo = KernelInfo {
         workgroup: [256, 1, 1],
         grid: |params| fold_groups(u64::from(bytemuck::pod_read_unaligned::<Params>(params).rows)),
     },
-    ptx: &[],
+    ptx: &[
+        Ptx {
+            takes: |params| bytemuck::pod_read_unaligned::<Params>(params).dim == TILE_DIM,
+            dynamic_shared: |_| TILE_SHARED,
+            registers: 112,
+            ..Ptx::new(include_str!("rvq_encode_f32.ptx"), "rvq_encode_f32", [256, 1, 1], |params, _| {
+                [bytemuck::pod_read_unaligned::<Params>(params).rows.div_ceil(TILE_ROWS), 1, 1]
+            })
+        },
+        Ptx {
+            registers: 40,
+            static_shared: 8256,
+            ..Ptx::new(
+                include_str!("rvq_encode_any_f32.ptx"),
+                "rvq_encode_any_f32",
+                [256, 1, 1],
+                |params, _| {
+                    let rows = bytemuck::pod_read_unaligned::<Params>(params).rows;
+                    [rows.min(PTX_GRID_X), rows.div_ceil(PTX_GRID_X), 1]
+                },
+            )
+        },
+    ],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

@@ -6,7 +6,7 @@ mod cases;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -24,6 +24,9 @@ pub struct Params {
 /// Invocations of a workgroup.
 const BLOCK: u32 = 256;
 
+/// Values of a block in PTX: four vectors of four for each of 256 threads.
+const PTX_VALUES: u32 = 4096;
+
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
     name: "scale_f32",
@@ -39,7 +42,13 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups(bytemuck::pod_read_unaligned::<Params>(params).elements.div_ceil(BLOCK).into())
         },
     },
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 32,
+        ..Ptx::new(include_str!("scale_f32.ptx"), "scale_f32", [256, 1, 1], |params, _| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            [p.elements.div_ceil(PTX_VALUES), 1, 1]
+        })
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,
