@@ -3,6 +3,7 @@
 
 mod blocks;
 mod lanes;
+mod products;
 mod streams;
 
 use crate::ptx_sim::exec::{Block, Launch, Setup};
