@@ -3,6 +3,7 @@
 
 mod blocks;
 mod lanes;
+mod pipelines;
 mod products;
 mod streams;
 
