@@ -1,6 +1,6 @@
 //! The main job at real sizes: forward pass, codec, and capture end to end, each beside its floor.
 //!
-//! `cargo bench --bench capture -- [--model DIR] [--device cpu|wgpu:N] [--threads N] [--repeat N] [--seconds S]`
+//! `cargo bench --bench capture -- [--model DIR] [--device cpu|wgpu:N|cuda:N] [--threads N] [--repeat N] [--seconds S]`
 //!
 //! Without `--model` it writes a random checkpoint of musicgen-small's dimensions (2.4 GB) below the target directory
 //! once. Lines are JSON, as those of `benches/peers/torch_cpu.py`, which times the same jobs in torch.
@@ -17,7 +17,7 @@ use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::init::{Preset, init};
 use auscult_model::musicgen::{Decoder, DecoderOptions, Precision};
-use auscult_runtime::{Backend, CpuBackend, Edits, Step, WgpuBackend, selftest};
+use auscult_runtime::{Backend, CpuBackend, CudaBackend, Edits, Step, WgpuBackend, selftest};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::num::NonZeroUsize;
@@ -84,6 +84,8 @@ fn options() -> Result<Options> {
         None if device == "cpu" => Arc::new(CpuBackend::new(threads)?),
         None if device == "wgpu" => Arc::new(WgpuBackend::new(None)?),
         Some(("wgpu", number)) => Arc::new(WgpuBackend::new(Some(number.parse()?))?),
+        None if device == "cuda" => Arc::new(CudaBackend::new(None)?),
+        Some(("cuda", number)) => Arc::new(CudaBackend::new(Some(number.parse()?))?),
         _ => return Err(format!("unknown device {device}").into()),
     };
     let model = match model {

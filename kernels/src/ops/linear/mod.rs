@@ -10,7 +10,7 @@ mod reference;
 pub(super) use cpu::finish;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -61,6 +61,21 @@ fn grid(params: &[u8]) -> [u32; 3] {
     fold_groups(u64::from(p.rows.div_ceil(TILE)) * u64::from(p.outs.div_ceil(TILE)))
 }
 
+/// Blocks of a PTX form whose tiles have `side` rows and outs each.
+pub(super) fn tiles(params: &[u8], side: u32) -> [u32; 3] {
+    let p: Params = bytemuck::pod_read_unaligned(params);
+    let blocks = u64::from(p.rows.div_ceil(side)) * u64::from(p.outs.div_ceil(side));
+    [u32::try_from(blocks).expect("fewer tiles than elements of y, which a plan counts in u32"), 1, 1]
+}
+
+const fn ptx(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        registers: 128,
+        static_shared: 49_152,
+        ..Ptx::new(source, entry, [256, 1, 1], |params, _| tiles(params, 128))
+    }
+}
+
 /// With an f32 weight.
 pub static F32: KernelInfo = KernelInfo {
     name: "linear_f32",
@@ -68,7 +83,7 @@ pub static F32: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("weight_type", 0.0)]),
-    ptx: &[],
+    ptx: &[ptx(include_str!("linear_f32.ptx"), "linear_f32")],
     reference: reference::f32,
     cpu: Some(cpu::f32),
     cases: || cases::cases(DType::F32),
@@ -81,7 +96,7 @@ pub static F16: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("weight_type", 1.0)]),
-    ptx: &[],
+    ptx: &[ptx(include_str!("linear_f16.ptx"), "linear_f16")],
     reference: reference::f16,
     cpu: Some(cpu::f16),
     cases: || cases::cases(DType::F16),
@@ -94,7 +109,7 @@ pub static BF16: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("weight_type", 2.0)]),
-    ptx: &[],
+    ptx: &[ptx(include_str!("linear_bf16.ptx"), "linear_bf16")],
     reference: reference::bf16,
     cpu: Some(cpu::bf16),
     cases: || cases::cases(DType::BF16),

@@ -7,7 +7,7 @@ mod cases;
 mod cpu;
 mod reference;
 
-use super::linear::{Activation, FIELDS, Params};
+use super::linear::{Activation, FIELDS, Params, tiles};
 use crate::{
     Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, Swizzle, Target, TensorDesc, TensorMap,
     Wgsl, fold_groups,
@@ -80,6 +80,25 @@ const fn hopper(source: &'static str, entry: &'static str) -> Ptx {
     }
 }
 
+/// Tiles of 128 rows and outs in pipelined copies of 16 bytes, which rows of x and of the weight must be multiples of.
+const fn piped(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        takes: |params| bytemuck::pod_read_unaligned::<Params>(params).cols.is_multiple_of(8),
+        registers: 240,
+        static_shared: 49_152,
+        ..Ptx::new(source, entry, [128, 1, 1], |params, _| tiles(params, 128))
+    }
+}
+
+/// Tiles of 64 rows and outs, read value by value.
+const fn any(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        registers: 80,
+        static_shared: 12_288,
+        ..Ptx::new(source, entry, [128, 1, 1], |params, _| tiles(params, 64))
+    }
+}
+
 /// f16 throughout.
 pub static F16: KernelInfo = KernelInfo {
     name: "linear_half_f16",
@@ -87,7 +106,11 @@ pub static F16: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("half_type", 0.0), ("y_type", 0.0)]),
-    ptx: &[hopper(include_str!("linear_half_f16_sm90a.ptx"), "linear_half_f16_sm90a")],
+    ptx: &[
+        hopper(include_str!("linear_half_f16_sm90a.ptx"), "linear_half_f16_sm90a"),
+        piped(include_str!("linear_half_f16.ptx"), "linear_half_f16"),
+        any(include_str!("linear_half_f16_any.ptx"), "linear_half_f16_any"),
+    ],
     reference: reference::f16,
     cpu: Some(cpu::f16),
     cases: || cases::cases(DType::F16, DType::F16),
@@ -100,7 +123,11 @@ pub static F16_F32: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("half_type", 0.0), ("y_type", 1.0)]),
-    ptx: &[hopper(include_str!("linear_half_f16_f32_sm90a.ptx"), "linear_half_f16_f32_sm90a")],
+    ptx: &[
+        hopper(include_str!("linear_half_f16_f32_sm90a.ptx"), "linear_half_f16_f32_sm90a"),
+        piped(include_str!("linear_half_f16_f32.ptx"), "linear_half_f16_f32"),
+        any(include_str!("linear_half_f16_f32_any.ptx"), "linear_half_f16_f32_any"),
+    ],
     reference: reference::f16_f32,
     cpu: Some(cpu::f16_f32),
     cases: || cases::cases(DType::F16, DType::F32),
@@ -113,7 +140,11 @@ pub static BF16: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("half_type", 1.0), ("y_type", 0.0)]),
-    ptx: &[hopper(include_str!("linear_half_bf16_sm90a.ptx"), "linear_half_bf16_sm90a")],
+    ptx: &[
+        hopper(include_str!("linear_half_bf16_sm90a.ptx"), "linear_half_bf16_sm90a"),
+        piped(include_str!("linear_half_bf16.ptx"), "linear_half_bf16"),
+        any(include_str!("linear_half_bf16_any.ptx"), "linear_half_bf16_any"),
+    ],
     reference: reference::bf16,
     cpu: Some(cpu::bf16),
     cases: || cases::cases(DType::BF16, DType::BF16),
@@ -126,7 +157,11 @@ pub static BF16_F32: KernelInfo = KernelInfo {
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: wgsl(&[("half_type", 1.0), ("y_type", 1.0)]),
-    ptx: &[hopper(include_str!("linear_half_bf16_f32_sm90a.ptx"), "linear_half_bf16_f32_sm90a")],
+    ptx: &[
+        hopper(include_str!("linear_half_bf16_f32_sm90a.ptx"), "linear_half_bf16_f32_sm90a"),
+        piped(include_str!("linear_half_bf16_f32.ptx"), "linear_half_bf16_f32"),
+        any(include_str!("linear_half_bf16_f32_any.ptx"), "linear_half_bf16_f32_any"),
+    ],
     reference: reference::bf16_f32,
     cpu: Some(cpu::bf16_f32),
     cases: || cases::cases(DType::BF16, DType::F32),
