@@ -50,11 +50,41 @@ impl Blocks {
                 (Op::Branch { target, .. }, None) => vec![block_of(*target)],
                 (Op::Branch { target, .. }, Some(_)) => vec![block_of(*target), next],
                 (Op::Exit, None) => vec![exit],
-                // a lane that goes on is not to wait for one that left
+                // a lane that goes on is not to wait for one that left, see `reach_the_end`
                 (Op::Exit, Some(_)) | (Op::Lanes(_) | Op::Act(_), _) => vec![next],
             });
         }
-        Self { starts, successors }
+        let mut blocks = Self { starts, successors };
+        blocks.reach_the_end(code);
+        blocks
+    }
+
+    /// A loop that is left by a guarded exit alone has no other way to the end: there that way counts.
+    fn reach_the_end(&mut self, code: &[Instruction]) {
+        let exit = self.starts.len();
+        let predecessors = self.predecessors();
+        let mut reaches = vec![false; exit + 1];
+        let mut walk = vec![exit];
+        while let Some(block) = walk.pop() {
+            if !std::mem::replace(&mut reaches[block], true) {
+                walk.extend(&predecessors[block]);
+            }
+        }
+        for block in (0..exit).filter(|&block| !reaches[block]) {
+            if matches!(code[self.end(block, code.len()) - 1].op, Op::Exit) {
+                self.successors[block].push(exit);
+            }
+        }
+    }
+
+    fn predecessors(&self) -> Vec<Vec<usize>> {
+        let mut predecessors = vec![Vec::new(); self.starts.len() + 1];
+        for (block, successors) in self.successors.iter().enumerate() {
+            for &to in successors {
+                predecessors[to].push(block);
+            }
+        }
+        predecessors
     }
 
     fn end(&self, block: usize, code: usize) -> usize {
@@ -65,12 +95,7 @@ impl Blocks {
     /// Simple, Fast Dominance Algorithm", on the graph turned around.
     fn post_dominators(&self) -> Vec<Option<usize>> {
         let exit = self.starts.len();
-        let mut predecessors = vec![Vec::new(); exit + 1];
-        for (block, successors) in self.successors.iter().enumerate() {
-            for &to in successors {
-                predecessors[to].push(block);
-            }
-        }
+        let predecessors = self.predecessors();
         // post-order of a walk from the end against the arrows
         let mut order = Vec::new();
         let mut rank = vec![None; exit + 1];

@@ -22,9 +22,9 @@ fn transpose() {
             "    bar.sync        0;\n",
             "",
             Stopped(
-                Race,
+                Uninitialised,
                 "@inside ld.shared.b32 value, [at]",
-                &["no barrier orders its write by warp", "by warp 0 lane 1"],
+                &["(`tile` + 132), of which all were never written"],
             ),
         ),
         planted(
@@ -42,9 +42,9 @@ fn transpose() {
             "mad.lo.u32      at, lane, 33, k;",
             "mad.lo.u32      at, lane, 34, k;",
             Stopped(
-                OutOfBounds,
+                Uninitialised,
                 "@inside ld.shared.b32 value, [at]",
-                &["read of 4 bytes at shared", "past the end of the block's 4224 bytes"],
+                &["(`tile` + 3428), of which all were never written"],
             ),
         ),
         planted(
@@ -145,10 +145,10 @@ fn row_sum() {
             WrongResult,
         ),
         planted(
-            "register without a value on one path",
-            "    mov.f32         sum, 0f00000000;\n    @has",
-            "    mov.b32         value, sum;\n    @has",
-            WrongResult,
+            "sum that does not begin at zero",
+            "    mov.f32         sum, 0f00000000;\n    mov.u32         i, thread;",
+            "    mov.u32         i, thread;",
+            Stopped(UndefinedRegister, "add.f32 sum, sum, value", &["`sum`"]),
         ),
         planted(
             "output read before it is written",
@@ -160,11 +160,7 @@ fn row_sum() {
             "partial sums of more warps than there are",
             "setp.lt.u32     has, lane, 4;",
             "setp.le.u32     has, lane, 4;",
-            Stopped(
-                OutOfBounds,
-                "@has ld.shared.f32 sum, [at]",
-                &["0 bytes past the end of the block's 16 bytes"],
-            ),
+            Stopped(OutOfBounds, "@has ld.shared.f32 sum, [at]", &["0 bytes past the end of the block's"]),
         ),
         planted(
             "every lane stores its partial sum",
@@ -223,7 +219,7 @@ fn scan() {
             "guard left out",
             "@far ld.shared.f32 other, [from];",
             "ld.shared.f32 other, [from];",
-            Stopped(OutOfBounds, "ld.shared.f32 other, [from]", &["read of 4 bytes at shared 0xfffffffc"]),
+            Stopped(Uninitialised, "ld.shared.f32 other, [from]", &["of which all were never written"]),
         ),
         planted(
             "not all rounds",
@@ -265,7 +261,11 @@ fn histogram() {
             "no barrier before the bins are read",
             "counted:\n    bar.sync        0;\n",
             "counted:\n",
-            Stopped(Race, "red.shared.add.u32 [bin], 1", &["atomic of 4 bytes", "its read by warp"]),
+            Stopped(
+                Race,
+                "@is_bin ld.shared.u32 count, [at]",
+                &["(`bins` + 0)", "its atomic by warp 3 lane"],
+            ),
         ),
         planted(
             "addition that is not atomic",

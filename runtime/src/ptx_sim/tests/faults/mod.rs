@@ -3,6 +3,8 @@
 
 mod blocks;
 mod lanes;
+mod pipelines;
+mod products;
 mod streams;
 
 use crate::ptx_sim::exec::{Block, Launch, Setup};

@@ -26,7 +26,7 @@ fn stream() {
             Stopped(
                 Unfinished,
                 "ld.shared.f32 value, [from]",
-                &["`cp.async` by warp 0 lane 15", "a wait that leaves 1 groups or less"],
+                &["`cp.async` by warp 0 lane 7", "a wait that leaves 1 groups or less"],
             ),
         ),
         planted(
@@ -80,7 +80,7 @@ fn stream() {
             Stopped(
                 Unfinished,
                 "@more cp.async.cg.shared.global",
-                &["cp.async of 16 bytes at shared 0x0", "the `cp.async` by warp 0 lane 0 that fills it"],
+                &["(`stages` + 0)", "the `cp.async` by warp 0 lane 0 that fills it"],
             ),
         ),
         planted(

@@ -76,7 +76,7 @@ fn faults_planted_in_the_product_are_found() {
                 "a wait that leaves one group",
                 "wgmma.wait_group.sync.aligned 0",
                 "wgmma.wait_group.sync.aligned 1",
-                "the wait for the wgmma of warps 4 to 7",
+                "the wait for the wgmma of warp 4",
             ),
             (
                 "no commit",
