@@ -49,6 +49,19 @@ fn fence(s: &mut Cursor<'_, '_>) -> Decoded {
             for lane in m.lanes() {
                 let who = m.thread(lane);
                 m.common.shared.fence_async(who);
+                m.common.show_barriers(who);
+            }
+            Ok(Flow::Next)
+        })));
+    }
+    if s.flag("mbarrier_init") {
+        s.since_sm_90()?;
+        s.need(&["release"])?;
+        s.need(&["cluster"])?;
+        return Ok(Op::Act(Box::new(|m| {
+            for lane in m.lanes() {
+                let who = m.thread(lane);
+                m.common.show_barriers(who);
             }
             Ok(Flow::Next)
         })));
