@@ -77,9 +77,10 @@ fn conv1d() {
         7,
         4,
     );
+    let close = Conv1d { stride: 1, ..op };
     same_in_any_company(
-        &op,
-        &[(true, &[79, 16]), (false, &[3, 5, 16]), (false, &[3]), (true, &[40, 3])],
+        &close,
+        &[(true, &[79, 16]), (false, &[3, 5, 16]), (false, &[3]), (true, &[80, 3])],
         7,
         4,
     );
