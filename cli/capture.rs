@@ -3,10 +3,13 @@
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
-use auscult_analysis::capture::{Batch, CaptureJob, Event, MusicgenCapture, Outcome, Summary, capture};
+use auscult_analysis::capture::{
+    Batch, CaptureJob, Event, Model, MusicgenCapture, Outcome, Summary, capture,
+};
 use auscult_analysis::input::{Input, from_manifest, from_paths};
 use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, ModelRecord};
 use auscult_analysis::store::{self, StoreDtype};
+use auscult_analysis::time;
 use auscult_audio::{LastClip, Windows};
 use auscult_model::musicgen::{DecoderOptions, Posemb};
 use auscult_runtime::Backend;
@@ -69,6 +72,9 @@ pub struct Args {
     /// Check every weight for NaN and infinity first
     #[arg(long)]
     pub check_finite: bool,
+    /// Say on stderr which kernels the decoder's forward pass runs on this device, and how they are launched
+    #[arg(long)]
+    pub explain: bool,
     /// Positions of a shard of the store, at least 1
     #[arg(long, value_name = "N", default_value_t = SHARD_ROWS, hide = true)]
     pub shard_rows: NonZeroUsize,
@@ -110,6 +116,9 @@ pub fn capture_into_store(
     });
     spinner.finish_and_clear();
     let (mut model, record) = (model?, record?);
+    if args.explain {
+        explain(&mut model, args)?;
+    }
     let device = DeviceRecord::from(backend.info());
     let mut job = CaptureJob {
         resume: args.resume,
@@ -144,6 +153,22 @@ pub fn capture_into_store(
     let result = capture(job, &mut model, &|event: &Event<'_>| show(context, &bar, started, event), &stop);
     bar.finish_and_clear();
     Ok(result?)
+}
+
+/// Of a full batch of whole windows; of the longest clip where there are no windows.
+fn explain(model: &mut MusicgenCapture, args: &Args) -> Result<()> {
+    let spec = model.spec().clone();
+    let longest = spec.longest_frames * spec.hop_length;
+    let samples =
+        args.window.map_or(longest, |seconds| (seconds * f64::from(spec.sample_rate)).round() as usize);
+    let samples = samples.clamp(1, longest);
+    let clips = match args.batch {
+        Batch::Auto => model.auto_batch(samples),
+        Batch::Clips(clips) => clips,
+    };
+    let frames = time::frames(samples, spec.hop_length);
+    eprint!("the decoder over {clips} clips of {frames} frames:\n{}", model.explain(clips, frames)?);
+    Ok(())
 }
 
 fn show(context: &Context, bar: &ProgressBar, started: std::time::Instant, event: &Event<'_>) {

@@ -68,6 +68,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         resume: false,
         limit: None,
         check_finite: true,
+        explain: false,
         shard_rows: capture::SHARD_ROWS,
     };
     let summary = capture_into_store(context, &job, from_paths(&job.audio)?, backend)?;

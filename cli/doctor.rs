@@ -1,11 +1,12 @@
 //! `auscult doctor`: devices, limits, measured rates, and a self-test of every kernel on each device, or on the one that
 //! `--device` names.
 
-use crate::context::Context;
+use crate::context::{Context, auto};
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_kernels::{Case, REGISTRY};
-use auscult_runtime::{Backend, CpuBackend, WgpuBackend, gpu, selftest};
+use auscult_runtime::selftest::{self, Ceiling};
+use auscult_runtime::{Backend, CpuBackend, CudaBackend, DeviceError, WgpuBackend, cuda, gpu};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -28,17 +29,25 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
     let every = context.global.device == "auto";
     // drivers are left alone where only the processor is asked about
-    let adapters = if context.global.device == "cpu" { Vec::new() } else { gpu::adapters() };
+    let only_processor = context.global.device == "cpu";
+    let adapters = if only_processor { Vec::new() } else { gpu::adapters() };
+    let cards = if only_processor { Ok(Vec::new()) } else { cuda::devices() };
     if every {
         backends.push(Arc::new(CpuBackend::new(context.global.threads)?));
+        if let Err(error) = &cards {
+            devices.push(json!({ "id": "cuda", "error": error.to_string() }));
+        }
+        let mut add = |id: String, opened: Result<Arc<dyn Backend>, DeviceError>| match opened {
+            Ok(backend) => backends.push(backend),
+            Err(error) => devices.push(json!({ "id": id, "error": error.to_string() })),
+        };
+        for card in cards.iter().flatten() {
+            let opened = CudaBackend::new(Some(card.index));
+            add(format!("cuda:{}", card.index), opened.map(|backend| Arc::new(backend) as _));
+        }
         for adapter in &adapters {
-            match WgpuBackend::new(Some(adapter.index)) {
-                Ok(backend) => backends.push(Arc::new(backend)),
-                Err(error) => {
-                    devices
-                        .push(json!({ "id": format!("wgpu:{}", adapter.index), "error": error.to_string() }));
-                }
-            }
+            let opened = WgpuBackend::new(Some(adapter.index));
+            add(format!("wgpu:{}", adapter.index), opened.map(|backend| Arc::new(backend) as _));
         }
     } else {
         backends.push(context.backend()?);
@@ -58,9 +67,21 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         if let Some(adapter) = adapters.iter().find(|a| format!("wgpu:{}", a.index) == info.id) {
             device["adapter"] = serde_json::to_value(adapter)?;
         }
+        if let Some(card) = cards.iter().flatten().find(|card| format!("cuda:{}", card.index) == info.id) {
+            device["cuda"] = serde_json::to_value(card)?;
+        }
         if !args.no_rates {
-            device["copy_gb_per_s"] = json!(selftest::copy_rate(&**backend)? / 1e9);
-            device["matrix_gflop_per_s"] = json!(selftest::matrix_rate(&**backend)? / 1e9);
+            match Ceiling::measure(&**backend) {
+                Ok(ceiling) => {
+                    device["copy_gb_per_s"] = json!(ceiling.bytes / 1e9);
+                    device["matrix_gflop_per_s"] = json!(ceiling.flops / 1e9);
+                    device["matrix_f16_gflop_per_s"] = json!(ceiling.half_flops / 1e9);
+                }
+                Err(error) => {
+                    broken += 1;
+                    device["rates_error"] = json!(error.to_string());
+                }
+            }
         }
         if !args.no_self_test {
             let failed = self_test(&**backend, &mut device);
@@ -68,12 +89,11 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         }
         devices.push(device);
     }
-    let best = || gpu::best_accelerator(&adapters).map_or("cpu".to_string(), |n| format!("wgpu:{n}"));
-    let auto = every.then(best);
+    let auto = every.then(|| auto().to_string());
     let report = json!({ "auto": auto, "devices": devices });
     context.result(&describe(&report), &report);
     if broken > 0 {
-        return Err(Failure::failed(format!("{broken} self-tests failed")));
+        return Err(Failure::failed(format!("{broken} checks failed")));
     }
     Ok(())
 }
@@ -117,12 +137,25 @@ fn describe(report: &Value) -> String {
             let names: Vec<String> = features.iter().map(text_of).collect();
             text += &format!("    features: {}\n", names.join(", "));
         }
-        if let (Some(copy), Some(matrix)) =
-            (device["copy_gb_per_s"].as_f64(), device["matrix_gflop_per_s"].as_f64())
+        if let (Some(total), Some(multiprocessors)) =
+            (device["cuda"]["memory_total"].as_u64(), device["cuda"]["multiprocessors"].as_u64())
         {
+            let free = device["cuda"]["memory_free"].as_u64();
+            let free = free.map_or("free ones unknown".into(), |free| format!("{free} of them free"));
+            text += &format!("    {multiprocessors} multiprocessors, {total} bytes of memory, {free}\n");
+        }
+        if let (Some(copy), Some(matrix), Some(half)) = (
+            device["copy_gb_per_s"].as_f64(),
+            device["matrix_gflop_per_s"].as_f64(),
+            device["matrix_f16_gflop_per_s"].as_f64(),
+        ) {
             text += &format!(
-                "    copies {copy:.1} GB/s (read and written), multiplies f32 matrices at {matrix:.1} GFLOP/s\n"
+                "    copies {copy:.1} GB/s (read and written), multiplies f32 matrices at {matrix:.1} GFLOP/s, by f16 at \
+                 {half:.1}\n"
             );
+        }
+        if let Some(error) = device["rates_error"].as_str() {
+            text += &format!("    FAILED rates: {error}\n");
         }
         let Some(kernels) = device["self_test"].as_object() else { continue };
         let mut cases = 0;

@@ -1,5 +1,6 @@
 //! The `auscult` command line: flags, progress, exit codes. The only place that prints, and the only one that exits.
 
+mod bench;
 mod capture;
 mod codec;
 mod context;
@@ -38,6 +39,8 @@ enum Command {
     /// Stores: look, check, export
     #[command(subcommand)]
     Store(store::Command),
+    /// Time kernels on the device, against what it was measured to reach in the same run
+    Bench(bench::Args),
     /// Audio to EnCodec codes and back
     #[command(subcommand)]
     Codec(codec::Command),
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Model(command) => model::run(&context, &command),
         Command::Capture(args) => capture::run(&context, &args),
         Command::Store(command) => store::run(&context, &command),
+        Command::Bench(args) => bench::run(&context, &args),
         Command::Codec(command) => codec::run(&context, &command),
     };
     match done {

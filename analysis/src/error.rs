@@ -135,9 +135,28 @@ pub enum AnalysisError {
     /// Audio could not be read or cut.
     #[error(transparent)]
     Audio(#[from] AudioError),
+    /// A batch that the device has no memory for.
+    #[error("a batch of {clips} clips of {frames} frames does not fit; {}", remedy(*fits))]
+    Batch {
+        /// Clips of the batch.
+        clips: usize,
+        /// Frames of each.
+        frames: usize,
+        /// The largest batch that was found to fit; 0 if not even one clip does.
+        fits: usize,
+        /// What was asked for and what there is.
+        source: auscult_runtime::DeviceError,
+    },
     /// The model failed while running, or could not be opened.
     #[error(transparent)]
     Model(#[from] ModelError),
+}
+
+fn remedy(fits: usize) -> String {
+    match fits {
+        0 => "not even one clip does: use a shorter `--window`, or another device".to_string(),
+        fits => format!("a batch of {fits} would (`--batch {fits}`)"),
+    }
 }
 
 /// Results of this crate.
@@ -179,9 +198,11 @@ impl AnalysisError {
             | Self::NothingCaptured { .. }
             | Self::Weights(_) => Category::BadInput,
             Self::Hash { .. } => Category::Refused,
-            Self::Locked { .. } | Self::Answer { .. } | Self::Panicked { .. } | Self::File(_) => {
-                Category::Failed
-            }
+            Self::Locked { .. }
+            | Self::Answer { .. }
+            | Self::Panicked { .. }
+            | Self::Batch { .. }
+            | Self::File(_) => Category::Failed,
             Self::Audio(error) => match error.blame() {
                 Blame::Input => Category::BadInput,
                 Blame::Usage => Category::Usage,

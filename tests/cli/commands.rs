@@ -23,7 +23,7 @@ crate::trials!(
 fn help_names_every_option() {
     let dir = folder();
     for (command, options) in [
-        ("", &["demo", "doctor", "model", "capture", "store", "codec"][..]),
+        ("", &["demo", "doctor", "model", "capture", "store", "codec", "bench"][..]),
         ("demo", &["--out"]),
         ("doctor", &["--no-self-test", "--no-rates"]),
         ("model", &["info", "init", "convert"]),
@@ -50,8 +50,10 @@ fn help_names_every_option() {
                 "--resume",
                 "--limit",
                 "--check-finite",
+                "--explain",
             ],
         ),
+        ("bench", &["--kernel"]),
         ("codec", &["encode", "decode"]),
         ("codec encode", &["<INPUT>", "--model", "--out"]),
         ("codec decode", &["<INPUT>", "--model", "--out", "--float"]),

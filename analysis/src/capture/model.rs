@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use auscult_model::Codes;
+use auscult_model::ModelError;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::{Decoder, DecoderOptions, TeacherForced, parse_sites};
-use auscult_runtime::{Backend, Edits};
+use auscult_runtime::{Backend, DeviceError, DeviceInfo, Edits};
 
 use crate::error::{AnalysisError, Result};
 use crate::store::{Hook, StoreDtype};
@@ -63,6 +64,7 @@ pub struct MusicgenCapture {
     hooks: Vec<Hook>,
     dtype: StoreDtype,
     limits: Limits,
+    device: DeviceInfo,
     /// The pass that was run last, by clips and frames. Only one: each holds the activations of its batch.
     pass: Option<((usize, usize), TeacherForced)>,
 }
@@ -133,7 +135,7 @@ impl MusicgenCapture {
             max_binding: backend.info().max_binding,
             position_bytes: 4 * config.ffn_dim.max(3 * config.hidden_size),
         };
-        Ok(Self { codec, decoder, spec, hooks, dtype, limits, pass: None })
+        Ok(Self { codec, decoder, spec, hooks, dtype, limits, device: backend.info().clone(), pass: None })
     }
 
     /// The decoder.
@@ -145,13 +147,50 @@ impl MusicgenCapture {
         if self.pass.as_ref().is_none_or(|(shape, _)| *shape != (clips, frames)) {
             // the old one's memory goes before the new one's comes
             self.pass = None;
-            let mut edits = Edits::new();
-            for hook in &self.hooks {
-                edits.capture(&hook.site, self.dtype.dtype());
-            }
-            self.pass = Some(((clips, frames), self.decoder.teacher_forced(clips, frames, edits)?));
+            let pass = self.make_pass(clips, frames).map_err(|error| match error {
+                ModelError::Device(source @ DeviceError::OutOfMemory { .. }) => {
+                    let fits = self.largest_batch(clips, frames, &source);
+                    AnalysisError::Batch { clips, frames, fits, source }
+                }
+                other => other.into(),
+            })?;
+            self.pass = Some(((clips, frames), pass));
         }
         Ok(&self.pass.as_ref().expect("made above").1)
+    }
+
+    fn make_pass(&self, clips: usize, frames: usize) -> Result<TeacherForced, ModelError> {
+        let mut edits = Edits::new();
+        for hook in &self.hooks {
+            edits.capture(&hook.site, self.dtype.dtype());
+        }
+        self.decoder.teacher_forced(clips, frames, edits)
+    }
+
+    /// The largest batch found to fit where one of `clips` does not: what the share of memory that can be had suggests,
+    /// halved until it does; 0 if nothing does.
+    fn largest_batch(&self, clips: usize, frames: usize, refused: &DeviceError) -> usize {
+        let mut fits = match refused {
+            // memory grows with the clips
+            DeviceError::OutOfMemory { asked, free: Some(free), .. } if free < asked => {
+                (clips as f64 * (*free as f64 / *asked as f64)) as usize
+            }
+            _ => clips / 2,
+        };
+        fits = fits.min(clips - 1);
+        while fits > 0 && self.make_pass(fits, frames).is_err() {
+            fits /= 2;
+        }
+        fits
+    }
+
+    /// Which kernels run for a batch, and how they are launched, one line each.
+    ///
+    /// # Errors
+    /// As for a pass over that batch.
+    pub fn explain(&mut self, clips: usize, frames: usize) -> Result<String> {
+        let device = self.device.clone();
+        Ok(auscult_runtime::explain(self.pass(clips, frames)?.graph(), &device))
     }
 }
 

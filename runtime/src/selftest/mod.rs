@@ -2,11 +2,13 @@
 
 mod compare;
 mod launch;
+mod measure;
 mod rates;
 
 pub use compare::{compare, same_bits};
 pub use launch::{Outputs, run, run_reference};
-pub use rates::{copy_rate, matrix_rate};
+pub use measure::{Ceiling, Measured, Rotation};
+pub use rates::{copy_rate, half_rate, matrix_rate};
 
 use crate::Backend;
 use auscult_kernels::Case;

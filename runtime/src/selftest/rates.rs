@@ -3,8 +3,8 @@
 use crate::{Backend, Contents, DeviceError, Span};
 use auscult_kernels::ops::linear::{Activation, Linear};
 use auscult_kernels::ops::scale::Scale;
-use auscult_kernels::{Plan, TensorDesc};
-use std::time::{Duration, Instant};
+use auscult_kernels::{Case, DType, Plan, TensorDesc, Tolerance};
+use std::time::Duration;
 
 /// A rate is measured over at least so long.
 const MEASURED: Duration = Duration::from_millis(300);
@@ -22,16 +22,29 @@ pub fn copy_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
 /// Additions and multiplications a second of a matrix product in f32.
 ///
 /// # Errors
-/// Memory for three matrices of 16 MiB, or a failure of the device.
+/// Memory for three matrices of 64 MiB, or a failure of the device.
 pub fn matrix_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
+    product_rate(backend, DType::F32)
+}
+
+/// Additions and multiplications a second of a matrix product with a weight in f16.
+///
+/// # Errors
+/// As [`matrix_rate`].
+pub fn half_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
+    product_rate(backend, DType::F16)
+}
+
+fn product_rate(backend: &dyn Backend, weight: DType) -> Result<f64, DeviceError> {
     let mut rate = 0.0;
     // larger and larger, until one launch takes long enough to be worth measuring: slow devices stop early
-    for size in [128, 512, 2048] {
+    for size in [128, 512, 2048, 4096] {
         let square = TensorDesc::f32([size, size]);
-        let plan = Linear { activation: Activation::None }.plan(&square, &square, None, None)?;
+        let weight = TensorDesc::new(weight, [size, size]);
+        let plan = Linear { activation: Activation::None }.plan(&square, &weight, None, None)?;
         let seconds = seconds_a_launch(backend, &plan)?;
         rate = plan.cost.flops as f64 / seconds;
-        if seconds > 0.05 {
+        if seconds > 0.02 {
             break;
         }
     }
@@ -40,28 +53,23 @@ pub fn matrix_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
 
 /// Seconds of one launch in a row of many, over noise and not over zeros.
 fn seconds_a_launch(backend: &dyn Backend, plan: &Plan) -> Result<f64, DeviceError> {
+    let case = Case { why: "rate", plan: plan.clone(), fill: vec![], tolerance: Tolerance::EXACT };
     let mut spans: Vec<Option<Span>> = Vec::new();
-    for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
+    for (slot, desc) in plan.slots.iter().enumerate() {
         let Some(desc) = desc else {
             spans.push(None);
             continue;
         };
-        let buffer = backend.alloc(Contents::Undefined(desc.bytes()))?;
-        let noise: Vec<f32> = auscult_kernels::noise(slot.name, desc.elements()).collect();
-        backend.upload(&buffer.span(), bytemuck::cast_slice(&noise))?;
-        spans.push(Some(buffer.span()));
+        let span = backend.alloc(Contents::Undefined(desc.bytes()))?.span();
+        backend.upload(&span, &case.input(slot))?;
+        spans.push(Some(span));
     }
     backend.dispatch(plan, &spans)?;
-    backend.wait()?;
     let mut launches = 1_u32;
     loop {
-        let started = Instant::now();
-        for _ in 0..launches {
-            backend.dispatch(plan, &spans)?;
-        }
-        backend.wait()?;
-        let taken = started.elapsed();
-        if taken >= MEASURED || launches >= 1 << 16 {
+        let timed = backend.time(&mut || (0..launches).try_for_each(|_| backend.dispatch(plan, &spans)))?;
+        let taken = timed.best();
+        if taken >= MEASURED || timed.wall >= 3 * MEASURED || launches >= 1 << 16 {
             return Ok(taken.as_secs_f64() / f64::from(launches));
         }
         launches *= 2;

@@ -112,6 +112,17 @@ const CASES: &[(Shape, Conv1d, Bound, &str)] = &[
     ([1, 70, 2, 33, 8], PLAIN, Residual, "one past a vector of channels"),
     ([1, 70, 9, 3, 5], elu(PLAIN), Bias, "3 output channels"),
     ([1, 70, 9, 4, 5], elu(PLAIN), Bias, "4 output channels"),
+    // tiles on tensor cores: 128 steps of any sequences, 64 channels, depth 16; few channels: 128 steps of one sequence
+    ([3, 50, 16, 40, 3], elu(reflect(2, 0)), Both, "tensor cores, three sequences in a tile and a bit"),
+    (
+        [2, 70, 32, 33, 3],
+        dilation(2, elu_after(replicate(2, 2))),
+        Both,
+        "tensor cores, odd channels, dilation 2, batch of 2",
+    ),
+    ([2, 9, 16, 100, 5], zero(2, 3), Residual, "tensor cores, two tiles of channels, short sequences"),
+    ([2, 150, 32, 3, 4], elu_after(dilation(3, reflect(4, 5))), Both, "few channels, dilation 3, batch of 2"),
+    ([1, 20, 16, 2, 7], replicate(3, 3), Neither, "few channels, 20 steps"),
     // blocks of the host form: 128 to 2048 steps
     ([1, 4100, 1, 1, 3], reflect(1, 1), Bias, "three blocks of 2048 steps, the last of 4"),
     ([2, 257, 1100, 5, 1], elu(PLAIN), Both, "three blocks of 128 steps, the last of 1, batch of 2"),

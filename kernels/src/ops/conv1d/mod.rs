@@ -23,7 +23,7 @@ pub(in crate::ops) mod host;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -99,6 +99,13 @@ impl Activation {
 /// Side of the square tile of y that a workgroup makes; `TILE` in the WGSL.
 const TILE: u32 = 64;
 
+/// Rows and columns of y, `[batch * out_steps, out_channels]`, that a block of the PTX forms makes.
+const PTX_TILE: [u64; 2] = [64, 64];
+const PTX_TENSOR_TILE: [u64; 2] = [128, 64];
+/// Steps of y that a block of the form for few channels makes, and padded steps that its memory holds.
+const PTX_NARROW_STEPS: u32 = 128;
+const PTX_NARROW_WINDOW: u64 = 192;
+
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
     name: "conv1d_f32",
@@ -125,11 +132,77 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups(u64::from(p.batch) * tiles)
         },
     },
-    ptx: &[],
+    ptx: &[
+        Ptx {
+            takes: |params| {
+                let p: Params = bytemuck::pod_read_unaligned(params);
+                p.in_channels.is_multiple_of(16) && p.out_channels >= 32
+            },
+            registers: 224,
+            static_shared: 36_864,
+            ..Ptx::new(
+                include_str!("conv1d_f32_3xtf32.ptx"),
+                "conv1d_f32_3xtf32",
+                [128, 1, 1],
+                |params, _| {
+                    let p: Params = bytemuck::pod_read_unaligned(params);
+                    tiles([p.batch, p.out_steps], p.out_channels.into(), PTX_TENSOR_TILE)
+                },
+            )
+        },
+        Ptx {
+            takes: |params| {
+                let p: Params = bytemuck::pod_read_unaligned(params);
+                let [stride, kernel, dilation] = [p.stride, p.kernel, p.dilation].map(u64::from);
+                let reach =
+                    u64::from(PTX_NARROW_STEPS - 1) * stride + (kernel - 1).saturating_mul(dilation) + 1;
+                p.in_channels.is_multiple_of(16) && p.out_channels <= 4 && reach <= PTX_NARROW_WINDOW
+            },
+            static_shared: 19_584,
+            ..Ptx::new(
+                include_str!("conv1d_f32_narrow.ptx"),
+                "conv1d_f32_narrow",
+                [128, 1, 1],
+                |params, _| {
+                    let p: Params = bytemuck::pod_read_unaligned(params);
+                    let steps = p.out_steps.div_ceil(PTX_NARROW_STEPS);
+                    blocks(u64::from(p.batch) * u64::from(steps) * u64::from(p.out_channels))
+                },
+            )
+        },
+        Ptx {
+            registers: 120,
+            static_shared: 18_432,
+            ..Ptx::new(include_str!("conv1d_f32.ptx"), "conv1d_f32", [128, 1, 1], |params, _| {
+                let p: Params = bytemuck::pod_read_unaligned(params);
+                tiles([p.batch, p.out_steps], p.out_channels.into(), PTX_TILE)
+            })
+        },
+    ],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,
 };
+
+/// Blocks of a PTX form for a matrix of `sequences * rows` by `columns`, cut into tiles; rows of all sequences follow
+/// one another.
+pub(in crate::ops) fn tiles(
+    [sequences, rows]: [u32; 2],
+    columns: u64,
+    [tile_rows, tile_columns]: [u64; 2],
+) -> [u32; 3] {
+    let rows = u64::from(sequences) * u64::from(rows);
+    blocks(rows.div_ceil(tile_rows) * columns.div_ceil(tile_columns))
+}
+
+/// Lays `blocks` out along x, and over y where x is too short. A kernel recovers its number as
+/// `ctaid.y * nctaid.x + ctaid.x` and leaves when it is past the end.
+pub(in crate::ops) fn blocks(blocks: u64) -> [u32; 3] {
+    const LIMIT: u64 = i32::MAX as u64;
+    let y = blocks.div_ceil(LIMIT).max(1);
+    let fits = |v: u64| u32::try_from(v).expect("at most 2^31 - 1 after folding");
+    [fits(blocks.div_ceil(y)), fits(y), 1]
+}
 
 /// Convolution over time.
 #[derive(Clone, Copy, Debug)]

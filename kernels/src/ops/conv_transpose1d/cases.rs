@@ -42,6 +42,14 @@ const CASES: &[(Shape, Settings, [Activation; 2], &str)] = &[
     ([1, 63, 8, 16], [4, 8, 2, 2], [NO, NO], "exactly one tile"),
     ([1, 64, 17, 13], [5, 5, 0, 0], [NO, NO], "64 rows, 65 phases, depth 17"),
     ([1, 64, 5, 1], [65, 130, 32, 33], [NO, NO], "65 rows, 65 phases of one channel"),
+    // tiles on tensor cores: 128 rows of any sequences, 64 phases, depth 16
+    (
+        [7, 20, 16, 7],
+        [5, 10, 3, 2],
+        [Elu, Elu],
+        "tensor cores, seven sequences in a tile and a bit, 35 phases",
+    ),
+    ([2, 3, 32, 68], [2, 3, 1, 0], [NO, NO], "tensor cores, odd kernel, short sequences"),
     // blocks of the host form: 128 to 2048 rows
     ([1, 4099, 1, 1], [2, 4, 1, 1], [Elu, NO], "three blocks of 2048 rows, the last of 4"),
     ([2, 256, 600, 61], [8, 16, 4, 4], [Elu, NO], "three blocks of 128 rows, the last of 1, batch of 2"),

@@ -17,9 +17,9 @@ mod cases;
 mod cpu;
 mod reference;
 
-use super::conv1d::Activation;
+use super::conv1d::{Activation, tiles};
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -52,8 +52,20 @@ pub struct Params {
     pad: u32,
 }
 
+impl Params {
+    /// Values of all raw steps of a row.
+    fn phases(&self) -> u64 {
+        u64::from(self.stride) * u64::from(self.out_channels)
+    }
+}
+
 /// Side of the square tile of the raw output, seen as rows of `stride * out_channels`; `TILE` in the WGSL.
 const TILE: u32 = 64;
+
+/// Rows and columns of the raw output, `[batch * (in_steps + taps - 1), stride * out_channels]`, that a block of the PTX
+/// forms makes.
+const PTX_TILE: [u64; 2] = [64, 64];
+const PTX_TENSOR_TILE: [u64; 2] = [128, 64];
 
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
@@ -81,7 +93,38 @@ pub static INFO: KernelInfo = KernelInfo {
             fold_groups(u64::from(p.batch) * u64::from(row_tiles) * u64::from(out_tiles))
         },
     },
-    ptx: &[],
+    ptx: &[
+        Ptx {
+            takes: |params| {
+                let p: Params = bytemuck::pod_read_unaligned(params);
+                p.in_channels.is_multiple_of(16) && p.phases() >= 32
+            },
+            registers: 224,
+            static_shared: 36_864,
+            ..Ptx::new(
+                include_str!("conv_transpose1d_f32_3xtf32.ptx"),
+                "conv_transpose1d_f32_3xtf32",
+                [128, 1, 1],
+                |params, _| {
+                    let p: Params = bytemuck::pod_read_unaligned(params);
+                    tiles([p.batch, p.in_steps + p.taps - 1], p.phases(), PTX_TENSOR_TILE)
+                },
+            )
+        },
+        Ptx {
+            registers: 120,
+            static_shared: 18_432,
+            ..Ptx::new(
+                include_str!("conv_transpose1d_f32.ptx"),
+                "conv_transpose1d_f32",
+                [128, 1, 1],
+                |params, _| {
+                    let p: Params = bytemuck::pod_read_unaligned(params);
+                    tiles([p.batch, p.in_steps + p.taps - 1], p.phases(), PTX_TILE)
+                },
+            )
+        },
+    ],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

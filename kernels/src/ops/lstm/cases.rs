@@ -22,6 +22,8 @@ const SHAPES: &[(usize, usize, usize, Skip, &str)] = &[
     (1, 5, 17, With, "one past a panel"),
     (1, 9, 64, With, "four panels, one run of sums"),
     (3, 9, 65, With, "one past a run of sums, batch of 3"),
+    (9, 3, 68, With, "rows of 16 bytes, half a group of 8 units, one sequence past 8"),
+    (66, 2, 70, Without, "rows of 8 bytes, two sequences past 64"),
     (1, 4, 127, Without, "prime"),
     (1, 3, 255, Without, "one below a workgroup"),
     (1, 3, 257, With, "one past a workgroup"),

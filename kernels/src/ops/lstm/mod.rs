@@ -18,7 +18,8 @@ mod cpu;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, PtxDevice, ShapeError, Slot, Split, Target, TensorDesc, Wgsl,
+    fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -39,6 +40,32 @@ pub struct Params {
 /// Most units that fit into a workgroup's memory; `MOST_HIDDEN` in the WGSL.
 const MOST_HIDDEN: usize = 2048;
 
+/// Most units that the PTX form without cooperation takes, and its threads: one for each unit of a sequence.
+const PTX_SMALL_HIDDEN: u32 = 64;
+const PTX_BLOCK: u32 = 256;
+/// Most units whose weights the blocks of Hopper keep in shared memory.
+const PTX_RESIDENT_HIDDEN: u32 = 1024;
+/// Units of a block at a time, and sequences that go together, in the cooperative PTX forms.
+const PTX_UNITS: u32 = 8;
+const PTX_SEQUENCES: u32 = 64;
+/// Units that all warps of a block read in one turn.
+const PTX_SLICE: u32 = 64;
+
+fn hidden(params: &[u8]) -> u32 {
+    bytemuck::pod_read_unaligned::<Params>(params).hidden
+}
+
+/// One block for every 8 units, and no more than run at once.
+fn cooperative_grid(params: &[u8], device: &PtxDevice) -> [u32; 3] {
+    [hidden(params).div_ceil(PTX_UNITS).min(device.multiprocessors).max(1), 1, 1]
+}
+
+/// The counter, h of even and of odd steps, and c.
+fn cooperative_workspace(params: &[u8]) -> usize {
+    let padded = hidden(params).next_multiple_of(PTX_SLICE) as usize;
+    256 + 3 * 4 * padded * PTX_SEQUENCES as usize
+}
+
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
     name: "lstm_f32",
@@ -57,7 +84,45 @@ pub static INFO: KernelInfo = KernelInfo {
         workgroup: [256, 1, 1],
         grid: |params| fold_groups(u64::from(bytemuck::pod_read_unaligned::<Params>(params).batch)),
     },
-    ptx: &[],
+    ptx: &[
+        Ptx {
+            takes: |params| hidden(params) <= PTX_SMALL_HIDDEN,
+            static_shared: 2048,
+            ..Ptx::new(
+                include_str!("lstm_f32_small.ptx"),
+                "lstm_f32_small",
+                [PTX_BLOCK, 1, 1],
+                |params, _| {
+                    let p: Params = bytemuck::pod_read_unaligned(params);
+                    [p.batch.div_ceil(PTX_BLOCK / p.hidden.max(1)), 1, 1]
+                },
+            )
+        },
+        Ptx {
+            target: Target::Sm90a,
+            takes: |params| hidden(params) <= PTX_RESIDENT_HIDDEN && hidden(params).is_multiple_of(4),
+            dynamic_shared: |params| {
+                // the weights of 8 units, then the slots of 8 warps
+                16 * PTX_UNITS * (hidden(params).next_multiple_of(PTX_SLICE) + 4) + 8 * 8704
+            },
+            workspace: Some(cooperative_workspace),
+            cooperative: true,
+            registers: 255,
+            ..Ptx::new(
+                include_str!("lstm_f32_resident.ptx"),
+                "lstm_f32_resident",
+                [PTX_BLOCK, 1, 1],
+                cooperative_grid,
+            )
+        },
+        Ptx {
+            dynamic_shared: |_| 8 * 10_752,
+            workspace: Some(cooperative_workspace),
+            cooperative: true,
+            registers: 255,
+            ..Ptx::new(include_str!("lstm_f32.ptx"), "lstm_f32", [PTX_BLOCK, 1, 1], cooperative_grid)
+        },
+    ],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

@@ -1,15 +1,23 @@
 //! `cp.async`: copies from global to shared memory that arrive later.
 
+use super::bulk;
 use super::machine::{Flow, Stop};
+use super::mbarrier;
 use super::memory::{Address, Place, Way, account, shared_address};
 use super::registers::LANES;
 use crate::ptx_sim::fault::{FaultKind, Refusal};
 use crate::ptx_sim::parse::Type;
 use crate::ptx_sim::program::{Cursor, Decoded, Op};
 
-/// Decodes `cp.async` and its waits.
+/// Decodes `cp.async` and its waits, and `cp.async.bulk`.
 pub fn decode(s: &mut Cursor<'_, '_>) -> Decoded {
     s.need(&["async"])?;
+    if s.flag("bulk") {
+        return bulk::decode(s);
+    }
+    if s.flag("mbarrier") {
+        return mbarrier::decode_copies(s);
+    }
     if s.flag("commit_group") {
         s.expect(0)?;
         return Ok(Op::Act(Box::new(|m| {

@@ -3,6 +3,7 @@
 use super::machine::{Barrier, Common, Launch};
 use super::registers::Place;
 use super::warp::{Halt, Pause, Warp};
+use super::warpgroups::Warpgroups;
 use crate::ptx_sim::counts::Counts;
 use crate::ptx_sim::fault::{Fault, FaultKind, Refusal};
 use crate::ptx_sim::memory::Shared;
@@ -68,6 +69,9 @@ impl Block {
                 counts: Counts::default(),
                 events: 0,
                 warps,
+                warpgroups: Warpgroups::default(),
+                hidden_barriers: Vec::new(),
+                asked: Vec::new(),
             },
         }
     }
@@ -91,6 +95,9 @@ impl Block {
             self.common.shared.label(name, *address, *bytes);
         }
         self.common.barriers = std::array::from_fn(|_| Barrier::default());
+        self.common.warpgroups.start(self.common.warps, setup.program.max_registers);
+        self.common.hidden_barriers.clear();
+        self.common.asked.clear();
         for warp in &mut self.warps {
             place.warp = warp.number;
             warp.start(setup.program, &place);
@@ -142,7 +149,10 @@ impl Block {
     /// Checks what must not be left over.
     pub fn finish(&mut self, setup: &Setup<'_>) -> Result<(), Box<Fault>> {
         let end = setup.program.code.len() - 1;
-        self.common.shared.finish().map_err(|refusal| self.fault(setup, 0, end, 0, refusal))
+        let warpgroups = self.common.warpgroups.finish();
+        warpgroups
+            .and_then(|()| self.common.shared.finish())
+            .map_err(|refusal| self.fault(setup, 0, end, 0, refusal))
     }
 
     /// Grows whenever something happens that another warp or block may wait for.
@@ -202,7 +212,11 @@ impl Block {
             (_, Some((barrier, _))) => format!("warp {} waits at barrier {barrier}", warp.number),
             _ => format!("warp {} is on line {}", warp.number, setup.program.code[warp.at()].line),
         };
-        let places: Vec<String> = self.warps.iter().map(place).collect();
+        let mut places: Vec<String> = self.warps.iter().map(place).collect();
+        let mut objects: Vec<u32> = self.common.asked.iter().map(|(_, object, _)| *object).collect();
+        objects.sort_unstable();
+        objects.dedup();
+        places.extend(objects.into_iter().filter_map(|object| self.common.shared.mbarrier_state(object)));
         self.fault_of_first(setup, Refusal::new(FaultKind::Deadlock, places.join(", ")))
     }
 }

@@ -1,6 +1,7 @@
 //! What an instruction may touch while it executes.
 
 use super::registers::{LANES, Registers};
+use super::warpgroups::Warpgroups;
 use crate::ptx_sim::counts::Counts;
 use crate::ptx_sim::fault::{FaultKind, Refusal};
 use crate::ptx_sim::memory::{Global, Shared, Thread};
@@ -13,6 +14,8 @@ pub enum Flow {
     Next,
     /// It goes on after other warps had a turn, because it waits for what they do.
     Poll,
+    /// It does the same again after other warps had a turn.
+    Again,
     /// It waits for this barrier.
     Wait(usize),
 }
@@ -102,6 +105,38 @@ pub struct Common {
     pub events: u64,
     /// Warps of the block.
     pub warps: u32,
+    /// Its warpgroups.
+    pub warpgroups: Warpgroups,
+    /// Barrier objects that the copy engine does not see yet, and who made them.
+    pub hidden_barriers: Vec<(u32, Thread)>,
+    /// Lanes that asked whether a phase of an object is complete, and were told no: warp, object, lanes.
+    pub asked: Vec<(u32, u32, u32)>,
+}
+
+impl Common {
+    /// The copy engine sees the barrier objects that a thread has made.
+    pub fn show_barriers(&mut self, who: Thread) {
+        self.hidden_barriers.retain(|(_, maker)| *maker != who);
+    }
+
+    /// Whether a thread that asks for a phase may have an answer. Every wait is told no once, as it may be where a copy
+    /// takes its time: so a source that does not look at the answer has not waited.
+    pub fn may_answer(&mut self, who: Thread, object: u32) -> bool {
+        let (asked, bit) = (&mut self.asked, 1 << who.lane);
+        let Some((_, _, lanes)) = asked.iter_mut().find(|(w, o, _)| (*w, *o) == (who.warp, object)) else {
+            asked.push((who.warp, object, bit));
+            return false;
+        };
+        *lanes ^= bit;
+        *lanes & bit == 0
+    }
+
+    /// A thread was told no by the object itself: the next time it may have an answer.
+    pub fn ask_again(&mut self, who: Thread, object: u32) {
+        if let Some((_, _, lanes)) = self.asked.iter_mut().find(|(w, o, _)| (*w, *o) == (who.warp, object)) {
+            *lanes |= 1 << who.lane;
+        }
+    }
 }
 
 /// One warp at one instruction.

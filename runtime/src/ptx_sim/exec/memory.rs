@@ -40,6 +40,16 @@ impl Address {
         Ok(Self { base, offset })
     }
 
+    /// Decodes an address operand with the coordinates of a tile.
+    pub fn with_coordinates(s: &mut Cursor<'_, '_>, at: usize) -> Decoded<(Self, Vec<Reg>)> {
+        let Operand::Memory { base, offset, coordinates } = s.operand(at)?.clone() else {
+            return Err(format!("operand {} is no address", at + 1));
+        };
+        let base = s.base(&base)?;
+        let coordinates = coordinates.iter().map(|c| s.src_operand(c, Type::S32, Fit::Same));
+        Ok((Self { base, offset }, coordinates.collect::<Decoded<_>>()?))
+    }
+
     /// Refuses a base that a space cannot have.
     pub fn goes_with(self, place: Place) -> Decoded<()> {
         let goes = match self.base {

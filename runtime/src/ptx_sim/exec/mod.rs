@@ -7,16 +7,19 @@ mod approximate;
 mod async_copy;
 mod atomics;
 mod block;
+mod bulk;
 mod compare;
 mod control;
 mod convert;
 mod float;
 mod half;
+mod in_flight;
 mod integer;
 mod lanes;
 mod logic;
 mod machine;
 mod matrix;
+mod mbarrier;
 mod memory;
 mod moves;
 mod registers;
@@ -24,6 +27,8 @@ mod round;
 mod shuffle;
 mod sync;
 mod warp;
+mod warpgroups;
+mod wgmma;
 
 pub use block::{Block, Patience, Round, Setup};
 pub use lanes::LaneFn;
@@ -43,15 +48,23 @@ pub fn decode(s: &mut Cursor<'_, '_>) -> Decoded {
         "mov" => moves::decode(s),
         "cvt" => convert::decode(s),
         "cvta" => memory::decode_cvta(s),
-        "ld" | "st" | "prefetch" => memory::decode(s),
+        "prefetch" => prefetch(s),
+        "ld" | "st" => memory::decode(s),
         "atom" | "red" => atomics::decode(s),
         "bra" | "ret" | "exit" | "trap" | "nanosleep" => control::decode(s),
         "shfl" | "vote" | "activemask" | "redux" | "elect" => shuffle::decode(s),
         "bar" | "barrier" | "membar" | "fence" => sync::decode(s),
         "cp" => async_copy::decode(s),
+        "mbarrier" => mbarrier::decode(s),
+        "wgmma" | "setmaxnreg" => wgmma::decode(s),
         "mma" | "ldmatrix" | "stmatrix" => matrix::decode(s),
         _ => s.unknown(),
     }
+}
+
+/// A tensor map or what an address points at.
+fn prefetch(s: &mut Cursor<'_, '_>) -> Decoded {
+    if s.flag("tensormap") { bulk::decode_prefetch(s) } else { memory::decode(s) }
 }
 
 /// Arithmetic goes by type: whole numbers, floats, halves, and what is only approximate.

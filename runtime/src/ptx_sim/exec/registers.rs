@@ -1,5 +1,6 @@
 //! Registers of a warp, a row of 32 lanes each.
 
+use super::in_flight::InFlight;
 use crate::ptx_sim::program::{Constant, Program};
 use half::{bf16, f16};
 
@@ -27,6 +28,8 @@ pub struct Registers {
     pub predicates: Vec<u32>,
     /// Lanes of each register that were written.
     pub defined: Vec<u32>,
+    /// Which of them `wgmma` is at work on.
+    pub in_flight: InFlight,
 }
 
 /// What constants and special registers are worth in a warp.
@@ -55,11 +58,13 @@ impl Registers {
             longs: vec![[0; LANES]; program.files.longs],
             predicates: vec![0; program.files.predicates],
             defined: vec![0; program.files.registers],
+            in_flight: InFlight::new(if program.has_wgmma { program.files.registers } else { 0 }),
         }
     }
 
     /// As at the start of a warp: nothing defined but constants.
     pub fn reset(&mut self, program: &Program, place: &Place) {
+        self.in_flight.reset();
         self.defined.fill(0);
         self.defined[0] = u32::MAX;
         for (row, constant) in &program.constants {

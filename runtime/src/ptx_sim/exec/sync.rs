@@ -49,6 +49,19 @@ fn fence(s: &mut Cursor<'_, '_>) -> Decoded {
             for lane in m.lanes() {
                 let who = m.thread(lane);
                 m.common.shared.fence_async(who);
+                m.common.show_barriers(who);
+            }
+            Ok(Flow::Next)
+        })));
+    }
+    if s.flag("mbarrier_init") {
+        s.since_sm_90()?;
+        s.need(&["release"])?;
+        s.need(&["cluster"])?;
+        return Ok(Op::Act(Box::new(|m| {
+            for lane in m.lanes() {
+                let who = m.thread(lane);
+                m.common.show_barriers(who);
             }
             Ok(Flow::Next)
         })));
@@ -138,13 +151,15 @@ fn arrive(m: &mut Machine<'_>, id: u32, count: Option<u32>, waits: bool) -> Resu
     barrier.arrived.push(m.warp);
     if !waits {
         barrier.passing.push(m.warp);
+        common.shared.barrier_arrive(id, m.warp);
     }
     common.events += 1;
     common.counts.barriers += 1;
     if barrier.arrived.len() < expected as usize {
         return Ok(if waits { Flow::Wait(number) } else { Flow::Next });
     }
-    common.shared.barrier(&barrier.arrived);
+    barrier.arrived.retain(|warp| !barrier.passing.contains(warp));
+    common.shared.barrier_complete(id, &barrier.arrived);
     barrier.arrived.clear();
     barrier.passing.clear();
     barrier.phase += 1;

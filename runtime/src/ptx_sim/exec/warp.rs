@@ -145,6 +145,7 @@ impl Warp {
                 Op::Lanes(apply) => {
                     if mask != 0 {
                         self.check_reads(program, instruction, mask).map_err(|(l, r)| halt(l, r))?;
+                        self.touch(program, instruction).map_err(|r| halt(mask.trailing_zeros(), r))?;
                         apply(&mut self.registers, mask);
                         self.define(instruction, mask);
                         common.counts.alu += u64::from(mask.count_ones());
@@ -153,6 +154,7 @@ impl Warp {
                 Op::Act(act) => {
                     if mask != 0 {
                         self.check_reads(program, instruction, mask).map_err(|(l, r)| halt(l, r))?;
+                        self.touch(program, instruction).map_err(|r| halt(mask.trailing_zeros(), r))?;
                         let mut machine = Machine {
                             registers: &mut self.registers,
                             mask,
@@ -168,6 +170,7 @@ impl Warp {
                         self.define(instruction, mask);
                         match flow {
                             Flow::Next => {}
+                            Flow::Again => return Ok(Pause::Poll),
                             Flow::Poll => {
                                 self.step(frame.at);
                                 return Ok(Pause::Poll);
@@ -220,6 +223,18 @@ impl Warp {
         for id in &instruction.writes {
             self.registers.defined[usize::from(*id)] |= mask;
         }
+    }
+
+    /// Accesses registers that `wgmma` uses too.
+    #[inline]
+    fn touch(&mut self, program: &Program, instruction: &Instruction) -> Result<(), Refusal> {
+        for &id in &instruction.touches {
+            self.registers.in_flight.touch(id).map_err(|why| {
+                let name = program.names.get(usize::from(id)).map_or("?", |name| name);
+                Refusal::new(FaultKind::Unfinished, format!("`{name}`: {why}"))
+            })?;
+        }
+        Ok(())
     }
 
     #[inline]

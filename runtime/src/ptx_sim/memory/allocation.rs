@@ -43,32 +43,43 @@ impl Allocation {
     /// Writes host bytes at an offset. The range lies within the allocation.
     pub fn upload(&self, at: usize, bytes: &[u8]) {
         self.check(at, bytes.len());
-        self.each_word(at, bytes.len(), |word, first, from, len| {
-            if len == 4 {
-                let value = bytes[from..from + 4].try_into().map(u32::from_le_bytes).expect("four bytes");
-                self.words[word].store(value, Relaxed);
-                self.written[word].store(WHOLE, Relaxed);
-            } else {
-                self.set_part(word, first, &bytes[from..from + len]);
-            }
-        });
+        let (head, words) = bytes.split_at(bytes.len().min(at.wrapping_neg() % 4));
+        if !head.is_empty() {
+            self.set_part(at / 4, at % 4, head);
+        }
+        let first = (at + head.len()) / 4;
+        let count = words.len() / 4;
+        self.store(first * 4, &words[..count * 4]);
+        let tail = &words[count * 4..];
+        if !tail.is_empty() {
+            self.set_part(first + count, 0, tail);
+        }
     }
 
     /// Reads bytes at an offset, written or not. The range lies within the allocation.
     pub fn download(&self, at: usize, into: &mut [u8]) {
         self.check(at, into.len());
-        self.each_word(at, into.len(), |word, first, from, len| {
-            let value = self.words[word].load(Relaxed).to_le_bytes();
-            into[from..from + len].copy_from_slice(&value[first..first + len]);
-        });
+        let head = into.len().min(at.wrapping_neg() % 4);
+        let (head, words) = into.split_at_mut(head);
+        if !head.is_empty() {
+            self.load(at, head);
+        }
+        let first = (at + head.len()) / 4;
+        let (words, tail) = words.split_at_mut(words.len() / 4 * 4);
+        self.load(first * 4, words);
+        if !tail.is_empty() {
+            self.load(first * 4 + words.len(), tail);
+        }
     }
 
     /// Makes a range count as never written.
     pub fn forget(&self, at: usize, bytes: usize) {
         self.check(at, bytes);
-        self.each_word(at, bytes, |word, first, _, len| {
-            self.written[word].fetch_and(!mask(first, len), AcqRel);
-        });
+        for word in at / 4..(at + bytes).div_ceil(4) {
+            let first = at.saturating_sub(word * 4);
+            let end = (at + bytes - word * 4).min(4);
+            self.written[word].fetch_and(!mask(first, end - first), AcqRel);
+        }
     }
 
     /// Copies a range of another allocation, with what is known of its bytes.
@@ -99,11 +110,11 @@ impl Allocation {
         }
     }
 
-    /// Reads 1, 2 or a multiple of 4 bytes, aligned within words; false if some of them were never written.
+    /// Reads bytes of one word, or whole words; false if some of them were never written.
     #[inline]
     pub(super) fn load(&self, at: usize, into: &mut [u8]) -> bool {
         let word = at / 4;
-        if into.len() < 4 {
+        if into.len() % 4 != 0 {
             let value = self.words[word].load(Relaxed).to_le_bytes();
             into.copy_from_slice(&value[at % 4..at % 4 + into.len()]);
             let mask = mask(at % 4, into.len());
@@ -120,11 +131,11 @@ impl Allocation {
         all == WHOLE
     }
 
-    /// Writes 1, 2 or a multiple of 4 bytes, aligned within words.
+    /// Writes bytes of one word, or whole words.
     #[inline]
     pub(super) fn store(&self, at: usize, bytes: &[u8]) {
         let word = at / 4;
-        if bytes.len() < 4 {
+        if bytes.len() % 4 != 0 {
             return self.set_part(word, at % 4, bytes);
         }
         let count = bytes.len() / 4;
@@ -173,17 +184,6 @@ impl Allocation {
             .fetch_update(AcqRel, Relaxed, |old| Some(old & keep | value))
             .expect("the update never declines");
         self.written[word].fetch_or(mask(first, bytes.len()), AcqRel);
-    }
-
-    /// Calls `f(word, first byte in the word, offset in the range, bytes)` for every word of a range.
-    fn each_word(&self, at: usize, bytes: usize, mut f: impl FnMut(usize, usize, usize, usize)) {
-        let mut done = 0;
-        while done < bytes {
-            let first = (at + done) % 4;
-            let len = (4 - first).min(bytes - done);
-            f((at + done) / 4, first, done, len);
-            done += len;
-        }
     }
 
     fn check(&self, at: usize, bytes: usize) {

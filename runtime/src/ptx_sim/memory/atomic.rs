@@ -1,6 +1,7 @@
 //! Words that atomics touch.
 
 use super::clocks::Thread;
+use super::rows::NOBODY;
 use super::shadow::{AtomicCell, Cell, Kind};
 use super::shared::Shared;
 use super::slow::At;
@@ -16,11 +17,8 @@ impl Shared {
                 self.check_write(who, &plain, word, 0, at)?;
                 cell.time
             }
-            // an atomic reads too: a probe finds what was never written
             _ => {
-                let reads = At { what: "atomic", ..*at };
-                self.read_part(who, word, 0, 4, &reads)?;
-                let plain = self.settled(who, word, at)?;
+                let plain = self.before_atomics(who, word, at)?;
                 let place = self.overflow.atomic.take(|| AtomicCell { plain, atomics: Cell::EMPTY });
                 *self.overflow.atomic.get_mut(place) = AtomicCell { plain, atomics: Cell::EMPTY };
                 self.words[word].cell =
@@ -29,26 +27,38 @@ impl Shared {
             }
         };
         let mut atomics = self.overflow.atomic.get(place).atomics;
-        self.overflow.note(&mut atomics, &self.clocks, who, self.clocks.now(who.row()));
+        self.note(&mut atomics, who);
         self.overflow.atomic.get_mut(place).atomics = atomics;
         Ok(())
     }
 
-    /// The last ordinary write of a word, after a check that `who` may overwrite it.
-    fn settled(&mut self, who: Thread, word: usize, at: &At) -> Result<Cell, Refusal> {
+    /// The last ordinary write of a word and the reads since, after a check that `who` may overwrite it.
+    fn before_atomics(&mut self, who: Thread, word: usize, at: &At) -> Result<Cell, Refusal> {
         let cell = self.words[word].cell;
-        let latest = match cell.kind {
-            Kind::Split => *self.overflow.split.get(cell.time).last().expect("four bytes"),
-            _ => cell,
-        };
+        if cell.watched {
+            self.check_watched(who, word, at)?;
+            self.unwatch(word);
+        }
+        if cell.kind != Kind::Split {
+            if cell.kind == Kind::Empty {
+                return Err(self.unwritten(at));
+            }
+            self.check_write(who, &cell, word, 0, at)?;
+            return Ok(Cell { watched: false, ..cell });
+        }
+        // from here on the word is one thing: its last byte stands for all
+        let parts = *self.overflow.split.get(cell.time);
+        if parts.iter().any(|part| part.kind == Kind::Empty) {
+            return Err(self.unwritten(at));
+        }
         self.clear_for(who, word, at)?;
-        Ok(Cell { reader: super::shadow::NOBODY, reads: Default::default(), watched: false, ..latest })
+        Ok(Cell { reader: NOBODY, ..parts[3] })
     }
 
     /// Reads a word that atomics touch.
     pub(super) fn read_atomic(&mut self, who: Thread, place: u32, at: &At) -> Result<(), Refusal> {
         let AtomicCell { mut plain, atomics } = *self.overflow.atomic.get(place);
-        if let Some(other) = self.overflow.unordered_reader(&atomics, &self.clocks, who) {
+        if let Some(other) = self.overflow.rows.unordered(&atomics, &self.clocks, who) {
             return Err(self.race(who, at, "its atomic", other));
         }
         self.read_written(who, &mut plain, at)?;
@@ -65,12 +75,12 @@ impl Shared {
         at: &At,
     ) -> Result<(), Refusal> {
         let AtomicCell { plain, atomics } = *self.overflow.atomic.get(place);
-        if let Some(other) = self.overflow.unordered_reader(&atomics, &self.clocks, who) {
+        if let Some(other) = self.overflow.rows.unordered(&atomics, &self.clocks, who) {
             return Err(self.race(who, at, "its atomic", other));
         }
         self.check_write(who, &plain, word, 0, at)?;
-        self.overflow.release(&plain);
-        self.overflow.release(&atomics);
+        self.overflow.rows.release(&plain);
+        self.overflow.rows.release(&atomics);
         self.overflow.atomic.give(place);
         Ok(())
     }

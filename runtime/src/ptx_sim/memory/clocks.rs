@@ -251,9 +251,8 @@ impl Clocks {
         }
     }
 
-    /// Orders all that whole warps did before all that they do next.
-    pub(super) fn barrier(&mut self, warps: &[u32]) {
-        let mut met = self.nothing();
+    /// Orders all that whole warps did, and what is known of others, before all that they do next.
+    pub(super) fn barrier(&mut self, warps: &[u32], mut met: Known) {
         for &warp in warps {
             self.release_warp(warp as usize, &mut met);
         }
@@ -266,11 +265,6 @@ impl Clocks {
     pub(super) fn release_warp(&mut self, warp: usize, into: &mut Known) {
         self.warp_sync(warp, u32::MAX);
         into.join(&self.common[warp]);
-    }
-
-    /// Orders a set before the next instruction of all lanes of a warp.
-    pub(super) fn acquire_warp(&mut self, warp: usize, known: &Known) {
-        self.common[warp].join(known);
     }
 }
 

@@ -11,6 +11,7 @@ mod mbarrier;
 mod pending;
 mod proxy;
 mod readers;
+mod rows;
 mod shadow;
 mod shared;
 mod slow;

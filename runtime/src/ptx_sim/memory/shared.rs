@@ -1,6 +1,6 @@
 //! Shared memory of one block, with the order of every two accesses checked.
 
-use super::clocks::{Clocks, Thread};
+use super::clocks::{Clocks, Known, Thread};
 use super::mbarrier::Barrier;
 use super::pending::Copies;
 use super::proxy::Fences;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub(super) barriers: Vec<Barrier>,
     pub(super) fences: Fences,
     pub(super) readers: Readers,
+    /// What warps did before they arrived at numbered barriers where they do not wait.
+    arrivals: Vec<(u32, Known)>,
     labels: Vec<Label>,
 }
 
@@ -55,6 +57,7 @@ impl Shared {
             barriers: Vec::new(),
             fences: Fences::new(warps),
             readers: Readers::default(),
+            arrivals: Vec::new(),
             labels: Vec::new(),
         }
     }
@@ -97,7 +100,7 @@ impl Shared {
         let words = &mut self.words[first..first + into.len() / 4];
         let mut ordinary = true;
         for (chunk, word) in into.chunks_exact_mut(4).zip(words) {
-            ordinary &= word.cell.read_fast(known, who, now);
+            ordinary &= word.cell.read_fast(known, who, now, &mut self.overflow.rows);
             chunk.copy_from_slice(&word.data.to_le_bytes());
         }
         if ordinary { Ok(()) } else { self.read_words(who, first, into.len() / 4, &at) }
@@ -123,9 +126,10 @@ impl Shared {
         for (i, chunk) in bytes.chunks_exact(4).enumerate() {
             let data = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
             let word = &mut self.words[first + i];
-            if !word.cell.free_for(known, who) {
+            if !word.cell.free_for(known, who, &self.overflow.rows) {
                 return self.put_slowly(cell, first + i, who, &bytes[i * 4..], at);
             }
+            self.overflow.rows.release(&word.cell);
             *word = Word { data, cell };
         }
         Ok(())
@@ -162,7 +166,30 @@ impl Shared {
 
     /// Orders all accesses of these warps: `bar.sync`.
     pub fn barrier(&mut self, warps: &[u32]) {
-        self.clocks.barrier(warps);
+        self.clocks.barrier(warps, self.clocks.nothing());
+        if warps.len() == self.clocks.warps() {
+            self.overflow.rows.begin_epoch();
+        }
+    }
+
+    /// A warp arrives at a numbered barrier without waiting: `bar.arrive`. What it does from now on, the barrier does
+    /// not order.
+    pub fn barrier_arrive(&mut self, number: u32, warp: u32) {
+        let place = self.arrivals.iter().position(|(other, _)| *other == number);
+        let place = place.unwrap_or_else(|| {
+            self.arrivals.push((number, self.clocks.nothing()));
+            self.arrivals.len() - 1
+        });
+        self.clocks.release_warp(warp as usize, &mut self.arrivals[place].1);
+    }
+
+    /// The warps that wait at a numbered barrier go on, after those that arrived without waiting.
+    pub fn barrier_complete(&mut self, number: u32, waiting: &[u32]) {
+        let Some(place) = self.arrivals.iter().position(|(other, _)| *other == number) else {
+            return self.barrier(waiting);
+        };
+        let arrived = self.arrivals.swap_remove(place).1;
+        self.clocks.barrier(waiting, arrived);
     }
 
     /// Refuses the end of the block if something asynchronous was never waited for.

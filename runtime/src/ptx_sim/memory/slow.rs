@@ -1,6 +1,7 @@
 //! The closer look: words accessed in parts, by several warps, by asynchronous instructions, or wrongly.
 
 use super::clocks::Thread;
+use super::rows::NOBODY;
 use super::shadow::{Cell, Kind};
 use super::shared::{Shared, Word};
 use crate::ptx_sim::fault::{FaultKind, Refusal};
@@ -47,6 +48,12 @@ impl Shared {
                 return Ok(());
             }
         }
+        let now = self.clocks.now(who.row());
+        let known = self.clocks.common(who.row()).all();
+        let parts = &mut self.overflow.split.get_mut(cell.time)[start..start + len];
+        if parts.iter_mut().all(|part| part.read_fast(known, who, now, &mut self.overflow.rows)) {
+            return Ok(());
+        }
         for byte in start..start + len {
             let mut part = self.overflow.split.get(cell.time)[byte];
             self.read_cell(who, &mut part, word, byte, at)?;
@@ -76,8 +83,14 @@ impl Shared {
         if let Some(writer) = cell.unordered_writer(&self.clocks, who) {
             return Err(self.before_writer(who, cell, writer, at));
         }
-        self.overflow.note(cell, &self.clocks, who, self.clocks.now(who.row()));
+        self.note(cell, who);
         Ok(())
+    }
+
+    /// Remembers a read of a cell.
+    pub(super) fn note(&mut self, cell: &mut Cell, who: Thread) {
+        let known = self.clocks.common(who.row()).all();
+        self.overflow.rows.note(cell, known, who, self.clocks.now(who.row()));
     }
 
     /// Writes whole words from `first` on; the cell says how.
@@ -111,14 +124,14 @@ impl Shared {
                 for byte in 0..4 {
                     let part = self.overflow.split.get(cell.time)[byte];
                     self.check_write(who, &part, word, byte, at)?;
-                    self.overflow.release(&part);
+                    self.overflow.rows.release(&part);
                 }
                 self.overflow.split.give(cell.time);
             }
             Kind::Atomic => self.clear_atomic(who, cell.time, word, at)?,
             _ => {
                 self.check_write(who, &cell, word, 0, at)?;
-                self.overflow.release(&cell);
+                self.overflow.rows.release(&cell);
             }
         }
         Ok(())
@@ -151,8 +164,10 @@ impl Shared {
         if cell.kind == Kind::Split {
             for byte in start..start + bytes.len() {
                 let part = self.overflow.split.get(cell.time)[byte];
-                self.check_write(who, &part, word, byte, at)?;
-                self.overflow.release(&part);
+                if !part.free_for(self.clocks.common(who.row()).all(), who, &self.overflow.rows) {
+                    self.check_write(who, &part, word, byte, at)?;
+                }
+                self.overflow.rows.release(&part);
                 self.overflow.split.get_mut(cell.time)[byte] = new;
             }
             self.unsplit(word);
@@ -178,7 +193,7 @@ impl Shared {
         if let Some(writer) = cell.unordered_writer(&self.clocks, who) {
             return Err(self.before_writer(who, cell, writer, at));
         }
-        match self.overflow.unordered_reader(cell, &self.clocks, who) {
+        match self.overflow.rows.unordered(cell, &self.clocks, who) {
             Some(reader) => Err(self.race(who, at, "its read", reader)),
             None => Ok(()),
         }
@@ -193,7 +208,7 @@ impl Shared {
         }
         // a row of readers belongs to one cell: each byte gets a copy
         for part in &mut parts[1..] {
-            self.overflow.copy_row(part);
+            self.overflow.rows.copy_row(part);
         }
         let place = self.overflow.split.take(|| parts);
         *self.overflow.split.get_mut(place) = parts;
@@ -210,7 +225,7 @@ impl Shared {
             part.kind == Kind::Plain
                 && part.writer == parts[0].writer
                 && part.time == parts[0].time
-                && part.unread()
+                && part.reader == NOBODY
         };
         if parts.iter().all(alike) {
             self.overflow.split.give(cell.time);

@@ -227,13 +227,18 @@ impl<'a> Parser<'a> {
                 self.expect(',')?;
             }
         }
-        let mut block = None;
+        let (mut block, mut max_registers) = (None, None);
         while let Some(Token::Word(directive)) = self.peek() {
             self.at += 1;
             match directive {
                 ".reqntid" => block = Some(self.extents()?),
                 ".maxntid" => drop(self.extents()?),
-                ".minnctapersm" | ".maxnreg" => drop(self.unsigned("a number")?),
+                ".minnctapersm" => drop(self.unsigned("a number")?),
+                ".maxnreg" => {
+                    let value = self.unsigned("a number")?;
+                    max_registers =
+                        Some(u32::try_from(value).or_else(|_| self.error(format!("{value} registers")))?);
+                }
                 _ => {
                     self.at -= 1;
                     return self.error(format!("`{directive}` is not known here"));
@@ -246,6 +251,7 @@ impl<'a> Parser<'a> {
             line,
             params,
             block,
+            max_registers,
             registers: Vec::new(),
             shared: self.shared.clone(),
             statements: Vec::new(),

@@ -41,6 +41,8 @@ pub struct Entry<'a> {
     pub params: Vec<Param>,
     /// `.reqntid`.
     pub block: Option<[u32; 3]>,
+    /// `.maxnreg`.
+    pub max_registers: Option<u32>,
     /// Every register that is declared, in all scopes.
     pub registers: Vec<Register<'a>>,
     /// Every shared variable that it can see.

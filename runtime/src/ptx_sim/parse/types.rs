@@ -52,6 +52,8 @@ impl Type {
     pub const B16: Self = Self { meaning: Meaning::Bits, bits: 16 };
     /// An unsigned number of 32 bits.
     pub const U32: Self = Self { meaning: Meaning::Unsigned, bits: 32 };
+    /// A signed number of 32 bits.
+    pub const S32: Self = Self { meaning: Meaning::Signed, bits: 32 };
     /// An unsigned number of 64 bits.
     pub const U64: Self = Self { meaning: Meaning::Unsigned, bits: 64 };
     /// binary32.

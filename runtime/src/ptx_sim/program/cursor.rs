@@ -17,6 +17,10 @@ pub struct Cursor<'c, 'a> {
     build: &'c mut Build,
     reads: Vec<u16>,
     writes: Vec<u16>,
+    /// What it writes, by any name.
+    targets: Vec<u16>,
+    /// Whether it reads and writes registers in its own time.
+    is_tensor: bool,
 }
 
 /// An address: a register and a distance, or a number known when the source is read.
@@ -50,6 +54,8 @@ pub fn instruction<'a>(
         build,
         reads: Vec::new(),
         writes: Vec::new(),
+        targets: Vec::new(),
+        is_tensor: false,
     };
     let op = decode(&mut cursor)
         .and_then(|op| cursor.done().map(|()| op))
@@ -57,11 +63,13 @@ pub fn instruction<'a>(
     let (mut reads, writes) = (cursor.reads, cursor.writes);
     reads.sort_unstable();
     reads.dedup();
+    let touches = if cursor.is_tensor { Vec::new() } else { [&*reads, &*cursor.targets].concat() };
     Ok(Instruction {
         guard,
         op,
         reads: reads.into(),
         writes: writes.into(),
+        touches,
         reconverge: NEVER,
         line: statement.line,
         text: statement.text.split_whitespace().collect::<Vec<_>>().join(" ").into(),
@@ -206,9 +214,22 @@ impl<'a> Cursor<'_, 'a> {
     /// A register of which the instruction itself says which lanes it wrote.
     pub fn dst_unmarked(&mut self, operand: &Operand<'a>, ty: Type, fit: Fit) -> Decoded<Reg> {
         match operand {
-            Operand::Register(number) => self.register(*number, ty, fit),
+            Operand::Register(number) => {
+                let reg = self.register(*number, ty, fit)?;
+                self.targets.push(reg.id);
+                Ok(reg)
+            }
             _ => Err(format!("writes to what is no register of {ty}")),
         }
+    }
+
+    /// A register that the instruction uses in its own time, of which it says itself what it reads and writes.
+    pub fn tensor_register(&mut self, operand: &Operand<'a>, ty: Type) -> Decoded<Reg> {
+        let Operand::Register(number) = operand else { return Err(format!("needs a register of {ty}")) };
+        let reg = self.register(*number, ty, Fit::Same)?;
+        self.is_tensor = true;
+        self.build.tensor_registers.insert(reg.id);
+        Ok(reg)
     }
 
     /// A register or a constant that is read.

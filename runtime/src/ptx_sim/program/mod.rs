@@ -9,7 +9,7 @@ pub use special::Special;
 
 use super::exec::{ActFn, LaneFn, Reg, decode};
 use super::parse::{self, Param, SourceError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Does not reconverge before the end.
 pub const NEVER: usize = usize::MAX;
@@ -41,6 +41,8 @@ pub struct Instruction {
     pub reads: Box<[u16]>,
     /// Ids of the registers it writes.
     pub writes: Box<[u16]>,
+    /// Ids of the registers among them that some `wgmma` has as accumulators or as A, and this is none.
+    pub touches: Vec<u16>,
     /// For branches: where lanes that part meet again.
     pub reconverge: usize,
     /// Line of the source.
@@ -96,6 +98,10 @@ pub struct Program {
     pub param_bytes: usize,
     /// `.reqntid`.
     pub block: Option<[u32; 3]>,
+    /// `.maxnreg`.
+    pub max_registers: Option<u32>,
+    /// Whether it has a `wgmma`.
+    pub has_wgmma: bool,
     /// Shared variables of known length: name, address, bytes.
     pub shared: Vec<(String, u32, u32)>,
     /// Bytes of shared memory that the source declares, as a compiler packs it.
@@ -123,6 +129,8 @@ pub struct Build {
     params: Vec<PlacedParam>,
     target: String,
     version: (u32, u32),
+    /// Ids of the registers that a `wgmma` has as accumulators or as A.
+    tensor_registers: HashSet<u16>,
 }
 
 impl Program {
@@ -166,10 +174,14 @@ impl Program {
             op: Op::Exit,
             reads: Box::default(),
             writes: Box::default(),
+            touches: Vec::new(),
             reconverge: NEVER,
             line: found.last_line,
             text: "}".into(),
         });
+        for instruction in &mut code {
+            instruction.touches.retain(|id| build.tensor_registers.contains(id));
+        }
         flow::reconverge(&mut code);
         let shared = found.shared.iter().zip(&build.shared).filter_map(|(var, address)| {
             Some((var.name.to_string(), *address, u32::try_from(var.bytes?).ok()?))
@@ -182,6 +194,8 @@ impl Program {
             params: build.params,
             param_bytes,
             block: found.block,
+            max_registers: found.max_registers,
+            has_wgmma: !build.tensor_registers.is_empty(),
             shared,
             static_shared,
             dynamic_shared_at,

@@ -1,1 +1,4 @@
-//! Programs for every instruction.
+//! Programs for every instruction, and kernels with planted faults.
+
+mod faults;
+mod sm_90a;

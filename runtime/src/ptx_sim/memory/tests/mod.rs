@@ -5,6 +5,7 @@ mod atomics;
 mod barriers;
 mod bulk;
 mod copies;
+mod model;
 mod ordering;
 mod places;
 mod tensor;

@@ -98,6 +98,26 @@ fn what_follows_a_barrier_is_not_ordered_by_it() {
 }
 
 #[test]
+fn a_warp_may_arrive_without_waiting() {
+    let mut block = Block::new(3);
+    block.write(thread(0, 0), 0, 1).unwrap();
+    block.write(thread(1, 0), 8, 1).unwrap();
+    block.shared.barrier_arrive(3, 0);
+    // what it does after its arrival is not ordered, and it learns nothing
+    block.write(thread(0, 0), 4, 1).unwrap();
+    block.shared.begin_instruction(1);
+    block.shared.barrier_complete(3, &[1]);
+    assert_eq!(block.read(thread(1, 5), 0), Ok(1));
+    refused(block.read(thread(1, 5), 4), Race, &["its write by warp 0 lane 0"]);
+    refused(block.read(thread(0, 0), 8), Race, &["its write by warp 1 lane 0"]);
+    refused(block.read(thread(2, 0), 0), Race, &["its write by warp 0 lane 0"]);
+    // the next round of the same barrier knows nothing of this one
+    block.shared.barrier_complete(3, &[1, 2]);
+    assert_eq!(block.read(thread(2, 0), 0), Ok(1), "warp 1 passes on what it learned");
+    refused(block.read(thread(2, 0), 4), Race, &["its write by warp 0 lane 0"]);
+}
+
+#[test]
 fn lanes_of_a_warp_are_ordered_by_a_warp_sync() {
     for with_sync in [true, false] {
         let mut block = Block::new(1);
