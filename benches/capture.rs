@@ -1,6 +1,7 @@
 //! The main job at real sizes: forward pass, codec, and capture end to end, each beside its floor.
 //!
-//! `cargo bench --bench capture -- [--model DIR] [--device cpu|wgpu:N|cuda:N] [--threads N] [--repeat N] [--seconds S]`
+//! `cargo bench --bench capture -- [--model DIR] [--device cpu|wgpu:N|cuda:N] [--threads N] [--repeat N]
+//! [--seconds S] [--clips N] [--precision f32|bf16|f16]`
 //!
 //! Without `--model` it writes a random checkpoint of musicgen-small's dimensions (2.4 GB) below the target directory
 //! once. Lines are JSON, as those of `benches/peers/torch_cpu.py`, which times the same jobs in torch.
@@ -17,11 +18,12 @@ use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::init::{Preset, init};
 use auscult_model::musicgen::{Decoder, DecoderOptions, Precision};
-use auscult_runtime::{Backend, CpuBackend, CudaBackend, Edits, Step, WgpuBackend, selftest};
+use auscult_runtime::selftest::Ceiling;
+use auscult_runtime::{Backend, CpuBackend, CudaBackend, Edits, Step, WgpuBackend};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -33,12 +35,14 @@ const HOOKS: [&str; 5] =
     ["hook_layers.1", "hook_layers.5", "hook_layers.11", "hook_layers.17", "hook_layers.21"];
 
 struct Options {
-    /// Additions and multiplications a second that the device reaches in a matrix product of its own, in this run.
-    matrix_rate: f64,
+    /// What the device reaches with kernels of its own, in this run.
+    ceiling: Ceiling,
     model: PathBuf,
     backend: Arc<dyn Backend>,
     repeat: usize,
     seconds: usize,
+    /// Clips that a forward pass and the codec are given at a time.
+    clips: usize,
     precision: Precision,
 }
 
@@ -52,7 +56,8 @@ fn main() -> Result<()> {
             "name": info.name,
             "driver": info.driver,
             "model": options.model,
-            "matrix_gflop_per_s": round(options.matrix_rate / 1e9),
+            "matrix_gflop_per_s": round(options.ceiling.flops / 1e9),
+            "matrix_f16_gflop_per_s": round(options.ceiling.half_flops / 1e9),
         })
     );
     loading(&options)?;
@@ -64,6 +69,7 @@ fn main() -> Result<()> {
 fn options() -> Result<Options> {
     let mut model = None;
     let (mut device, mut threads, mut repeat, mut seconds) = ("cpu".to_string(), None, 5, 10);
+    let mut clips = 1;
     let mut precision = Precision::F32;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -76,6 +82,7 @@ fn options() -> Result<Options> {
             "--threads" => threads = Some(value()?.parse::<NonZeroUsize>()?),
             "--repeat" => repeat = value()?.parse()?,
             "--seconds" => seconds = value()?.parse()?,
+            "--clips" => clips = value()?.parse()?,
             "--precision" => precision = value()?.parse()?,
             _ => return Err(format!("unknown argument {arg}").into()),
         }
@@ -91,7 +98,7 @@ fn options() -> Result<Options> {
     let model = match model {
         Some(model) => model,
         None => {
-            let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("musicgen-small");
+            let dir = scratch().join("musicgen-small");
             if !dir.join("config.json").is_file() {
                 eprintln!("writing a random checkpoint to {}", dir.display());
                 init(Preset::Small, 0, &dir)?;
@@ -99,8 +106,8 @@ fn options() -> Result<Options> {
             dir
         }
     };
-    let matrix_rate = selftest::matrix_rate(&*backend)?;
-    Ok(Options { matrix_rate, model, backend, repeat, seconds, precision })
+    let ceiling = Ceiling::measure(&*backend)?;
+    Ok(Options { ceiling, model, backend, repeat, seconds, clips, precision })
 }
 
 /// Best and median seconds of `repeat` runs after one that is not counted.
@@ -114,6 +121,28 @@ fn time(repeat: usize, mut job: impl FnMut() -> Result<()>) -> Result<(f64, f64)
     }
     taken.sort_by(f64::total_cmp);
     Ok((taken[0], taken[taken.len() / 2]))
+}
+
+/// Best seconds of `repeat` runs on the device's own clock, idle time between launches included; `None` if it has none.
+fn device_time(options: &Options, mut job: impl FnMut() -> Result<()>) -> Result<Option<f64>> {
+    let mut best: Option<f64> = None;
+    for _ in 0..options.repeat.max(1) {
+        let mut done = Ok(());
+        let timed = options.backend.time(&mut || {
+            done = job();
+            Ok(())
+        })?;
+        done?;
+        let seconds = timed.device.map(|taken| taken.as_secs_f64());
+        best = seconds.map(|seconds| best.map_or(seconds, |best| best.min(seconds)));
+    }
+    Ok(best)
+}
+
+/// Where checkpoints and stores go: cargo's folder, or the system's where the program was carried elsewhere.
+fn scratch() -> PathBuf {
+    let cargos = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    if cargos.is_dir() { cargos } else { std::env::temp_dir() }
 }
 
 fn line(job: &str, seconds: (f64, f64), audio: f64, facts: Value) {
@@ -162,7 +191,15 @@ fn forward(options: &Options) -> Result<()> {
     let code = |i: usize| u32::try_from(i * 7919 % config.vocab_size).expect("codes fit in u32");
     let codes =
         Codes::new(config.num_codebooks, frames, (0..config.num_codebooks * frames).map(code).collect())?;
-    let audio = options.seconds as f64;
+    let clips = options.clips;
+    let codes = vec![codes; clips];
+    let audio = (clips * options.seconds) as f64;
+    // stored as computed
+    let (dtype, most) = match options.precision {
+        Precision::F32 => (DType::F32, options.ceiling.flops),
+        Precision::F16 => (DType::F16, options.ceiling.half_flops),
+        Precision::BF16 => (DType::BF16, options.ceiling.half_flops),
+    };
     for (job, sites) in
         [("forward to hook_layers.21, five hooks", HOOKS.to_vec()), ("forward to logits", vec!["logits"])]
     {
@@ -173,9 +210,9 @@ fn forward(options: &Options) -> Result<()> {
         }
         let mut edits = Edits::new();
         for site in &sites {
-            edits.capture(site, DType::F32);
+            edits.capture(site, dtype);
         }
-        let pass = decoder.teacher_forced(1, frames, edits)?;
+        let pass = decoder.teacher_forced(clips, frames, edits)?;
         let flops: u64 = pass
             .graph()
             .steps()
@@ -183,20 +220,27 @@ fn forward(options: &Options) -> Result<()> {
             .map(|step| if let Step::Dispatch { plan, .. } = step { plan.cost.flops } else { 0 })
             .sum();
         let taken = time(options.repeat, || {
-            pass.run(std::slice::from_ref(&codes))?;
+            pass.run(&codes)?;
             for site in &sites {
                 pass.output(site)?;
             }
             Ok(())
         })?;
-        let facts = json!({
+        let positions = (clips * (frames + 1)) as f64;
+        let mut facts = json!({
             "precision": options.precision.name(),
-            "positions_per_s": round((frames + 1) as f64 / taken.0),
+            "clips": clips,
+            "positions_per_s": round(positions / taken.0),
             "gflop": round(flops as f64 / 1e9),
             "gflop_per_s": round(flops as f64 / taken.0 / 1e9),
-            "floor_s": round(flops as f64 / options.matrix_rate),
+            "floor_s": round(flops as f64 / most),
             "arena_bytes": pass.arena_bytes(),
         });
+        // without bringing the activations to the host
+        if let Some(seconds) = device_time(options, || Ok(pass.run(&codes)?))? {
+            facts["device_s"] = json!(seconds);
+            facts["device_positions_per_s"] = json!(round(positions / seconds));
+        }
         line(job, taken, audio, facts);
     }
     Ok(())
@@ -206,20 +250,30 @@ fn codec(options: &Options) -> Result<()> {
     let codec = Encodec::open(&options.model, options.backend.clone())?;
     let audio = options.seconds as f64;
     let samples = render(audio, codec.config().sampling_rate, 1).samples;
-    let mut codes = codec.encode(&[&samples])?.remove(0);
-    let taken = time(options.repeat, || {
-        codes = codec.encode(&[&samples])?.remove(0);
+    let clips: Vec<&[f32]> = vec![&samples; options.clips];
+    let codes = codec.encode(&clips)?.remove(0);
+    let mut encode = || {
+        codec.encode(&clips)?;
         Ok(())
-    })?;
+    };
+    let taken = time(options.repeat, &mut encode)?;
+    let on_device = device_time(options, encode)?;
     // 7.775 GFLOP a second of audio each way at the 32 kHz configuration, and 0.105 for the search of codes
     let facts = |gflop: f64, taken: (f64, f64)| {
         json!({
             "gflop": round(gflop),
             "gflop_per_s": round(gflop / taken.0),
-            "floor_s": round(gflop * 1e9 / options.matrix_rate),
+            "floor_s": round(gflop * 1e9 / options.ceiling.flops),
         })
     };
-    line("EnCodec encode", taken, audio, facts((7.775 + 0.105) * audio, taken));
+    let encoded = clips.len() as f64 * audio;
+    let mut encoding = facts((7.775 + 0.105) * encoded, taken);
+    encoding["clips"] = json!(clips.len());
+    encoding["audio_s"] = json!(encoded);
+    if let Some(seconds) = on_device {
+        encoding["device_s"] = json!(seconds);
+    }
+    line("EnCodec encode", taken, encoded, encoding);
     let taken = time(options.repeat, || {
         codec.decode(&codes)?;
         Ok(())
@@ -230,7 +284,7 @@ fn codec(options: &Options) -> Result<()> {
 
 /// A WAV file through everything, into a store on disk.
 fn end_to_end(options: &Options) -> Result<()> {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let dir = tempfile::tempdir_in(scratch())?;
     let wav = dir.path().join("music.wav");
     let clips = 4;
     let piece = render((clips * options.seconds) as f64, 44_100, 1);

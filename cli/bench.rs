@@ -8,11 +8,12 @@ use auscult_kernels::ops::attention::{Attention, Mask};
 use auscult_kernels::ops::conv1d::{Activation as ConvActivation, Conv1d, PadMode};
 use auscult_kernels::ops::layer_norm::LayerNorm;
 use auscult_kernels::ops::linear::{Activation, Linear};
+use auscult_kernels::ops::linear_half::LinearHalf;
 use auscult_kernels::ops::rvq_encode::RvqEncode;
 use auscult_kernels::{Case, DType, Plan, REGISTRY, ShapeError, TensorDesc, Tolerance};
 use auscult_model::musicgen::Precision;
 use auscult_runtime::selftest::{self, Ceiling, Measured, Rotation};
-use auscult_runtime::{Backend, DeviceError};
+use auscult_runtime::{Backend, DeviceError, DeviceInfo};
 use serde_json::json;
 
 /// Cases of the registry cheaper than this measure launching, not the kernel.
@@ -29,15 +30,13 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let backend = context.backend()?;
     let backend = &*backend;
     let info = backend.info();
-    // accelerators take what a batch of captures gives them, a processor what keeps it busy
-    let large = info.accelerator;
     let mut cases: Vec<(Case, Checked)> = REGISTRY
         .iter()
         .flat_map(|kernel| (kernel.cases)())
         .filter(|case| case.plan.cost.bytes + case.plan.cost.flops >= WORTH_TIMING)
         .map(|case| (case, Checked::First))
         .collect();
-    let named = named(context.precision(backend), large)?;
+    let named = named(context.precision(backend), info)?;
     cases.extend(named.into_iter().map(|case| (case, Checked::ByTheTests)));
     let wanted = args.kernel.as_deref().unwrap_or("");
     cases.retain(|(case, _)| case.plan.kernel.name.contains(wanted) || case.why.contains(wanted));
@@ -135,13 +134,23 @@ const CONVOLUTIONS: [(&str, [usize; 5], [usize; 2]); 7] = [
     ("EnCodec last layer", [500, 1024, 128, 7, 1], [3, 3]),
 ];
 
-/// The shapes of published models.
-fn named(precision: Precision, large: bool) -> Result<Vec<Case>, ShapeError> {
-    let (rows, clips) = if large { (16_384, 64) } else { (1024, 1) };
+/// The shapes of published models, in the types that the decoder has on the device.
+fn named(precision: Precision, device: &DeviceInfo) -> Result<Vec<Case>, ShapeError> {
+    // accelerators take what a batch of captures gives them, a processor what keeps it busy
+    let (rows, clips) = if device.accelerator { (16_384, 64) } else { (1024, 1) };
     let weight = match precision {
         Precision::F32 => DType::F32,
         Precision::F16 => DType::F16,
         Precision::BF16 => DType::BF16,
+    };
+    let factors = if device.multiplies_halves() { weight } else { DType::F32 };
+    let product = |activation, rows, cols, outs, residual: Option<&TensorDesc>| {
+        let (x, weight) = (TensorDesc::new(factors, [rows, cols]), TensorDesc::new(weight, [outs, cols]));
+        if factors == DType::F32 {
+            return Linear { activation }.plan(&x, &weight, None, residual);
+        }
+        let out = if residual.is_some() { DType::F32 } else { factors };
+        LinearHalf { activation, out }.plan(&x, &weight, None, residual)
     };
     let mut cases = Vec::new();
     let mut add = |why: &'static str, plan: Plan| {
@@ -149,11 +158,13 @@ fn named(precision: Precision, large: bool) -> Result<Vec<Case>, ShapeError> {
     };
     for (why, cols, outs) in PRODUCTS {
         let activation = if why.ends_with("fc1") { Activation::Gelu } else { Activation::None };
-        let (x, weight) = (TensorDesc::f32([rows, cols]), TensorDesc::new(weight, [outs, cols]));
-        add(why, Linear { activation }.plan(&x, &weight, None, None)?);
+        add(why, product(activation, rows, cols, outs, None)?);
     }
+    let stream = TensorDesc::f32([rows, 1024]);
+    let into_stream = product(Activation::None, rows, 4096, 1024, Some(&stream))?;
+    add("musicgen-small fc2 into the residual stream", into_stream);
     for (why, heads, steps) in ATTENTIONS {
-        let x = TensorDesc::f32([clips, steps, 64 * heads]);
+        let x = TensorDesc::new(factors, [clips, steps, 64 * heads]);
         add(why, Attention { heads, scale: 0.125, mask: Mask::Causal }.plan(&x, &x, &x)?);
     }
     for (why, [steps, ins, outs, kernel, stride], [pad_left, pad_right]) in CONVOLUTIONS {
@@ -172,7 +183,7 @@ fn named(precision: Precision, large: bool) -> Result<Vec<Case>, ShapeError> {
     }
     let frames = TensorDesc::f32([500 * clips, 128]);
     add("EnCodec quantiser", RvqEncode.plan(&frames, &TensorDesc::f32([4, 2048, 128]))?);
-    let (x, row) = (TensorDesc::f32([rows, 1024]), TensorDesc::f32([1024]));
-    add("musicgen-small layer norm", LayerNorm { eps: 1e-5, out: DType::F32 }.plan(&x, &row, &row)?);
+    let row = TensorDesc::f32([1024]);
+    add("musicgen-small layer norm", LayerNorm { eps: 1e-5, out: factors }.plan(&stream, &row, &row)?);
     Ok(cases)
 }

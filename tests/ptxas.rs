@@ -133,8 +133,9 @@ fn check(kernel: &KernelInfo, ptx: &Ptx, usage: Usage) -> Result<(), String> {
         Target::Sm80 => SHARED_OF_ALL,
         Target::Sm90a => SHARED_OF_HOPPER,
     };
-    let asked =
-        (kernel.cases)().iter().map(|case| (ptx.dynamic_shared)(&case.plan.params)).max().unwrap_or(0);
+    let cases = (kernel.cases)();
+    let taken = cases.iter().map(|case| &case.plan.params).filter(|params| (ptx.takes)(params));
+    let asked = taken.map(|params| (ptx.dynamic_shared)(params)).max().unwrap_or(0);
     if ptx.static_shared > STATIC_SHARED || shared + asked > most {
         return Err(format!("{shared} + {asked} bytes of shared memory, the devices it is for have {most}"));
     }

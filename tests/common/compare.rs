@@ -18,8 +18,8 @@ pub struct Tolerance {
 impl Tolerance {
     /// float32 on the processor: accumulated rounding of a forward pass in another order of summation.
     pub const CPU_F32: Tolerance = Tolerance { rel_l2: 5e-6, elem_over_rms: 5e-5 };
-    /// float32 through WGSL, whose exp and division may be some ulp off.
-    pub const WGPU_F32: Tolerance = Tolerance { rel_l2: 1e-5, elem_over_rms: 1e-4 };
+    /// float32 through WGSL and PTX, whose exp and division may be some ulp off.
+    pub const GPU_F32: Tolerance = Tolerance { rel_l2: 1e-5, elem_over_rms: 1e-4 };
 }
 
 /// What a comparison found.

@@ -11,8 +11,11 @@ use std::time::Duration;
 /// Says what is broken, if anything is.
 pub type Check = fn(&WgpuBackend) -> Result<(), Failed>;
 
+/// A check of any executor.
+pub type SharedCheck = fn(&dyn Backend) -> Result<(), Failed>;
+
 /// Checks of what every device promises.
-pub const SHARED: &[(&str, fn(&dyn Backend) -> Result<(), Failed>)] = &[
+pub const SHARED: &[(&str, SharedCheck)] = &[
     ("bytes cross at every alignment", bytes_cross),
     ("long uploads cross in parts", long_uploads_cross),
     ("copies at every alignment", copies),

@@ -23,7 +23,7 @@ pub struct Ceiling {
     pub bytes: f64,
     /// Additions and multiplications a second of a product of f32 matrices.
     pub flops: f64,
-    /// The same with a weight in half precision.
+    /// The same with weights in half precision, as models run there.
     pub half_flops: f64,
 }
 

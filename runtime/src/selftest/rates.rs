@@ -2,8 +2,9 @@
 
 use crate::{Backend, Contents, DeviceError, Span};
 use auscult_kernels::ops::linear::{Activation, Linear};
+use auscult_kernels::ops::linear_half::LinearHalf;
 use auscult_kernels::ops::scale::Scale;
-use auscult_kernels::{Case, DType, Plan, TensorDesc, Tolerance};
+use auscult_kernels::{Case, DType, Plan, ShapeError, TensorDesc, Tolerance};
 use std::time::Duration;
 
 /// A rate is measured over at least so long.
@@ -22,26 +23,40 @@ pub fn copy_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
 /// Additions and multiplications a second of a matrix product in f32.
 ///
 /// # Errors
-/// Memory for three matrices of 64 MiB, or a failure of the device.
+/// Memory for three matrices of 256 MiB, or a failure of the device.
 pub fn matrix_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
-    product_rate(backend, DType::F32)
+    let product = Linear { activation: Activation::None };
+    rate_of(backend, |size| {
+        let square = TensorDesc::f32([size, size]);
+        product.plan(&square, &square, None, None)
+    })
 }
 
-/// Additions and multiplications a second of a matrix product with a weight in f16.
+/// Additions and multiplications a second of a matrix product with f16 weights: of f16 by f16 on devices with units for
+/// it, as models run there, of f32 by f16 elsewhere.
 ///
 /// # Errors
 /// As [`matrix_rate`].
 pub fn half_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
-    product_rate(backend, DType::F16)
+    let halves = backend.info().multiplies_halves();
+    rate_of(backend, |size| {
+        let weight = TensorDesc::new(DType::F16, [size, size]);
+        if halves {
+            let product = LinearHalf { activation: Activation::None, out: DType::F16 };
+            return product.plan(&weight, &weight, None, None);
+        }
+        Linear { activation: Activation::None }.plan(&TensorDesc::f32([size, size]), &weight, None, None)
+    })
 }
 
-fn product_rate(backend: &dyn Backend, weight: DType) -> Result<f64, DeviceError> {
+fn rate_of(
+    backend: &dyn Backend,
+    square: impl Fn(usize) -> Result<Plan, ShapeError>,
+) -> Result<f64, DeviceError> {
     let mut rate = 0.0;
     // larger and larger, until one launch takes long enough to be worth measuring: slow devices stop early
-    for size in [128, 512, 2048, 4096] {
-        let square = TensorDesc::f32([size, size]);
-        let weight = TensorDesc::new(weight, [size, size]);
-        let plan = Linear { activation: Activation::None }.plan(&square, &weight, None, None)?;
+    for size in [128, 512, 2048, 4096, 8192] {
+        let plan = square(size)?;
         let seconds = seconds_a_launch(backend, &plan)?;
         rate = plan.cost.flops as f64 / seconds;
         if seconds > 0.02 {

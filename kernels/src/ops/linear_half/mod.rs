@@ -45,8 +45,8 @@ fn grid(params: &[u8]) -> [u32; 3] {
 const HOPPER_TILE: u32 = 128;
 /// Columns of a stage of those forms: 128 bytes, which a swizzled row is.
 const HOPPER_COLS: u32 = 64;
-/// Five stages, eight warps' rows of results, ten barriers.
-const HOPPER_SHARED: u32 = 5 * 32_768 + 8 * 4_608 + 80;
+/// Five stages, eight warps' rows of results, twelve barriers.
+const HOPPER_SHARED: u32 = 5 * 32_768 + 8 * 4_608 + 96;
 
 /// The form with asynchronous matrix products and tensor copies.
 const fn hopper(source: &'static str, entry: &'static str) -> Ptx {

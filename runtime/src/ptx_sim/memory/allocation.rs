@@ -114,7 +114,7 @@ impl Allocation {
     #[inline]
     pub(super) fn load(&self, at: usize, into: &mut [u8]) -> bool {
         let word = at / 4;
-        if into.len() % 4 != 0 {
+        if !into.len().is_multiple_of(4) {
             let value = self.words[word].load(Relaxed).to_le_bytes();
             into.copy_from_slice(&value[at % 4..at % 4 + into.len()]);
             let mask = mask(at % 4, into.len());
@@ -135,7 +135,7 @@ impl Allocation {
     #[inline]
     pub(super) fn store(&self, at: usize, bytes: &[u8]) {
         let word = at / 4;
-        if bytes.len() % 4 != 0 {
+        if !bytes.len().is_multiple_of(4) {
             return self.set_part(word, at % 4, bytes);
         }
         let count = bytes.len() / 4;

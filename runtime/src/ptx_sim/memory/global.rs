@@ -99,7 +99,8 @@ impl Global {
         if let Some(placed) = self.windows.get(index) {
             let offset = address.wrapping_sub(placed.base);
             if offset < placed.bytes && placed.bytes - offset >= bytes as u64 {
-                return Ok((placed, placed.window.offset + offset as usize));
+                let offset = usize::try_from(offset).expect("less than the length of an allocation");
+                return Ok((placed, placed.window.offset + offset));
             }
         }
         Err(self.outside(what, address, bytes))

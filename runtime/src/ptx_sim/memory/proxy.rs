@@ -103,14 +103,14 @@ impl Shared {
     /// `cp.async.bulk.commit_group`.
     pub fn bulk_commit(&mut self, who: Thread) {
         let agent = self.readers.agent(Agent::Copy(who), self.words.len());
-        self.readers.commit(agent, 0);
+        self.readers.commit(agent);
     }
 
     /// `cp.async.bulk.wait_group.read`, and `.wait_group`, which waits for more than that.
     pub fn bulk_wait_read(&mut self, who: Thread, pending: u32) {
         let now = self.clocks.fresh(who.row());
         let agent = self.readers.agent(Agent::Copy(who), self.words.len());
-        self.readers.wait(agent, 0, pending, now);
+        self.readers.wait(agent, pending, now);
     }
 
     /// Reads an operand of `wgmma` in the open group of a warp.
@@ -122,23 +122,23 @@ impl Shared {
 
     /// `wgmma.commit_group`.
     pub fn wgmma_commit(&mut self, warp: u32) {
-        let agent = self.readers.agent(Agent::Tensor(warp / 4), self.words.len());
-        self.readers.commit(agent, warp as usize % 4);
+        let agent = self.readers.agent(Agent::Tensor(warp), self.words.len());
+        self.readers.commit(agent);
     }
 
     /// `wgmma.wait_group`.
     pub fn wgmma_wait(&mut self, warp: u32, pending: u32) {
         let now = self.clocks.fresh(warp as usize);
-        let agent = self.readers.agent(Agent::Tensor(warp / 4), self.words.len());
-        self.readers.wait(agent, warp as usize % 4, pending, now);
+        let agent = self.readers.agent(Agent::Tensor(warp), self.words.len());
+        self.readers.wait(agent, pending, now);
     }
 
     fn read_async(&mut self, behalf: Behalf, into: &mut [u8], at: &At) -> Result<(), Refusal> {
         let start = at.address as usize;
         let words = start / 4..(start + into.len()).div_ceil(4);
-        let (agent, member) = match behalf {
-            Behalf::Thread(who) => (Agent::Copy(who), 0),
-            Behalf::Warp(warp) => (Agent::Tensor(warp / 4), warp as usize % 4),
+        let agent = match behalf {
+            Behalf::Thread(who) => Agent::Copy(who),
+            Behalf::Warp(warp) => Agent::Tensor(warp),
         };
         let agent = self.readers.agent(agent, self.words.len());
         for word in words {
@@ -149,7 +149,7 @@ impl Shared {
                 self.each_cell(word, |shared, cell| shared.check_visible(behalf, cell, at))?;
             }
             self.words[word].cell.watched = true;
-            self.readers.note(agent, member, word);
+            self.readers.note(agent, word);
         }
         if start.is_multiple_of(4) && into.len().is_multiple_of(4) {
             for (chunk, word) in into.chunks_exact_mut(4).zip(&self.words[start / 4..]) {

@@ -67,9 +67,9 @@ impl<'a> Body<'_, 'a> {
                 self.parser.at += 1;
                 self.registers()
             }
-            Some(Token::Word(word @ (".shared" | ".extern"))) => {
+            Some(Token::Word(".shared")) => {
                 self.parser.at += 1;
-                let var = self.parser.shared(word == ".extern")?;
+                let var = self.parser.shared(false)?;
                 self.entry.shared.push(var);
                 self.declare(var.name, Named::Shared(self.entry.shared.len() - 1))
             }

@@ -1,6 +1,6 @@
 //! Loads, stores, and what is refused of them.
 
-use super::{by_thread, refuses};
+use super::{by_thread, launch, refuses, source};
 
 /// Four words of shared memory, written by each thread for itself, and what a load makes of them.
 fn loaded(load: &str) -> Vec<u32> {
@@ -61,10 +61,13 @@ fn addresses_of_all_spaces() {
 
 #[test]
 fn dynamic_shared_memory_lies_behind_what_is_declared() {
-    let text = ".extern .shared .align 128 .b8 dynamic[]; .shared .align 4 .b8 fixed[12]; .reg .u32 a, b, n;
+    let text =
+        ".shared .align 4 .b8 fixed[12]; .reg .u64 p; .reg .u32 a, b, n, result; ld.param.u64 p, [out];
         mov.u32 a, dynamic; mov.u32 b, fixed; mov.u32 n, %dynamic_smem_size;
-        and.b32 result, a, 127; sub.u32 a, a, b; add.u32 result, result, n;";
-    assert_eq!(by_thread(1, text).unwrap(), [1024]);
+        and.b32 result, a, 127; sub.u32 a, a, b; add.u32 result, result, n;
+        st.global.u32 [p], result; ret;";
+    let text = source(1, text).replace(".visible", ".extern .shared .align 128 .b8 dynamic[];\n.visible");
+    assert_eq!(launch(&text, 1, 1).unwrap(), [1024]);
     // no variable is better aligned than it asks for
     let text = ".shared .align 16 .b8 room[12]; mov.u32 result, room; and.b32 result, result, 31;";
     assert_eq!(by_thread(1, text).unwrap(), [16]);

@@ -1,10 +1,12 @@
-//! Hand-worked programs: what the parser takes, where lanes meet, what every instruction gives.
+//! Hand-worked programs: what the parser takes, where lanes meet, what every instruction gives; kernels with planted
+//! faults.
 
 mod approximate;
 mod atomics;
 mod compare;
 mod control;
 mod convert;
+mod faults;
 mod float;
 mod half;
 mod integer;

@@ -88,6 +88,7 @@ fn faults_in_a_source_are_named_with_their_line() {
         (".reg .u33 b;", &["expected a type"]),
         (".reg .bf16 b;", &["no type of registers"]),
         ("setp.lt.u32 _|p, a, a;", &["writes to what is no predicate"]),
+        (".extern .shared .b8 dynamic[];", &["`.extern` is not known here"]),
         (".local .b32 spill;", &["`.local` is not known here"]),
         ("@f add.u32 a, a, a;", &["`f` is no predicate"]),
         ("twice: twice: ret;", &["a second label `twice`"]),

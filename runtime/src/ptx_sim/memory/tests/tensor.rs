@@ -114,7 +114,7 @@ fn operands_are_not_overwritten_before_the_wait() {
     let empty = BAR + 8;
     for (wait, arrive) in [(true, true), (true, false), (false, true)] {
         let mut block = delivered();
-        block.init(empty, 1);
+        block.init(empty, 4);
         for warp in 0..4 {
             operand(&mut block, warp, 0).unwrap();
             block.shared.wgmma_commit(warp);
@@ -124,14 +124,14 @@ fn operands_are_not_overwritten_before_the_wait() {
                 block.shared.wgmma_wait(warp, 0);
             }
         }
-        // one thread of the warpgroup speaks for its tensor instructions
-        if arrive {
-            block.arrive(thread(0, 0), empty, 0).unwrap();
-            assert_eq!(block.test(producer, empty, false), Ok(true));
+        // one lane of each warp speaks for it
+        for warp in 0..if arrive { 4 } else { 3 } {
+            block.arrive(thread(warp, 0), empty, 0).unwrap();
         }
+        assert_eq!(block.test(producer, empty, false), Ok(arrive));
         block.test(producer, BAR, false).unwrap();
         let copy = block.bulk(producer, BAR, 0, &[1; 16]);
-        let text = "the wgmma of warps 0 to 3 that reads it";
+        let text = "the wgmma of warp 0 that reads it";
         match (wait, arrive) {
             (true, true) => copy.unwrap(),
             (true, false) => refused(copy, Race, &["no barrier orders the wait for", text]),
@@ -170,7 +170,7 @@ fn groups_are_waited_for_in_order() {
     block.write(thread(0, 1), 16, 2).unwrap();
     // read in a group that is not even committed
     refused(block.write(thread(0, 3), 48, 2), Unfinished, &["was not waited for"]);
-    refused(block.shared.finish(), Unfinished, &["wgmma of warps 0 to 3 was never waited for"]);
+    refused(block.shared.finish(), Unfinished, &["wgmma of warp 0 was never waited for"]);
     block.shared.wgmma_commit(0);
     block.shared.wgmma_wait(0, 0);
     block.shared.finish().unwrap();

@@ -1,0 +1,95 @@
+#!/bin/sh
+# Everything that only a GPU can show, on a machine that has one and no Rust: prebuilt programs are carried there.
+#
+#     cargo build --release && cargo test --release --test parity --no-run && cargo bench --bench capture --no-run
+#     (copy target/release/auscult, and deps/parity-* and deps/capture-* as `parity` and `capture`, into one folder)
+#     benches/gpu/check.sh BIN [OUT]
+#
+# Parity on cuda, compute-sanitizer over it, doctor, bench, the main job, and the peer in torch. Logs go to OUT (gpu-check
+# by default); what they come to goes to OUT/DATE-DEVICE.txt, and into benches/record/ where that can be written. Ends with
+# 1 if anything failed or could not be run. `SKIP="peer sanitizer"` leaves steps out, and the record says so.
+# PYTHON is the interpreter with torch (python3); SANITIZER_FILTER narrows what the sanitizers see ("::cuda").
+set -u
+
+here=$(cd "$(dirname "$0")/../.." && pwd)
+[ $# -ge 1 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
+bin=$(cd "$1" && pwd) || exit 2
+out=${2:-gpu-check}
+mkdir -p "$out" || exit 2
+out=$(cd "$out" && pwd)
+python=${PYTHON:-python3}
+device=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
+driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
+commit=$(git -C "$here" rev-parse HEAD 2>/dev/null || echo unknown)
+name=$(printf '%s' "${device:-no-gpu}" | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
+record=$out/$(date +%F)-$name.txt
+failed=0
+
+say() { printf '%s\n' "$*" | tee -a "$record"; }
+
+# step NAME COMMAND...: its output to NAME.log, one line into the record
+step() {
+    step=$1
+    shift
+    case " ${SKIP:-} " in *" ${step%%-*} "*) say "$step: left out"; return 0 ;; esac
+    started=$(date +%s)
+    "$@" >"$out/$step.log" 2>&1
+    status=$?
+    taken=$(($(date +%s) - started))
+    if [ $status -eq 0 ]; then
+        say "$step: passed in $taken s"
+    else
+        failed=1
+        say "$step: FAILED with $status in $taken s"
+        tail -n 25 "$out/$step.log" | sed 's/^/    /' | tee -a "$record"
+    fi
+    return $status
+}
+
+# the trials of the executor and no others; their absence must not pass for success
+parity() { AUSCULT_REQUIRE_CUDA=1 "$bin/parity" ::cuda "$@" && grep -q ' [1-9][0-9]* passed' "$out/$step.log"; }
+
+sanitize() {
+    tool=$1
+    shift
+    # errors that a call returns are what some checks provoke; those checks are left out, as is all but the kernels
+    AUSCULT_REQUIRE_CUDA=1 compute-sanitizer --tool "$tool" --error-exitcode 9 --report-api-errors no "$@" \
+        "$bin/parity" "${SANITIZER_FILTER:-::cuda}" --skip device:: --test-threads 1 &&
+        grep -q ' [1-9][0-9]* passed' "$out/$step.log"
+}
+
+# json FILE COMMAND...: stdout to FILE, the rest to the step's log
+json() {
+    file=$1
+    shift
+    "$@" >"$out/$file"
+}
+
+: >"$record"
+say "date $(date -u +%FT%TZ); device ${device:-none}; driver ${driver:-none}; commit $commit"
+say "program: $("$bin/auscult" --version 2>&1)"
+
+step parity parity
+for tool in memcheck racecheck initcheck synccheck; do
+    step "sanitizer-$tool" sanitize "$tool"
+done
+step doctor "$bin/auscult" --device cuda doctor && sed 's/^/    /' "$out/doctor.log" >>"$record"
+step bench json bench.json "$bin/auscult" --device cuda bench --json
+step capture json capture.json "$bin/capture" --device cuda --precision f16 --clips 64 --repeat 5
+step peer "$python" "$here/benches/peers/torch_gpu.py" --ours "$out/bench.json" --ours "$out/capture.json" \
+    --out "$out/peer.json" && sed -n '/ratio  unit/,$p' "$out/peer.log" >>"$record"
+[ -s "$out/bench.json" ] && "$python" - "$out/bench.json" >>"$record" <<'PY'
+import json, sys
+report = json.load(open(sys.argv[1]))
+ceiling = report["ceiling"]
+print("ceilings: " + ", ".join(f"{name} {value:.1f}" for name, value in ceiling.items()))
+for line in report["lines"]:
+    shares = f'{100 * line["copy_share"]:.0f} % of copy'
+    if line["tflop_per_s"] is not None:
+        shares += f', {line["tflop_per_s"]:.2f} TFLOP/s ({100 * line["matrix_share"]:.0f} %)'
+    print(f'{line["kernel"]}  {line["why"]} | {line["us"]:.1f} us | {line["gb_per_s"]:.1f} GB/s, {shares}')
+PY
+[ -s "$out/capture.json" ] && cat "$out/capture.json" >>"$record"
+if [ $failed -eq 0 ]; then say "all passed"; else say "something failed"; fi
+cp "$record" "$here/benches/record/" 2>/dev/null || echo "the record is $record"
+exit $failed
