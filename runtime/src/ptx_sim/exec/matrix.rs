@@ -86,7 +86,7 @@ fn multiply(s: &mut Cursor<'_, '_>) -> Decoded {
     if halves {
         let c: [Reg; 2] = fixed(read_all(s, 3, 2, Type::B32)?)?;
         let d: [Reg; 2] = fixed(write_all(s, 0, 2, Type::B32)?)?;
-        return Ok(product(a, b, c, d, flops, |a, b, c| mma::mma_f16(a, b, c)));
+        return Ok(product(a, b, c, d, flops, mma::mma_f16));
     }
     let c: [Reg; 4] = fixed(read_all(s, 3, 4, Type::F32)?)?;
     let d: [Reg; 4] = fixed(write_all(s, 0, 4, Type::F32)?)?;

@@ -96,7 +96,7 @@ pub trait Lane: Copy {
 }
 
 macro_rules! word {
-    ($($ty:ty: $from:expr, $to:expr;)*) => {$(
+    ($($ty:ty: $bits:ident => $from:expr, $value:ident => $to:expr;)*) => {$(
         impl Lane for $ty {
             type Row = [u32; LANES];
             const EMPTY: Self::Row = [0; LANES];
@@ -106,13 +106,12 @@ macro_rules! word {
             }
             #[inline(always)]
             fn get(row: &Self::Row, lane: usize) -> Self {
-                let from: fn(u32) -> $ty = $from;
-                from(row[lane])
+                let $bits = row[lane];
+                $from
             }
             #[inline(always)]
-            fn set(row: &mut Self::Row, lane: usize, value: Self) {
-                let to: fn($ty) -> u32 = $to;
-                row[lane] = to(value);
+            fn set(row: &mut Self::Row, lane: usize, $value: Self) {
+                row[lane] = $to;
             }
             #[inline(always)]
             fn put(registers: &mut Registers, row: u16, mask: u32, values: &Self::Row) {
@@ -130,7 +129,7 @@ macro_rules! word {
 }
 
 macro_rules! long {
-    ($($ty:ty: $from:expr, $to:expr;)*) => {$(
+    ($($ty:ty: $bits:ident => $from:expr, $value:ident => $to:expr;)*) => {$(
         impl Lane for $ty {
             type Row = [u64; LANES];
             const EMPTY: Self::Row = [0; LANES];
@@ -140,13 +139,12 @@ macro_rules! long {
             }
             #[inline(always)]
             fn get(row: &Self::Row, lane: usize) -> Self {
-                let from: fn(u64) -> $ty = $from;
-                from(row[lane])
+                let $bits = row[lane];
+                $from
             }
             #[inline(always)]
-            fn set(row: &mut Self::Row, lane: usize, value: Self) {
-                let to: fn($ty) -> u64 = $to;
-                row[lane] = to(value);
+            fn set(row: &mut Self::Row, lane: usize, $value: Self) {
+                row[lane] = $to;
             }
             #[inline(always)]
             fn put(registers: &mut Registers, row: u16, mask: u32, values: &Self::Row) {
@@ -164,19 +162,19 @@ macro_rules! long {
 }
 
 word! {
-    u32: |bits| bits, |value| value;
-    i32: |bits| bits as i32, |value| value as u32;
-    f32: f32::from_bits, f32::to_bits;
-    u16: |bits| bits as u16, u32::from;
-    i16: |bits| bits as i16, |value| u32::from(value as u16);
-    f16: |bits| f16::from_bits(bits as u16), |value| u32::from(value.to_bits());
-    bf16: |bits| bf16::from_bits(bits as u16), |value| u32::from(value.to_bits());
+    u32: bits => bits, value => value;
+    i32: bits => bits as i32, value => value as u32;
+    f32: bits => f32::from_bits(bits), value => value.to_bits();
+    u16: bits => bits as u16, value => u32::from(value);
+    i16: bits => bits as i16, value => u32::from(value as u16);
+    f16: bits => f16::from_bits(bits as u16), value => u32::from(value.to_bits());
+    bf16: bits => bf16::from_bits(bits as u16), value => u32::from(value.to_bits());
 }
 
 long! {
-    u64: |bits| bits, |value| value;
-    i64: |bits| bits as i64, |value| value as u64;
-    f64: f64::from_bits, f64::to_bits;
+    u64: bits => bits, value => value;
+    i64: bits => bits as i64, value => value as u64;
+    f64: bits => f64::from_bits(bits), value => value.to_bits();
 }
 
 impl Lane for bool {

@@ -92,7 +92,7 @@ impl Shared {
             if group == 0 {
                 continue;
             }
-            let (access, agent) = (self.describe(at), groups.agent);
+            let agent = groups.agent;
             let (kind, detail) = match groups.ordered(&self.clocks, who, group) {
                 Some(true) => continue,
                 Some(false) => {
@@ -102,7 +102,7 @@ impl Shared {
                 }
                 None => (FaultKind::Unfinished, format!("the {agent} that reads it was not waited for")),
             };
-            return Err(Refusal { kind, detail: format!("{access} by {who}: {detail}") });
+            return Err(Refusal { kind, detail: format!("{} by {who}: {detail}", self.describe(at)) });
         }
         Ok(())
     }

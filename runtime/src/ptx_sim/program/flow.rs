@@ -6,11 +6,11 @@ use super::{Instruction, NEVER, Op};
 pub fn reconverge(code: &mut [Instruction]) {
     let blocks = Blocks::new(code);
     let post = blocks.post_dominators();
-    for block in 0..blocks.starts.len() {
+    for (block, meet) in post.iter().enumerate().take(blocks.starts.len()) {
         let last = blocks.end(block, code.len()) - 1;
         if matches!(code[last].op, Op::Branch { .. }) {
-            code[last].reconverge = match post[block] {
-                Some(meet) if meet < blocks.starts.len() => blocks.starts[meet],
+            code[last].reconverge = match meet {
+                Some(meet) if *meet < blocks.starts.len() => blocks.starts[*meet],
                 _ => NEVER,
             };
         }

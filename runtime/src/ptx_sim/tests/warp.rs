@@ -14,7 +14,7 @@ fn shuffled(instruction: &str) -> Vec<u32> {
 }
 
 fn want(of: impl Fn(u32) -> (u32, bool)) -> Vec<u32> {
-    (0..32).map(|lane| of(lane)).map(|(from, inside)| from + 100 + if inside { 0 } else { 1000 }).collect()
+    (0..32).map(of).map(|(from, inside)| from + 100 + if inside { 0 } else { 1000 }).collect()
 }
 
 #[test]
