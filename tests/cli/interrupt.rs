@@ -126,7 +126,7 @@ fn a_killed_run_ends_up_the_same() {
 fn a_stopped_run_keeps_what_it_has() {
     let dir = prepared();
     let store = dir.path().join("s");
-    for shards in [1, 20] {
+    for (stops, shards) in [1, 20].into_iter().enumerate() {
         let mut child = start(dir.path(), "s");
         wait_for_shards(&mut child, &store, shards);
         // while it runs, nobody else may write
@@ -138,8 +138,9 @@ fn a_stopped_run_keeps_what_it_has() {
         assert_eq!(summary["outcome"], "stopped");
         let info = run(dir.path(), "store info s --json").ok().json();
         assert_eq!((&info["state"], &info["clips"]), (&"unfinished".into(), &summary["clips"]));
-        // all of it, not only whole shards
-        assert!(summary["clips"].as_u64().is_some_and(|clips| clips >= 5 * shards as u64), "{summary}");
+        // all of it, not only whole shards; an earlier stop may have left a line for a shard that was not whole yet
+        let least = 5 * (shards - stops) as u64;
+        assert!(summary["clips"].as_u64().is_some_and(|clips| clips >= least), "{summary}");
         let hidden =
             tree(&store).into_keys().find(|name| name.rsplit('/').next().is_some_and(|n| n.starts_with('.')));
         assert_eq!(hidden, None, "no temporary is left behind");
