@@ -68,6 +68,10 @@ fn main() -> ExitCode {
         trials.push(Trial::test(label, move || segments(&executor)));
     }
     for executor in &executors {
+        let (executor, label) = (executor.clone(), format!("{}::batches", executor.name));
+        trials.push(Trial::test(label, move || batches(&executor)));
+    }
+    for executor in &executors {
         let (executor, label) = (executor.clone(), format!("{}::narrow weights", executor.name));
         trials.push(Trial::test(label, move || narrow_weights(&executor)));
     }
@@ -291,6 +295,66 @@ fn segments(executor: &Executor) -> Check {
                 let whole = codec.decode(&encoding.codes)?;
                 measure(&what, &audio, &whole, executor.tolerance)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// A clip's values do not depend on the batch it travels in: 1, 7 or 64 clips, with f32 and with two-byte activations, and
+/// through the codec.
+fn batches(executor: &Executor) -> Check {
+    let case = Case::committed("tiny");
+    let dir = checkpoint(&case, &Layout::default());
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let frames = 5;
+    for (precision, activations) in
+        [(Precision::F32, Activations::F32), (Precision::F16, Activations::AsWeights)]
+    {
+        let options = DecoderOptions { precision, activations, ..DecoderOptions::default() };
+        let decoder = Decoder::open(dir.path(), executor.backend.clone(), &options)?;
+        let (codebooks, entries) = (decoder.config().num_codebooks, decoder.config().vocab_size);
+        let clip = |n: usize| {
+            let code =
+                |i: usize| u32::try_from((i * 31 + n * 17 + i * i) % entries).expect("a small vocabulary");
+            Codes::new(codebooks, frames, (0..codebooks * frames).map(code).collect())
+        };
+        let logits = |numbers: std::ops::Range<usize>| -> Result<Vec<u32>, Failed> {
+            let mut edits = Edits::new();
+            edits.capture("logits", DType::F32);
+            let forward = decoder.teacher_forced(numbers.len(), frames, edits)?;
+            forward.run(&numbers.map(clip).collect::<Result<Vec<_>, _>>()?)?;
+            Ok(bits(&forward.output_f32("logits")?))
+        };
+        let all = logits(0..64)?;
+        let one = all.len() / 64;
+        for numbers in [0..1, 30..31, 20..27] {
+            if logits(numbers.clone())? != all[numbers.start * one..numbers.end * one] {
+                return Err(
+                    format!("clips {numbers:?} in {precision} differ from themselves among 64").into()
+                );
+            }
+        }
+    }
+    let mut codec = Encodec::open(dir.path(), executor.backend.clone())?;
+    let hop = codec.config().hop_length();
+    let clips: Vec<Vec<f32>> = (0..7_usize)
+        .map(|n| (0..9 * hop + 1).map(|i| ((i * (n + 3)) as f32 * 0.37).sin() * 0.5).collect())
+        .collect();
+    let clips: Vec<&[f32]> = clips.iter().map(Vec::as_slice).collect();
+    codec.set_batch_frames(0);
+    let alone = clips.iter().map(|clip| codec.encode_with_latents(&[clip])).collect::<Result<Vec<_>, _>>()?;
+    // all at once; three at a time; segments of four frames of all of them
+    for (together, segment) in [(usize::MAX, usize::MAX), (30, usize::MAX), (usize::MAX, 4)] {
+        codec.set_batch_frames(together);
+        codec.set_segment_frames(segment);
+        for (i, (got, want)) in
+            codec.encode_with_latents(&clips)?.iter().zip(alone.iter().flatten()).enumerate()
+        {
+            let same = bits(&got.latents) == bits(&want.latents) && got.codes == want.codes;
+            if !same && segment == usize::MAX {
+                return Err(format!("clip {i}, encoded among 7, differs from itself alone").into());
+            }
+            measure(&format!("clip {i} in segments"), &got.latents, &want.latents, executor.tolerance)?;
         }
     }
     Ok(())

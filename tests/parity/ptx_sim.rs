@@ -44,8 +44,8 @@ impl Forms {
 
 /// The checks that every device shares.
 pub fn trials() -> Vec<Trial> {
-    let trial = |&(name, check): &(&str, fn(&dyn auscult_runtime::Backend) -> Result<(), Failed>)| {
+    let shared = SHARED.iter().map(|&(name, check)| {
         Trial::test(format!("device::{name}::ptx_sim"), move || check(&PtxSim::new()?))
-    };
-    SHARED.iter().map(trial).collect()
+    });
+    shared.collect()
 }

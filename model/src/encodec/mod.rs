@@ -23,6 +23,10 @@ use weights::EncodecWeights;
 /// that most captures are cut into to go in one piece (82 MB at 32 kHz and 64 filters), which measures best.
 const SEGMENT_BYTES: usize = 96 << 20;
 
+/// Longest activation of the clips that an accelerator encodes at once, in bytes: a dozen clips of 10 s fill the largest
+/// devices, and two such activations live at a time.
+const BATCH_BYTES: usize = 1 << 30;
+
 /// A codec on a device.
 pub struct Encodec {
     config: EncodecConfig,
@@ -30,6 +34,7 @@ pub struct Encodec {
     backend: Arc<dyn Backend>,
     programs: Programs<Part>,
     segment_frames: usize,
+    batch_frames: usize,
     halo: Halo,
 }
 
@@ -43,7 +48,7 @@ struct Halo {
 /// The parts that programs are kept of, with the shape they are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Part {
-    AudioToBottleneck { samples: usize },
+    AudioToBottleneck { batch: usize, samples: usize },
     BottleneckToCodes { batch: usize, frames: usize },
     CodesToBottleneck { frames: usize },
     BottleneckToAudio { frames: usize },
@@ -112,7 +117,10 @@ impl Encodec {
             decoder: segments::decoder_halo(&config, &weights.decoder),
         };
         let segment_frames = (limit / widest).saturating_sub(2 * halo.encoder.max(halo.decoder)).max(1);
-        Ok(Self { config, weights, backend, programs: Programs::new(), segment_frames, halo })
+        // one after another where a processor's caches are what counts
+        let batch_frames =
+            if backend.info().accelerator { BATCH_BYTES.min(backend.info().max_binding) / widest } else { 0 };
+        Ok(Self { config, weights, backend, programs: Programs::new(), segment_frames, batch_frames, halo })
     }
 
     /// The configuration.
@@ -128,6 +136,12 @@ impl Encodec {
     /// Runs long audio in segments of at most `frames` frames instead of what fits; results stay the same.
     pub fn set_segment_frames(&mut self, frames: usize) {
         self.segment_frames = frames.max(1);
+    }
+
+    /// Runs so many clips through the encoder's convolutions at once as have at most `frames` frames together, at least
+    /// one; results stay the same, bit for bit.
+    pub fn set_batch_frames(&mut self, frames: usize) {
+        self.batch_frames = frames;
     }
 
     /// Encodes clips of one length: mono samples at the codec's rate. Of `n` samples, `ceil(n / hop)` frames come.
@@ -165,8 +179,10 @@ impl Encodec {
         let (batch, frames) = (clips.len(), self.config.frames_for_samples(samples));
         let width = self.config.bottleneck_width();
         let bottleneck = self.backend.alloc(Contents::Undefined(4 * batch * frames * width))?;
-        for (i, clip) in clips.iter().enumerate() {
-            self.encode_local(clip, frames, &bottleneck, 4 * i * frames * width)?;
+        let longest = frames.min(self.segment_frames + 2 * self.halo.encoder);
+        let at_once = (self.batch_frames / longest).max(1);
+        for (i, clips) in clips.chunks(at_once).enumerate() {
+            self.encode_local(clips, frames, &bottleneck, 4 * i * at_once * frames * width)?;
         }
         let program = self.program(Part::BottleneckToCodes { batch, frames })?;
         let program = program.lock();
@@ -186,17 +202,29 @@ impl Encodec {
         Ok((0..batch).map(encoding).collect())
     }
 
-    /// Runs one clip up to the LSTM, segment by segment, into `bottleneck` from byte `at` on.
-    fn encode_local(&self, clip: &[f32], frames: usize, bottleneck: &Buffer, at: usize) -> Result<()> {
+    /// Runs clips up to the LSTM, segment by segment, into `bottleneck` from byte `at` on, clip after clip.
+    fn encode_local(&self, clips: &[&[f32]], frames: usize, bottleneck: &Buffer, at: usize) -> Result<()> {
         let (hop, row) = (self.config.hop_length(), 4 * self.config.bottleneck_width());
+        let length = clips[0].len();
         for s in segments(frames, self.segment_frames, self.halo.encoder) {
-            let samples = &clip[s.run_first * hop..((s.run_first + s.run_frames) * hop).min(clip.len())];
-            let program = self.program(Part::AudioToBottleneck { samples: samples.len() })?;
+            let run = s.run_first * hop..((s.run_first + s.run_frames) * hop).min(length);
+            let samples = run.len();
+            let program = self.program(Part::AudioToBottleneck { batch: clips.len(), samples })?;
             let program = program.lock();
-            program.run(&[(INPUT, bytemuck::cast_slice(samples))])?;
+            match clips {
+                [clip] => program.run(&[(INPUT, bytemuck::cast_slice(&clip[run]))])?,
+                _ => {
+                    let together: Vec<f32> =
+                        clips.iter().flat_map(|clip| &clip[run.clone()]).copied().collect();
+                    program.run(&[(INPUT, bytemuck::cast_slice(&together))])?;
+                }
+            }
             let output = program.output_tensor(OUTPUT)?.span;
-            let kept = output.slice((s.first - s.run_first) * row, s.frames * row)?;
-            self.backend.copy(&kept, &bottleneck.span().slice(at + s.first * row, s.frames * row)?)?;
+            for i in 0..clips.len() {
+                let kept = output.slice((i * s.run_frames + s.first - s.run_first) * row, s.frames * row)?;
+                let to = bottleneck.span().slice(at + (i * frames + s.first) * row, s.frames * row)?;
+                self.backend.copy(&kept, &to)?;
+            }
         }
         Ok(())
     }
@@ -233,8 +261,8 @@ impl Encodec {
         self.programs.get(part, || {
             let (config, w) = (&self.config, &self.weights);
             let graph = match part {
-                Part::AudioToBottleneck { samples } => {
-                    graph::audio_to_bottleneck(config, &w.encoder, 1, samples)?
+                Part::AudioToBottleneck { batch, samples } => {
+                    graph::audio_to_bottleneck(config, &w.encoder, batch, samples)?
                 }
                 Part::BottleneckToCodes { batch, frames } => {
                     graph::bottleneck_to_codes(config, &w.encoder, &w.codebooks, batch, frames)?

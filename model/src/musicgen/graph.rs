@@ -118,7 +118,7 @@ impl Forward<'_> {
         let k = self.linear(g, h, &w.self_attn.key, self.factors)?;
         let v = self.linear(g, h, &w.self_attn.value, self.factors)?;
         let a = self.attention(g, q, k, v)?;
-        let x = self.into_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut))?;
+        let x = self.add_to_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut))?;
         if self.deepest == site(At::SelfAttnOut) {
             return Ok(None);
         }
@@ -136,7 +136,7 @@ impl Forward<'_> {
             Activation::Relu => Epilogue::Relu,
         };
         let h = self.product(g, h, &w.fc1, activation, None, self.factors)?; // [rows, ffn]
-        let x = self.into_stream(g, h, &w.fc2, x, site(At::MlpOut))?;
+        let x = self.add_to_stream(g, h, &w.fc2, x, site(At::MlpOut))?;
         if self.deepest == site(At::MlpOut) {
             return Ok(None);
         }
@@ -158,7 +158,7 @@ impl Forward<'_> {
     }
 
     /// `stream + h * weight`, in one launch unless an edit wants the summand.
-    fn into_stream(
+    fn add_to_stream(
         &self,
         g: &mut GraphBuilder,
         h: Value,
