@@ -61,6 +61,19 @@ impl Address {
         if goes { Ok(()) } else { Err("an address of another state space".into()) }
     }
 
+    /// The addresses of all lanes; those of lanes that do not execute mean nothing.
+    #[inline]
+    fn row(self, m: &Machine<'_>) -> [u64; LANES] {
+        match self.base {
+            Base::Long(reg) => {
+                m.registers.longs[usize::from(reg.row)].map(|base| base.wrapping_add_signed(self.offset))
+            }
+            Base::Word(reg) => m.registers.words[usize::from(reg.row)]
+                .map(|base| u64::from(base.wrapping_add(self.offset as u32))),
+            Base::Shared(_) | Base::Param(_) => [self.of(m, 0); LANES],
+        }
+    }
+
     /// The address in a lane.
     #[inline]
     pub fn of(self, m: &Machine<'_>, lane: usize) -> u64 {
@@ -193,7 +206,18 @@ fn load(
     }
     let bytes = ty.bytes();
     let total = bytes * parts.len();
-    let is_plain_word = bytes == 4 && targets.iter().all(|t| matches!(t, Some(Target { long: false, .. })));
+    let words: Option<Vec<Reg>> =
+        targets.iter().map(|t| t.filter(|t| bytes == 4 && !t.long).map(|t| t.reg)).collect();
+    match (place, words.as_deref()) {
+        (Place::Shared | Place::Global, Some(&[a])) => return Ok(load_words(place, address, [a], polls)),
+        (Place::Shared | Place::Global, Some(&[a, b])) => {
+            return Ok(load_words(place, address, [a, b], polls));
+        }
+        (Place::Shared | Place::Global, Some(&[a, b, c, d])) => {
+            return Ok(load_words(place, address, [a, b, c, d], polls));
+        }
+        _ => {}
+    }
     Ok(Op::Act(Box::new(move |m| {
         let mut addresses = [0; LANES];
         if place == Place::Shared {
@@ -207,11 +231,6 @@ fn load(
             for (i, target) in targets.iter().enumerate() {
                 let Some(Target { reg, long }) = target else { continue };
                 let row = usize::from(reg.row);
-                if is_plain_word {
-                    let word = [buffer[4 * i], buffer[4 * i + 1], buffer[4 * i + 2], buffer[4 * i + 3]];
-                    m.registers.words[row][lane] = u32::from_le_bytes(word);
-                    continue;
-                }
                 let value = element(&buffer[i * bytes..(i + 1) * bytes], ty);
                 if *long {
                     m.registers.longs[row][lane] = value;
@@ -223,6 +242,58 @@ fn load(
         account(m, place, &addresses, total, Way::Load);
         Ok(if polls { Flow::Poll } else { Flow::Next })
     })))
+}
+
+/// Loads of 32-bit registers, which are nearly all there are, with the number of bytes known to the compiler.
+fn load_words<const N: usize>(place: Place, address: Address, to: [Reg; N], polls: bool) -> Op {
+    let shared = place == Place::Shared;
+    Op::Act(Box::new(move |m| {
+        let addresses = address.row(m);
+        if shared {
+            m.common.shared.begin_instruction(m.warp);
+        }
+        for lane in m.lanes() {
+            let mut buffer = [[0_u8; 4]; N];
+            let into = buffer.as_flattened_mut();
+            if shared {
+                let who = m.thread(lane);
+                shared_address(addresses[lane]).and_then(|at| m.common.shared.read(who, at, into))
+            } else {
+                m.launch.global.read(addresses[lane], into)
+            }
+            .map_err(|refusal| Stop::at(lane, refusal))?;
+            for (reg, word) in to.iter().zip(buffer) {
+                m.registers.words[usize::from(reg.row)][lane] = u32::from_le_bytes(word);
+            }
+        }
+        account(m, place, &addresses, 4 * N, Way::Load);
+        Ok(if polls { Flow::Poll } else { Flow::Next })
+    }))
+}
+
+/// Stores of 32-bit registers.
+fn store_words<const N: usize>(place: Place, address: Address, from: [Reg; N]) -> Op {
+    let shared = place == Place::Shared;
+    Op::Act(Box::new(move |m| {
+        let addresses = address.row(m);
+        if shared {
+            m.common.shared.begin_instruction(m.warp);
+        }
+        m.common.events += 1;
+        for lane in m.lanes() {
+            let buffer = from.map(|reg| m.registers.words[usize::from(reg.row)][lane].to_le_bytes());
+            let bytes = buffer.as_flattened();
+            if shared {
+                let who = m.thread(lane);
+                shared_address(addresses[lane]).and_then(|at| m.common.shared.write(who, at, bytes))
+            } else {
+                m.launch.global.write(addresses[lane], bytes)
+            }
+            .map_err(|refusal| Stop::at(lane, refusal))?;
+        }
+        account(m, place, &addresses, 4 * N, Way::Store);
+        Ok(Flow::Next)
+    }))
 }
 
 /// An element of memory as 64 bits: extended by its sign or by zeros, cut to the register later.
@@ -243,6 +314,19 @@ fn store(s: &mut Cursor<'_, '_>, place: Place, ty: Type, address: Address, parts
     }
     let bytes = ty.bytes();
     let total = bytes * parts.len();
+    let words: Vec<Reg> = sources.iter().filter(|s| bytes == 4 && !s.long).map(|s| s.reg).collect();
+    match (place, words.as_slice()) {
+        (Place::Shared | Place::Global, &[a]) if parts.len() == 1 => {
+            return Ok(store_words(place, address, [a]));
+        }
+        (Place::Shared | Place::Global, &[a, b]) if parts.len() == 2 => {
+            return Ok(store_words(place, address, [a, b]));
+        }
+        (Place::Shared | Place::Global, &[a, b, c, d]) => {
+            return Ok(store_words(place, address, [a, b, c, d]));
+        }
+        _ => {}
+    }
     Ok(Op::Act(Box::new(move |m| {
         let mut addresses = [0; LANES];
         if place == Place::Shared {
@@ -348,9 +432,15 @@ pub enum Way {
 pub fn account(m: &mut Machine<'_>, place: Place, addresses: &[u64; LANES], bytes: usize, way: Way) {
     let first = addresses[m.mask.trailing_zeros() as usize % LANES];
     let total = u64::from(m.mask.count_ones()) * bytes as u64;
+    // mostly neighbours in order
+    let in_row = m.mask == u32::MAX
+        && bytes >= 4
+        && (0..LANES).fold(true, |so_far, lane| so_far & (addresses[lane] == first + (lane * bytes) as u64));
     match (resolve(place, first).0, way) {
         (Place::Shared, _) => {
-            m.common.counts.bank_conflicts += bank_conflicts(m.mask, addresses, bytes);
+            if !in_row {
+                m.common.counts.bank_conflicts += bank_conflicts(m.mask, addresses, bytes);
+            }
             match way {
                 Way::Load => m.common.counts.shared_loaded += total,
                 Way::Store => m.common.counts.shared_stored += total,
@@ -358,7 +448,8 @@ pub fn account(m: &mut Machine<'_>, place: Place, addresses: &[u64; LANES], byte
         }
         (Place::Param, _) => {}
         (_, way) => {
-            m.common.counts.global_sectors += sectors(m.mask, addresses);
+            let row = (first + total).div_ceil(32) - first / 32;
+            m.common.counts.global_sectors += if in_row { row } else { sectors(m.mask, addresses) };
             match way {
                 Way::Load => m.common.counts.global_loaded += total,
                 Way::Store => m.common.counts.global_stored += total,

@@ -3,6 +3,7 @@
 
 mod approximate;
 mod atomics;
+mod backend;
 mod compare;
 mod control;
 mod convert;
