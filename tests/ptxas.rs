@@ -4,11 +4,14 @@
 //! `ptxas` is looked for in `AUSCULT_PTXAS` and on the PATH; the PyPI package `nvidia-cuda-nvcc` holds it. Where there is
 //! none the tests show as ignored, with the reason; `AUSCULT_REQUIRE_PTXAS=1` makes that a failure.
 
+#[path = "common/ptxas.rs"]
+mod assembler;
+
+use assembler::{Assembler, Usage, newest_device, usage};
 use auscult_kernels::{KernelInfo, Ptx, REGISTRY, Target};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Devices that forms for `sm_80` are assembled for: Ampere, Ada, Hopper. The newest that the assembler knows is added.
@@ -22,85 +25,8 @@ const SHARED_OF_HOPPER: u32 = 227 << 10;
 /// 32-bit registers of a multiprocessor, on every device from compute capability 8.0 to 9.0.
 const REGISTER_FILE: u32 = 65_536;
 
-/// The assembler, and the newest device that it knows by a plain number.
-struct Assembler {
-    program: PathBuf,
-    newest: String,
-}
-
-/// What the assembler tells of an entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Usage {
-    registers: u32,
-    shared: u32,
-    spilled: u32,
-    stack: u32,
-}
-
 /// Usage by entry and device.
 type Table = Mutex<BTreeMap<(String, String), Usage>>;
-
-impl Assembler {
-    fn find() -> Result<Self, String> {
-        let program = PathBuf::from(std::env::var_os("AUSCULT_PTXAS").unwrap_or_else(|| "ptxas".into()));
-        let help = Command::new(&program).arg("--help").output().map_err(|error| {
-            format!(
-                "needs ptxas ({}: {error}); the PyPI package nvidia-cuda-nvcc holds it",
-                program.display()
-            )
-        })?;
-        let newest = newest_device(&String::from_utf8_lossy(&help.stdout))?;
-        Ok(Self { program, newest })
-    }
-
-    fn assemble(&self, ptx: &Ptx, device: &str) -> Result<Usage, String> {
-        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let source = dir.path().join(format!("{}.ptx", ptx.entry));
-        std::fs::write(&source, ptx.source).map_err(|e| e.to_string())?;
-        let output = Command::new(&self.program)
-            .args(["--verbose", "--gpu-name", device, "--output-file"])
-            .arg(dir.path().join("out.cubin"))
-            .arg(&source)
-            .output()
-            .map_err(|e| e.to_string())?;
-        let said =
-            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        if !output.status.success() {
-            return Err(said);
-        }
-        // what it only warns of is a fault here: a kernel that is not what its author thinks
-        if let Some(warning) = said.lines().find(|line| line.contains("warning")) {
-            return Err(warning.to_string());
-        }
-        usage(&said)
-    }
-}
-
-/// The highest `sm_N` without a suffix in the assembler's help.
-fn newest_device(help: &str) -> Result<String, String> {
-    help.split('\'')
-        .filter_map(|word| word.strip_prefix("sm_")?.parse::<u32>().ok())
-        .max()
-        .map(|number| format!("sm_{number}"))
-        .ok_or_else(|| "ptxas --help names no device".into())
-}
-
-/// Reads what `--verbose` prints of one entry.
-fn usage(said: &str) -> Result<Usage, String> {
-    let number_before = |what: &str| {
-        let (before, _) = said.split_once(what)?;
-        before.split(|c: char| !c.is_ascii_digit()).next_back().and_then(|digits| digits.parse::<u32>().ok())
-    };
-    let need =
-        |what: &str| number_before(what).ok_or_else(|| format!("ptxas does not tell `{what}`: {said}"));
-    Ok(Usage {
-        registers: need(" registers")?,
-        // left out where there is none
-        shared: number_before(" bytes smem").unwrap_or(0),
-        spilled: need(" bytes spill stores")? + need(" bytes spill loads")?,
-        stack: need(" bytes stack frame")?,
-    })
-}
 
 fn devices<'a>(ptx: &Ptx, assembler: &'a Assembler) -> Vec<&'a str> {
     match ptx.target {
@@ -199,7 +125,7 @@ fn main() -> ExitCode {
                 };
                 for device in devices(ptx, &assembler) {
                     let place = |message: String| format!("{} for {device}: {message}", ptx.entry);
-                    let usage = assembler.assemble(ptx, device).map_err(place)?;
+                    let usage = assembler.assemble(ptx.entry, ptx.source, device).map_err(place)?;
                     check(kernel, ptx, usage).map_err(place)?;
                     let key = (ptx.entry.to_string(), device.to_string());
                     table.lock().unwrap_or_else(PoisonError::into_inner).insert(key, usage);

@@ -1,0 +1,392 @@
+//! What every PTX form does at shapes of MusicGen-small and its codec, without a device: `cargo bench --bench ptx -- [FILTER]`.
+//!
+//! Nothing is timed. The counts are those of the interpreter `PtxSim`, a device of 132 multiprocessors; registers, shared
+//! memory and the occupancy that follows from them are those of `ptxas` for `sm_90a`, left out where there is no `ptxas`.
+//! Shapes are short, for an interpreter's sake; the floors behind them are of 64 clips of ten seconds. `FILTER` keeps
+//! the forms whose entry or shape contains it.
+
+#[path = "../tests/common/ptxas.rs"]
+mod assembler;
+
+use assembler::{Assembler, Usage};
+use auscult_kernels::ops::{
+    add::Add,
+    attention,
+    capture::Capture,
+    conv_transpose1d::ConvTranspose1d,
+    conv1d,
+    conv1d::Conv1d,
+    delay_apply::{DelayApply, Steps},
+    delay_revert::DelayRevert,
+    embed_sum::EmbedSum,
+    fill::Fill as FillOp,
+    layer_norm::LayerNorm,
+    linear,
+    linear::Activation,
+    linear_half::LinearHalf,
+    lstm::Lstm,
+    rvq_decode::RvqDecode,
+    rvq_encode::RvqEncode,
+    scale::Scale,
+};
+use auscult_kernels::{Case, DType, Fill, Plan, Ptx, PtxDevice, ShapeError, TensorDesc, Tolerance};
+use auscult_runtime::ptx_sim::Counts;
+use auscult_runtime::{PtxSim, selftest};
+
+/// The device that is simulated and that occupancy is worked out for.
+const H200: PtxDevice = PtxDevice { capability: (9, 0), multiprocessors: 132, shared_per_block: 227 << 10 };
+/// Its architecture, as `ptxas` calls it.
+const DEVICE: &str = "sm_90a";
+/// What it is taken to do: bytes copied in a second, additions and multiplications by tensor cores in f16 and by FFMA in f32.
+const COPY_RATE: f64 = 4.3e12;
+const HALF_RATE: f64 = 788e12;
+const F32_RATE: f64 = 67e12;
+/// A multiprocessor: registers, warps, blocks, bytes of shared memory, and those that it keeps for each block.
+const REGISTERS: u32 = 65_536;
+const WARPS: u32 = 64;
+const BLOCKS: u32 = 32;
+const SHARED: u32 = 228 << 10;
+const SHARED_RESERVED: u32 = 1 << 10;
+/// Registers are handed out to a warp in lots, each quarter of a multiprocessor from its own; shared memory in lots too.
+const REGISTER_LOT: u32 = 256;
+const QUARTERS: u32 = 4;
+const SHARED_LOT: u32 = 128;
+
+/// Positions that a clip of ten seconds has, and its samples.
+const POSITIONS: usize = 501;
+const CLIPS: usize = 64;
+const SAMPLES: usize = 320_000;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// A launch, at a size to count at and at the size to know the floor of.
+struct Job {
+    what: &'static str,
+    short: Plan,
+    real: Plan,
+    fill: Vec<(&'static str, Fill)>,
+}
+
+/// Plans a launch at two sizes.
+fn job<S>(
+    what: &'static str,
+    [short, real]: [S; 2],
+    plan: impl Fn(S) -> std::result::Result<Plan, ShapeError>,
+) -> Result<Job> {
+    Ok(Job { what, short: plan(short)?, real: plan(real)?, fill: vec![] })
+}
+
+impl Job {
+    fn filled(self, fill: Vec<(&'static str, Fill)>) -> Self {
+        Self { fill, ..self }
+    }
+}
+
+/// Rows of a product: few, and the positions of all clips.
+const ROWS: [usize; 2] = [512, CLIPS * POSITIONS];
+
+fn transformer() -> Result<Vec<Job>> {
+    let mut jobs = vec![];
+    for half in [DType::F16, DType::BF16] {
+        let wide = |activation, cols, outs| {
+            move |rows| {
+                let (x, weight) = (TensorDesc::new(half, [rows, cols]), TensorDesc::new(half, [outs, cols]));
+                LinearHalf { activation, out: half }.plan(&x, &weight, None, None)
+            }
+        };
+        let onto_residual = |cols, outs| {
+            move |rows| {
+                let (x, weight) = (TensorDesc::new(half, [rows, cols]), TensorDesc::new(half, [outs, cols]));
+                let residual = TensorDesc::f32([rows, outs]);
+                LinearHalf { activation: Activation::None, out: DType::F32 }.plan(
+                    &x,
+                    &weight,
+                    None,
+                    Some(&residual),
+                )
+            }
+        };
+        jobs.push(job("[512, 1024] x [1024, 1024]", ROWS, wide(Activation::None, 1024, 1024))?);
+        jobs.push(job("[512, 1024] x [1024, 1024] + residual", ROWS, onto_residual(1024, 1024))?);
+        if half == DType::F16 {
+            jobs.push(job("[512, 1024] x [4096, 1024], GELU", ROWS, wide(Activation::Gelu, 1024, 4096))?);
+            jobs.push(job("[512, 4096] x [1024, 4096] + residual", ROWS, onto_residual(4096, 1024))?);
+        }
+    }
+    for weight in [DType::F32, DType::F16, DType::BF16] {
+        jobs.push(job("[512, 1024] x [1024, 1024]", ROWS, |rows| {
+            linear::Linear { activation: Activation::None }.plan(
+                &TensorDesc::f32([rows, 1024]),
+                &TensorDesc::new(weight, [1024, 1024]),
+                None,
+                None,
+            )
+        })?);
+    }
+    for dtype in [DType::F16, DType::BF16, DType::F32] {
+        jobs.push(job("[1, 501, 16 * 64], causal", [1, CLIPS], |batch| {
+            let x = TensorDesc::new(dtype, [batch, POSITIONS, 16 * 64]);
+            attention::Attention { heads: 16, scale: 0.125, mask: attention::Mask::Causal }.plan(&x, &x, &x)
+        })?);
+    }
+    for out in [DType::F32, DType::F16, DType::BF16] {
+        jobs.push(job("[512, 1024]", ROWS, |rows| {
+            let row = TensorDesc::f32([1024]);
+            LayerNorm { eps: 1e-5, out }.plan(&TensorDesc::f32([rows, 1024]), &row, &row)
+        })?);
+    }
+    jobs.push(
+        job("501 positions, 4 x [2049, 1024]", [1, CLIPS], |batch| {
+            EmbedSum { steps: POSITIONS, entries: 2049, first_codebook: 0 }.plan(
+                &TensorDesc::u32([batch * POSITIONS, 4]),
+                &TensorDesc::f32([4 * 2049, 1024]),
+                None,
+                Some(&TensorDesc::f32([2048, 1024])),
+            )
+        })?
+        .filled(vec![("ids", Fill::Below(2049))]),
+    );
+    for dtype in [DType::F16, DType::BF16, DType::F32] {
+        let plan = |rows| Capture { dtype }.plan(&TensorDesc::f32([rows, 1024]), None);
+        jobs.push(job("[512, 1024], every row", ROWS, plan)?);
+    }
+    jobs.push(job("[512, 1024]", ROWS, |rows| {
+        let x = TensorDesc::f32([rows, 1024]);
+        Add { alpha: 1.0 }.plan(&x, &x)
+    })?);
+    jobs.push(job("[512, 1024]", ROWS, |rows| Scale { factor: 0.5 }.plan(&TensorDesc::f32([rows, 1024])))?);
+    jobs.push(job("[512, 1024]", ROWS, |rows| FillOp { shape: vec![rows, 1024], value: 0.5 }.plan())?);
+    jobs.push(
+        job("[64, 4, 500]", [CLIPS; 2], |batch| {
+            let op = DelayApply { special: 2048, channels: 1, steps: Steps::Full };
+            op.plan(&TensorDesc::u32([batch, 4, 500]))
+        })?
+        .filled(vec![("codes", Fill::Below(2048))]),
+    );
+    jobs.push(
+        job("[64, 504, 4]", [CLIPS; 2], |batch| {
+            let op = DelayRevert { special: 2048, channels: 1, frames: 500 };
+            op.plan(&TensorDesc::u32([batch, 504, 4]))
+        })?
+        .filled(vec![("ids", Fill::Below(2048))]),
+    );
+    Ok(jobs)
+}
+
+/// Steps of all clips at one step for every `hop` samples, behind few steps of one.
+fn steps(few: usize, hop: usize) -> [[usize; 2]; 2] {
+    [[1, few], [CLIPS, SAMPLES / hop]]
+}
+
+fn codec() -> Result<Vec<Job>> {
+    let conv = |ins: usize, outs: usize, kernel: usize, stride: usize, residual: bool| {
+        move |[batch, steps]: [usize; 2]| {
+            let pad = kernel - stride;
+            let op = Conv1d {
+                stride,
+                dilation: 1,
+                pad_left: pad - pad / 2,
+                pad_right: pad / 2,
+                pad: conv1d::PadMode::Reflect,
+                input_activation: conv1d::Activation::Elu,
+                output_activation: conv1d::Activation::None,
+            };
+            op.plan(
+                &TensorDesc::f32([batch, steps, ins]),
+                &TensorDesc::f32([outs, kernel, ins]),
+                Some(&TensorDesc::f32([outs])),
+                residual.then(|| TensorDesc::f32([batch, steps, outs])).as_ref(),
+            )
+        }
+    };
+    let transposed = |ins: usize, outs: usize, stride: usize| {
+        move |[batch, steps]: [usize; 2]| {
+            let op = ConvTranspose1d {
+                stride,
+                kernel: 2 * stride,
+                trim_left: stride - stride / 2,
+                trim_right: stride / 2,
+                input_activation: conv1d::Activation::Elu,
+                output_activation: conv1d::Activation::None,
+            };
+            let (x, bias) = (TensorDesc::f32([batch, steps, ins]), TensorDesc::f32([outs]));
+            op.plan(&x, &TensorDesc::f32([stride * outs, 2, ins]), Some(&bias))
+        }
+    };
+    let recurrent = |hidden: usize| {
+        move |[batch, steps]: [usize; 2]| {
+            let (gates, y) = ([batch, steps, 4 * hidden], TensorDesc::f32([batch, steps, hidden]));
+            Lstm.plan(&TensorDesc::f32(gates), &TensorDesc::f32([4 * hidden, hidden]), Some(&y))
+        }
+    };
+    let frames = [256, CLIPS * 500];
+    Ok(vec![
+        job("[1, 2048, 1 -> 64], kernel 7", steps(2048, 1), conv(1, 64, 7, 1, false))?,
+        job("[1, 2048, 64 -> 32], kernel 3", steps(2048, 1), conv(64, 32, 3, 1, false))?,
+        job("[1, 2048, 32 -> 64], kernel 1 + residual", steps(2048, 1), conv(32, 64, 1, 1, true))?,
+        job("[1, 4096, 64 -> 128], kernel 8, stride 4", steps(4096, 1), conv(64, 128, 8, 4, false))?,
+        job("[1, 640, 256 -> 512], kernel 10, stride 5", steps(640, 16), conv(256, 512, 10, 5, false))?,
+        job("[1, 2048, 64 -> 1], kernel 7", steps(2048, 1), conv(64, 1, 7, 1, false))?,
+        job("[1, 64, 1024 -> 512], stride 8", steps(64, 640), transposed(1024, 512, 8))?,
+        job("[1, 1024, 128 -> 64], stride 4", steps(1024, 4), transposed(128, 64, 4))?,
+        job("[64, 3, 1024]", [[CLIPS, 3], [CLIPS, 500]], recurrent(1024))?,
+        job("[64, 8, 64], no codec's", [[CLIPS, 8], [CLIPS, 500]], recurrent(64))?,
+        job("256 rows, 4 x [2048, 128]", frames, |rows| {
+            RvqEncode.plan(&TensorDesc::f32([rows, 128]), &TensorDesc::f32([4, 2048, 128]))
+        })?,
+        job("256 rows, 4 x [2048, 128]", frames, |rows| {
+            RvqDecode.plan(&TensorDesc::u32([rows, 4]), &TensorDesc::f32([4, 2048, 128]))
+        })?
+        .filled(vec![("codes", Fill::Below(2048))]),
+    ])
+}
+
+/// Warps of a multiprocessor that run at once, and what keeps them from being more.
+fn occupancy(threads: u32, registers: u32, shared: u32) -> (u32, &'static str) {
+    let warps = threads.div_ceil(32);
+    let lot = (registers * 32).next_multiple_of(REGISTER_LOT);
+    let by_registers = REGISTERS / QUARTERS / lot * QUARTERS / warps;
+    let by_shared = SHARED / (shared + SHARED_RESERVED).next_multiple_of(SHARED_LOT);
+    let limits =
+        [(WARPS / warps, "warps"), (BLOCKS, "blocks"), (by_registers, "registers"), (by_shared, "shared")];
+    let (blocks, why) = limits.into_iter().min_by_key(|limit| limit.0).expect("four limits");
+    (blocks * warps, why)
+}
+
+fn per(a: u64, b: u64) -> f64 {
+    a as f64 / b as f64
+}
+
+fn print_form(job: &Job, ptx: &Ptx, counts: &Counts, usage: Option<Usage>) {
+    let cost = job.short.cost;
+    let moved = counts.global_loaded + counts.global_stored;
+    let shared = counts.shared_loaded + counts.shared_stored;
+    let flops = cost.flops.max(1);
+    print!(
+        "{:<30} {:<41} {:>7.0} {:>7.1} {:>8.1} {:>5.2} {:>4.2} {:>7.1} {:>5.2} {:>8.0} {:>7.0} {:>6.2} {:>6.2} {:>8.0} {:>8.0} {:>6.2} {:>8.1} {:>7.1} ",
+        ptx.entry,
+        job.what,
+        cost.bytes as f64 / 1e3,
+        cost.flops as f64 / 1e6,
+        counts.instructions as f64 / 1e3,
+        per(counts.lane_instructions, 32 * counts.instructions),
+        per(counts.alu, counts.lane_instructions),
+        per(cost.flops, counts.instructions),
+        per(counts.tensor_flops, flops),
+        counts.global_loaded as f64 / 1e3,
+        counts.global_stored as f64 / 1e3,
+        per(moved, cost.bytes),
+        per(32 * counts.global_sectors, moved),
+        counts.shared_loaded as f64 / 1e3,
+        counts.shared_stored as f64 / 1e3,
+        per(shared, flops),
+        counts.bank_conflicts as f64 / 1e3,
+        counts.barriers as f64 / 1e3,
+    );
+    let Some(usage) = usage else { return println!("      -       -     -") };
+    let shared = usage.shared + (ptx.dynamic_shared)(&job.short.params);
+    let (warps, why) = occupancy(ptx.block.iter().product(), usage.registers, shared);
+    println!("{:>6} {:>7} {warps:>5} {why}", usage.registers, shared);
+}
+
+fn print_floor(job: &Job) {
+    let plan = &job.real;
+    let cost = plan.cost;
+    let half = plan.slots[0].as_ref().is_some_and(|desc| matches!(desc.dtype, DType::F16 | DType::BF16));
+    let (bytes, flops) =
+        (cost.bytes as f64 / COPY_RATE, cost.flops as f64 / if half { HALF_RATE } else { F32_RATE });
+    let shapes: Vec<String> = plan.slots.iter().flatten().map(|desc| format!("{:?}", desc.shape)).collect();
+    println!(
+        "{:<24} {:>9.2} {:>9.2} {:>9.1} {:>9.1} {:>9.1}  {}",
+        plan.kernel.name,
+        cost.bytes as f64 / 1e6,
+        cost.flops as f64 / 1e9,
+        bytes * 1e6,
+        flops * 1e6,
+        bytes.max(flops) * 1e6,
+        shapes.join(" "),
+    );
+}
+
+const LEGEND: &str = "\
+cost    compulsory kB and Mflop of the plan
+kinstr  thousand instructions that warps issued; lanes: share of their lanes that ran; alu: share of those that computed,
+        converted or moved between registers; fl/in: flops of the plan for each; tens: flops of matrix instructions over
+        flops of the plan (3 for products in three pieces of tf32)
+global  kB loaded and stored, by lane, whatever a cache would save; moved: their sum over compulsory bytes;
+        sect: sectors of 32 bytes over bytes. A tensor copy counts a sector for every 16 bytes, so 2 is its best
+shared  kB loaded and stored; B/fl: their sum for each flop of the plan; what wgmma reads by itself is not counted
+confl   thousand turns of banks beyond the first of each instruction
+barr    thousand barriers, by warp
+ptxas   registers of a thread, bytes of shared memory of a block, warps of 64 that fit a multiprocessor, what limits them
+";
+
+fn main() -> Result<()> {
+    // cargo passes an argument of its own
+    let filter = std::env::args().skip(1).find(|arg| arg != "--bench").unwrap_or_default();
+    let assembler = Assembler::find();
+    match &assembler {
+        Ok(assembler) => println!("ptxas {}, for {DEVICE}", assembler.version()?),
+        Err(why) => println!("figures of ptxas are left out: {why}"),
+    }
+    println!("interpreter: compute capability 9.0, {} multiprocessors\n\n{LEGEND}", H200.multiprocessors);
+    println!(
+        "{:<30} {:<41} {:>7} {:>7} {:>8} {:>5} {:>4} {:>7} {:>5} {:>8} {:>7} {:>6} {:>6} {:>8} {:>8} {:>6} {:>8} {:>7} {:>6} {:>7} {:>5}",
+        "entry",
+        "shape",
+        "kB",
+        "Mflop",
+        "kinstr",
+        "lanes",
+        "alu",
+        "fl/in",
+        "tens",
+        "loaded",
+        "stored",
+        "moved",
+        "sect",
+        "sh.load",
+        "sh.store",
+        "B/fl",
+        "confl",
+        "barr",
+        "regs",
+        "shared",
+        "warps"
+    );
+    let jobs: Vec<Job> = transformer()?.into_iter().chain(codec()?).collect();
+    let keeps = |job: &Job, ptx: &Ptx| ptx.entry.contains(&filter) || job.what.contains(&filter);
+    for job in &jobs {
+        let takes = |ptx: &&Ptx| (ptx.takes)(&job.short.params) && keeps(job, ptx);
+        for ptx in job.short.kernel.ptx.iter().filter(takes) {
+            let sim = PtxSim::with_device(H200)?.only(ptx.entry);
+            let case = Case {
+                why: job.what,
+                plan: job.short.clone(),
+                fill: job.fill.clone(),
+                tolerance: Tolerance::EXACT,
+            };
+            selftest::run(&sim, &case, selftest::POISON)?;
+            let usage = match &assembler {
+                Ok(assembler) => Some(assembler.assemble(ptx.entry, ptx.source, DEVICE)?),
+                Err(_) => None,
+            };
+            print_form(job, ptx, &sim.counts(), usage);
+        }
+    }
+    println!(
+        "\nfloors of {CLIPS} clips of ten seconds, if an H200 copies {:.1} TB/s and reaches {:.0} TFLOP/s on f16 and bf16, {:.0} on f32 (FFMA;\n\
+         forms in three pieces of tf32 run on tensor cores and may pass below it): us for bytes, for flops, the larger\n",
+        COPY_RATE / 1e12,
+        HALF_RATE / 1e12,
+        F32_RATE / 1e12
+    );
+    println!(
+        "{:<24} {:>9} {:>9} {:>9} {:>9} {:>9}  shapes",
+        "kernel", "MB", "Gflop", "us bytes", "us flops", "us floor"
+    );
+    for job in jobs.iter().filter(|job| job.real.kernel.ptx.iter().any(|ptx| keeps(job, ptx))) {
+        print_floor(job);
+    }
+    Ok(())
+}
