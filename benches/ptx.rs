@@ -114,7 +114,7 @@ fn transformer() -> Result<Vec<Job>> {
         }
     }
     for weight in [DType::F32, DType::F16, DType::BF16] {
-        jobs.push(job("[512, 1024] x [1024, 1024]", ROWS, |rows| {
+        jobs.push(job("[128, 1024] x [1024, 1024]", [128, ROWS[1]], |rows| {
             linear::Linear { activation: Activation::None }.plan(
                 &TensorDesc::f32([rows, 1024]),
                 &TensorDesc::new(weight, [1024, 1024]),
@@ -227,7 +227,7 @@ fn codec() -> Result<Vec<Job>> {
         job("[1, 4096, 64 -> 128], kernel 8, stride 4", steps(4096, 1), conv(64, 128, 8, 4, false))?,
         job("[1, 640, 256 -> 512], kernel 10, stride 5", steps(640, 16), conv(256, 512, 10, 5, false))?,
         job("[1, 2048, 64 -> 1], kernel 7", steps(2048, 1), conv(64, 1, 7, 1, false))?,
-        job("[1, 64, 1024 -> 512], stride 8", steps(64, 640), transposed(1024, 512, 8))?,
+        job("[1, 127, 512 -> 256], stride 5", steps(127, 80), transposed(512, 256, 5))?,
         job("[1, 1024, 128 -> 64], stride 4", steps(1024, 4), transposed(128, 64, 4))?,
         job("[64, 3, 1024]", [[CLIPS, 3], [CLIPS, 500]], recurrent(1024))?,
         job("[64, 8, 64], no codec's", [[CLIPS, 8], [CLIPS, 500]], recurrent(64))?,
