@@ -137,7 +137,7 @@ fn describe(index: usize) -> Result<DeviceDescription, DriverError> {
     Ok(DeviceDescription {
         index,
         name: result::device::get_name(device)?,
-        driver: driver_version()?,
+        driver: driver_version().map(|(major, minor)| format!("CUDA {major}.{minor}"))?,
         capability: (
             attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
@@ -155,12 +155,18 @@ fn attribute(device: sys::CUdevice, which: Attribute) -> Result<u32, DriverError
     u32::try_from(value).map_err(|_| DriverError(CUresult::CUDA_ERROR_INVALID_VALUE))
 }
 
-fn driver_version() -> Result<String, DriverError> {
+fn driver_version() -> Result<(i32, i32), DriverError> {
     let mut version = 0;
     // SAFETY: writes one integer, to a local that outlives the call
     let result = unsafe { sys::cuDriverGetVersion(&mut version) };
     result.result()?;
-    Ok(format!("CUDA {}.{}", version / 1000, version % 1000 / 10))
+    Ok((version / 1000, version % 1000 / 10))
+}
+
+/// The capability that forms are chosen by: those for `sm_90a` are PTX 8.0, which drivers compile from CUDA 12.0 on; the
+/// others run on the same device.
+fn compilable(capability: (u32, u32), driver: (i32, i32)) -> (u32, u32) {
+    if Target::Sm90a.runs_on(capability) && driver < (12, 0) { (8, 9) } else { capability }
 }
 
 /// An error as the driver words it: `CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)`.
@@ -219,8 +225,9 @@ impl Gpu {
         let context = CudaContext::new(index).map_err(|e| refused(index, "making a context", e))?;
         let shared =
             attribute(context.cu_device(), Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+        let driver = driver_version().map_err(|e| refused(index, "asking for the driver's version", e))?;
         let ptx = PtxDevice {
-            capability: description.capability,
+            capability: compilable(description.capability, driver),
             multiprocessors: description.multiprocessors,
             shared_per_block: shared.map_err(|e| refused(index, "asking for shared memory", e))?,
         };
@@ -309,4 +316,17 @@ fn is_final(error: CUresult) -> bool {
             | CUDA_ERROR_EXTERNAL_DEVICE
             | CUDA_ERROR_UNKNOWN
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compilable;
+
+    #[test]
+    fn forms_that_a_driver_cannot_compile_are_not_chosen() {
+        assert_eq!(compilable((9, 0), (11, 8)), (8, 9), "Hopper behind a driver that knows no PTX 8.0");
+        assert_eq!(compilable((9, 0), (12, 0)), (9, 0));
+        assert_eq!(compilable((8, 0), (11, 4)), (8, 0));
+        assert_eq!(compilable((12, 0), (13, 0)), (12, 0));
+    }
 }
