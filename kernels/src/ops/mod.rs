@@ -7,6 +7,7 @@ pub mod conv1d;
 pub mod conv_transpose1d;
 pub mod delay_apply;
 pub mod delay_revert;
+pub mod delay_step;
 pub mod embed_sum;
 pub mod fill;
 pub mod layer_norm;
@@ -15,6 +16,7 @@ pub mod linear_half;
 pub mod lstm;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod sample;
 pub mod scale;
 
 use crate::KernelInfo;
@@ -32,6 +34,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &conv_transpose1d::INFO,
     &delay_apply::INFO,
     &delay_revert::INFO,
+    &delay_step::INFO,
     &embed_sum::INFO,
     &fill::INFO,
     &layer_norm::F32,
@@ -47,5 +50,6 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &lstm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
+    &sample::INFO,
     &scale::INFO,
 ];
