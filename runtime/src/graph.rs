@@ -6,7 +6,7 @@
 
 use crate::backend::Tensor;
 use auscult_kernels::ops::capture::Capture as CaptureOp;
-use auscult_kernels::{DType, Op, Plan, ShapeError, TensorDesc};
+use auscult_kernels::{Access, DType, Op, Plan, ShapeError, Slot, TensorDesc};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -58,12 +58,13 @@ pub enum Operand {
     Absent,
 }
 
-/// An op placed at a site; its output takes the site's place. It must have the site's shape.
+/// An op placed at a site; its output, or the site's value updated in place, takes the site's place. It must have the
+/// site's shape.
 #[derive(Clone, Debug)]
 pub struct Insert {
     /// The operation, waiting for the site's shape.
     pub op: Arc<dyn Op>,
-    /// Its read slots in binding order.
+    /// The slots that it reads or updates in place, in binding order.
     pub inputs: Vec<Operand>,
 }
 
@@ -167,6 +168,14 @@ pub enum GraphError {
         got: TensorDesc,
         /// What stands there.
         want: TensorDesc,
+    },
+    /// An insert that would change a constant, and so every later run.
+    #[error("site `{site}`: {op} updates its value in place, but a constant stands there")]
+    InsertConstant {
+        /// The site.
+        site: String,
+        /// The kernel.
+        op: &'static str,
     },
     /// A view with another number of elements.
     #[error("graph: a view of {from} as {to} has another number of elements")]
@@ -290,26 +299,37 @@ impl GraphBuilder {
         Ok(self.value(to, Source::View(value)))
     }
 
-    /// Applies an op with one output to values; `None` leaves an optional slot out.
+    /// Applies an op to values: those of the slots that it reads or updates in place, in binding order; `None` leaves an
+    /// optional slot out. Returns what the first slot that is only written becomes, or the first value updated in place
+    /// where there is none.
+    ///
+    /// What is updated in place stays the same value: every later reader sees it as the op left it, an output that it was
+    /// named as included. A constant keeps its new contents from one replay to the next.
     pub fn op(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
         let descs: Vec<_> = inputs.iter().map(|v| v.map(|v| &self.graph.descs[v.0])).collect();
         let plan = op.plan(&descs)?;
-        let mut read = inputs.iter();
+        let mut given = inputs.iter();
+        let mut next = || *given.next().expect("plan() accepted this many inputs");
         let mut slots = Vec::with_capacity(plan.slots.len());
-        let mut result = None;
+        let (mut written, mut updated) = (None, None);
         for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
             slots.push(match slot.access {
-                auscult_kernels::Access::Read => *read.next().expect("plan() accepted this many inputs"),
-                _ => {
+                Access::Read => next(),
+                Access::ReadWrite => {
+                    let value = next();
+                    updated = updated.or(value);
+                    value
+                }
+                Access::Write => {
                     let desc = desc.clone().expect("written slots are never left out");
                     let value = self.value(desc, Source::Step);
-                    result = Some(value);
+                    written = written.or(Some(value));
                     Some(value)
                 }
             });
         }
         self.graph.steps.push(Step::Dispatch { plan, slots });
-        Ok(result.expect("every kernel writes something"))
+        Ok(written.or(updated).expect("every kernel writes something"))
     }
 
     /// Makes every later capture keep only these rows (u32 `[kept]`), in this order.
@@ -359,6 +379,15 @@ impl GraphBuilder {
             })
             .collect();
         let new = self.op(&*insert.op, &inputs)?;
+        if let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() {
+            let updates = |(slot, value): (&Slot, &Option<Value>)| {
+                slot.access == Access::ReadWrite && *value == Some(current)
+            };
+            let constant = matches!(self.graph.sources[self.graph.root(current).0], Source::Constant(_));
+            if constant && plan.kernel.slots.iter().zip(slots).any(updates) {
+                return Err(GraphError::InsertConstant { site: site.into(), op: plan.kernel.name });
+            }
+        }
         if self.desc(new) != self.desc(current) {
             return Err(GraphError::InsertShape {
                 site: site.into(),
