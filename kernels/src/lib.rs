@@ -14,6 +14,7 @@ mod host;
 mod kernel;
 mod math;
 pub mod ops;
+pub mod philox;
 mod plan;
 mod tensor;
 

@@ -7,6 +7,7 @@ pub mod conv1d;
 pub mod conv_transpose1d;
 pub mod delay_apply;
 pub mod delay_revert;
+pub mod delay_step;
 pub mod embed_sum;
 pub mod fill;
 pub mod layer_norm;
@@ -16,6 +17,7 @@ pub mod linear_rows;
 pub mod lstm;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod sample;
 pub mod scale;
 
 use crate::KernelInfo;
@@ -33,6 +35,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &conv_transpose1d::INFO,
     &delay_apply::INFO,
     &delay_revert::INFO,
+    &delay_step::INFO,
     &embed_sum::INFO,
     &fill::INFO,
     &layer_norm::F32,
@@ -51,5 +54,6 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &lstm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
+    &sample::INFO,
     &scale::INFO,
 ];
