@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod attention;
+pub mod attention_masked;
 pub mod capture;
 pub mod conv1d;
 pub mod conv_transpose1d;
@@ -10,11 +11,13 @@ pub mod delay_revert;
 pub mod delay_step;
 pub mod embed_sum;
 pub mod fill;
+pub mod gated_gelu;
 pub mod layer_norm;
 pub mod linear;
 pub mod linear_half;
 pub mod linear_rows;
 pub mod lstm;
+pub mod rms_norm;
 pub mod rvq_decode;
 pub mod rvq_encode;
 pub mod sample;
@@ -28,6 +31,9 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &attention::F32,
     &attention::F16,
     &attention::BF16,
+    &attention_masked::F32,
+    &attention_masked::F16,
+    &attention_masked::BF16,
     &capture::F32,
     &capture::F16,
     &capture::BF16,
@@ -38,6 +44,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &delay_step::INFO,
     &embed_sum::INFO,
     &fill::INFO,
+    &gated_gelu::INFO,
     &layer_norm::F32,
     &layer_norm::F16,
     &layer_norm::BF16,
@@ -52,6 +59,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &linear_rows::F16,
     &linear_rows::BF16,
     &lstm::INFO,
+    &rms_norm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
     &sample::INFO,
