@@ -4,6 +4,7 @@ pub mod add;
 pub mod attention;
 pub mod attention_masked;
 pub mod capture;
+pub mod capture_step;
 pub mod conv1d;
 pub mod conv_transpose1d;
 pub mod delay_apply;
@@ -37,6 +38,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &capture::F32,
     &capture::F16,
     &capture::BF16,
+    &capture_step::INFO,
     &conv1d::INFO,
     &conv_transpose1d::INFO,
     &delay_apply::INFO,

@@ -152,12 +152,12 @@ impl StepGraph<'_> {
         let state = self.state;
         let [settings, at, limits, codes] =
             [&state.settings, &state.positions, &state.limits, &state.codes].map(|t| g.constant(t));
-        let sample = Sample { codebooks: self.config.num_codebooks, guidance: self.guidance };
+        let sample = Sample { codebooks: self.config.num_codebooks, guided: self.guidance };
         let tokens = g.op(&sample, &[logits, settings, at].map(Some))?; // [slots, codebooks]
         let next = DelayStep {
             special: u32::try_from(self.config.special_token()).expect("validate() bounds the vocabulary"),
             channels: self.config.audio_channels,
-            guidance: self.guidance,
+            guided: self.guidance,
         };
         g.op_into(&next, &[tokens, limits, at, codes].map(Some), &state.ids)?;
         Ok(())
