@@ -100,7 +100,7 @@ impl Forward<'_> {
             let op = EmbedSum { entries: config.vocab_size + 1, first_codebook, steps };
             let last = i + 1 == tables.len();
             let table_value = g.constant(table);
-            x = Some(g.op(&op, &[Some(ids), Some(table_value), x, last.then_some(positions)])?);
+            x = Some(g.op(&op, &[Some(ids), Some(table_value), x, last.then_some(positions), None])?);
             first_codebook += table.desc.shape[0] / (config.vocab_size + 1);
         }
         Ok(x.expect("a decoder has at least one codebook"))
