@@ -41,6 +41,11 @@ impl Slot {
     pub const fn update(name: &'static str, dtype: DType) -> Self {
         Self { name, dtype, access: Access::ReadWrite, optional: false }
     }
+
+    /// A required slot of which every element is written.
+    pub const fn write(name: &'static str, dtype: DType) -> Self {
+        Self { name, dtype, access: Access::Write, optional: false }
+    }
 }
 
 /// One field of a parameter block.

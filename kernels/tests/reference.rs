@@ -179,16 +179,29 @@ fn embed_sum_adds_codebooks_base_and_positions() {
         &table_desc,
         Some(&f32s([4, 1])),
         Some(&f32s([3, 1])),
+        None,
     );
-    let y: Vec<f32> = run(plan, &[bytes(&ids), bytes(&table), bytes(&base), bytes(&positions)]);
+    let y: Vec<f32> = run(plan, &[bytes(&ids), bytes(&table), bytes(&base), bytes(&positions), left_out()]);
     assert_eq!(y, [1121.0, 2212.0, 1312.0, 2411.0]);
-    let plan = EmbedSum { steps: 1, entries: 2, first_codebook: 0 }.plan(&ids_desc, &table_desc, None, None);
-    let y: Vec<f32> = run(plan, &[bytes(&ids), bytes(&table), left_out(), left_out()]);
+    // every row names its position; 3 is past the last
+    let plan = EmbedSum { steps: 2, entries: 2, first_codebook: 0 }.plan(
+        &ids_desc,
+        &table_desc,
+        None,
+        Some(&f32s([3, 1])),
+        Some(&TensorDesc::u32([4])),
+    );
+    let at = [2_u32, 0, 3, 1];
+    let y: Vec<f32> = run(plan, &[bytes(&ids), bytes(&table), left_out(), bytes(&positions), bytes(&at)]);
+    assert_eq!(y, [4021.0, 1012.0, 4012.0, 2011.0]);
+    let plan =
+        EmbedSum { steps: 1, entries: 2, first_codebook: 0 }.plan(&ids_desc, &table_desc, None, None, None);
+    let y: Vec<f32> = run(plan, &[bytes(&ids), bytes(&table), left_out(), left_out(), left_out()]);
     assert_eq!(y, [21.0, 12.0, 12.0, 11.0]);
     // the second codebook's table by itself reads the second column of ids
     let plan =
-        EmbedSum { steps: 1, entries: 2, first_codebook: 1 }.plan(&ids_desc, &f32s([2, 1]), None, None);
-    let y: Vec<f32> = run(plan, &[bytes(&ids), bytes(&table[2..]), left_out(), left_out()]);
+        EmbedSum { steps: 1, entries: 2, first_codebook: 1 }.plan(&ids_desc, &f32s([2, 1]), None, None, None);
+    let y: Vec<f32> = run(plan, &[bytes(&ids), bytes(&table[2..]), left_out(), left_out(), left_out()]);
     assert_eq!(y, [20.0, 10.0, 10.0, 10.0]);
 }
 
@@ -200,9 +213,11 @@ fn embed_sum_adds_from_left_to_right() {
         &f32s([3, 1]),
         None,
         Some(&f32s([1, 1])),
+        None,
     );
     let big = 16_777_216.0_f32;
-    let y: Vec<f32> = run(plan, &[bytes(&[0_u32; 3]), bytes(&[big, 1.0, 1.0]), left_out(), bytes(&[-big])]);
+    let y: Vec<f32> =
+        run(plan, &[bytes(&[0_u32; 3]), bytes(&[big, 1.0, 1.0]), left_out(), bytes(&[-big]), left_out()]);
     assert_eq!(y, [0.0]);
     // a sum that started at 0 would lose the sign of -0
     let plan = EmbedSum { steps: 1, entries: 1, first_codebook: 0 }.plan(
@@ -210,8 +225,9 @@ fn embed_sum_adds_from_left_to_right() {
         &f32s([1, 1]),
         None,
         None,
+        None,
     );
-    let y: Vec<f32> = run(plan, &[bytes(&[0_u32]), bytes(&[-0.0_f32]), left_out(), left_out()]);
+    let y: Vec<f32> = run(plan, &[bytes(&[0_u32]), bytes(&[-0.0_f32]), left_out(), left_out(), left_out()]);
     assert_eq!(y[0].to_bits(), (-0.0_f32).to_bits());
 }
 

@@ -181,11 +181,11 @@ fn setups() -> Vec<Setup> {
         },
         Setup {
             takes: 2,
-            entries: 65_536,
+            entries: 16_384,
             amplitude: 0.0,
             settings: |take| Settings { row_key: take as u32, ..PLAIN },
-            margin: 2e-6,
-            why: "equal logits: tokens are the first 16 bits of the stream",
+            margin: 5e-6,
+            why: "equal logits: tokens are the first 14 bits of the stream",
             ..SETUP
         },
         Setup {

@@ -13,7 +13,9 @@
 mod cases;
 mod reference;
 
-use crate::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups};
+use crate::{
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups,
+};
 use bytemuck::{Pod, Zeroable};
 
 /// Parameter block.
@@ -88,6 +90,12 @@ impl Guidance {
 /// Invocations of a workgroup, threads of a block: a workgroup draws one token.
 const BLOCK: u32 = 256;
 
+/// Codes that a thread of the PTX form holds in registers.
+const PTX_HELD: u32 = 8;
+
+/// Codes of a codebook at most: what a block has shared memory for, on every device.
+pub const MOST_ENTRIES: usize = 24_576;
+
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
     name: "sample_u32",
@@ -106,7 +114,16 @@ pub static INFO: KernelInfo = KernelInfo {
         workgroup: [BLOCK, 1, 1],
         grid: groups,
     },
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 48,
+        static_shared: 128,
+        dynamic_shared: |params| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            // the codes of a thread's run that its registers do not hold
+            p.entries.div_ceil(BLOCK).saturating_sub(PTX_HELD) * BLOCK * 4
+        },
+        ..Ptx::new(include_str!("sample_u32.ptx"), "sample_u32", [BLOCK, 1, 1], |params, _| groups(params))
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,
@@ -147,6 +164,10 @@ impl Sample {
         if self.codebooks == 0 || cols % self.codebooks != 0 {
             let expected = format!("a divisor of {cols} (columns of logits)");
             return Err(ShapeError::value(op, "codebooks", self.codebooks, expected));
+        }
+        if cols / self.codebooks > MOST_ENTRIES {
+            let expected = format!("at most {MOST_ENTRIES} codes of each of {} codebooks", self.codebooks);
+            return Err(ShapeError::tensor(op, "logits", logits, expected));
         }
         let takes = rows / self.guided.rows(1);
         if self.guided.rows(takes) != rows {
@@ -221,6 +242,10 @@ mod tests {
                 )
             );
         }
+        assert_eq!(
+            text(2, Guidance::None, &TensorDesc::f32([1, 49_154]), [1, 12], 1),
+            "sample_u32: `logits` has type and shape F32 [1, 49154], expected at most 24576 codes of each of 2 codebooks"
+        );
         assert_eq!(
             text(4, Guidance::Pairs, &TensorDesc::f32([5, 20]), [2, 12], 5),
             "sample_u32: `logits` has type and shape F32 [5, 20], expected a conditional and an unconditional row for each \

@@ -5,13 +5,13 @@
 //                                                top_k, top_p (f32 as bits), 3 unused
 //          positions  u32 [takes or 2 * takes]   read
 //          tokens     u32 [takes, codebooks]     write; u32::MAX where a g is NaN, the largest is not finite or no mass is left
-// params   takes u32 @0   codebooks u32 @4   entries u32 @8   paired u32 @12      16 bytes, uniform
+// params   takes u32 @0   codebooks u32 @4   entries u32 @8 (at most 24576)   paired u32 @12      16 bytes, uniform
 // launch   grid takes * codebooks, folded over x and y   workgroup (256, 1, 1)   one token a workgroup
 // shared   10240 bytes: keys of the first 2048 codes, and what invocations add up
 // cost     bytes 4 * (rows * codebooks * entries + 13 * takes + takes * codebooks)
 //          flops takes * codebooks * entries * (5, or 8 with pairs)
-// numerics f32; the guided sum fused or not, as the device has it. k-th largest and share of the mass are found bit by bit from
-//          the top of keys, u32 in the order of their f32. A sum of masses adds every 256th code in order, then a tree; the draw
+// numerics f32; the guided sum fused or not, as the device has it. k-th largest and share of the mass are found bit by bit, from
+//          the highest in which keys differ: u32 in the order of their f32. A sum of masses adds every 256th code in order, then a tree; the draw
 //          adds runs of ceil(entries / 256) codes in order, over a prefix sum by doubling. exp as the device has it.
 
 struct Params {
@@ -112,6 +112,14 @@ fn sum_of_all(lane: u32, own: f32) -> f32 {
     return workgroupUniformLoad(&sums[0]);
 }
 
+/// The highest bit in which two keys differ; 0 where they are equal.
+fn highest_difference(a: u32, b: u32) -> u32 {
+    if a == b {
+        return 0u;
+    }
+    return 1u << firstLeadingBit(a ^ b);
+}
+
 /// Mass of the codes whose keys are at least `least`.
 fn mass_from(draw: Draw, lane: u32, least: u32) -> f32 {
     var own = 0.0;
@@ -204,28 +212,32 @@ fn sample_u32(
     }
     draw.largest = value_of(most);
 
-    // the largest key that at least top_k keys reach
-    var kept = 0u;
+    // the largest key that at least top_k keys reach; the search ends early where as many as wanted do
+    var kept = least;
     if top_k > 0u && top_k < params.entries {
+        var bit = highest_difference(least, most);
+        var reached = most & ~((bit << 1u) - 1u);
         var enough = params.entries;
-        for (var bit = 0x80000000u; bit > 0u && enough != top_k; bit >>= 1u) {
+        for (; bit > 0u && enough != top_k; bit >>= 1u) {
             var own = 0u;
             for (var e = lane; e < params.entries; e += BLOCK) {
-                own += select(0u, 1u, key_of(draw, e) >= (kept | bit));
+                own += select(0u, 1u, key_of(draw, e) >= (reached | bit));
             }
             let count = count_of_all(lane, own);
             if count >= top_k {
-                kept |= bit;
+                reached |= bit;
                 enough = count;
             }
         }
+        kept = max(kept, reached);
     }
 
     // the largest key from which on the mass is at least its share
     if top_p > 0.0 && top_p < 1.0 {
         let wanted = top_p * mass_from(draw, lane, kept);
-        var reached = 0u;
-        for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
+        var bit = highest_difference(kept, most);
+        var reached = most & ~((bit << 1u) - 1u);
+        for (; bit > 0u; bit >>= 1u) {
             let candidate = reached | bit;
             if candidate <= kept || mass_from(draw, lane, candidate) >= wanted {
                 reached = candidate;
