@@ -8,6 +8,8 @@ use half::{bf16, f16};
 pub enum Fill {
     /// Uniform in [-amp, amp).
     Noise(f32),
+    /// Uniform from the first number up to the second, in f32.
+    Between(f32, f32),
     /// Whole numbers below a bound, for slots that hold indices.
     Below(u32),
     /// Distinct whole numbers 0, stride, 2 stride ... modulo the bound: a gather that visits rows out of order.
@@ -17,6 +19,8 @@ pub enum Fill {
         /// Values stay below it.
         below: u32,
     },
+    /// These words, over and over, for slots of four-byte elements: bits where the slot holds f32.
+    Words(&'static [u32]),
 }
 
 /// How far two executors may differ, element by element: `abs + rel * |want|`.
@@ -67,6 +71,10 @@ impl Case {
             (DType::U32, Fill::Stepping { stride, below }) => {
                 bytes_of((0..n as u64).map(move |i| (i * u64::from(stride) % u64::from(below)) as u32))
             }
+            (DType::F32, Fill::Between(low, high)) => {
+                bytes_of(noise(&key, n).map(|v| low + (high - low) * (0.5 * v + 0.5)))
+            }
+            (DType::U32 | DType::F32, Fill::Words(words)) => bytes_of(words.iter().copied().cycle().take(n)),
             (dtype, fill) => panic!("case `{key}` asks for {fill:?} in a slot of {dtype}"),
         }
     }

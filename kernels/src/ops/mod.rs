@@ -2,6 +2,9 @@
 
 pub mod add;
 pub mod attention;
+pub mod attention_cache;
+pub mod attention_merge;
+pub mod cache_write;
 pub mod capture;
 pub mod conv1d;
 pub mod conv_transpose1d;
@@ -25,6 +28,13 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &attention::F32,
     &attention::F16,
     &attention::BF16,
+    &attention_cache::F32,
+    &attention_cache::F16,
+    &attention_cache::BF16,
+    &attention_merge::INFO,
+    &cache_write::F32,
+    &cache_write::F16,
+    &cache_write::BF16,
     &capture::F32,
     &capture::F16,
     &capture::BF16,
