@@ -8,6 +8,8 @@ use half::{bf16, f16};
 pub enum Fill {
     /// Uniform in [-amp, amp).
     Noise(f32),
+    /// Uniform from the first number up to the second, in f32.
+    Between(f32, f32),
     /// Whole numbers below a bound, for slots that hold indices.
     Below(u32),
     /// Distinct whole numbers 0, stride, 2 stride ... modulo the bound: a gather that visits rows out of order.
@@ -19,6 +21,8 @@ pub enum Fill {
     },
     /// These words, one for each element of 32 bits: whole numbers, or the bits of f32.
     Words(Vec<u32>),
+    /// These words, over and over, for slots of four-byte elements.
+    Cycle(&'static [u32]),
 }
 
 /// How far two executors may differ, element by element: `abs + rel * |want|`.
@@ -69,6 +73,10 @@ impl Case {
             (DType::U32, &Fill::Stepping { stride, below }) => {
                 bytes_of((0..n as u64).map(move |i| (i * u64::from(stride) % u64::from(below)) as u32))
             }
+            (DType::F32, &Fill::Between(low, high)) => {
+                bytes_of(noise(&key, n).map(move |v| low + (high - low) * (0.5 * v + 0.5)))
+            }
+            (DType::U32 | DType::F32, Fill::Cycle(words)) => bytes_of(words.iter().copied().cycle().take(n)),
             (DType::U32 | DType::F32, Fill::Words(words)) => {
                 assert_eq!(words.len(), n, "case `{key}`: a word for each element");
                 bytemuck::cast_slice(words).to_vec()

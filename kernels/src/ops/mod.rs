@@ -2,7 +2,10 @@
 
 pub mod add;
 pub mod attention;
+pub mod attention_cache;
 pub mod attention_masked;
+pub mod attention_merge;
+pub mod cache_write;
 pub mod capture;
 pub mod capture_step;
 pub mod conv1d;
@@ -35,6 +38,13 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &attention_masked::F32,
     &attention_masked::F16,
     &attention_masked::BF16,
+    &attention_cache::F32,
+    &attention_cache::F16,
+    &attention_cache::BF16,
+    &attention_merge::INFO,
+    &cache_write::F32,
+    &cache_write::F16,
+    &cache_write::BF16,
     &capture::F32,
     &capture::F16,
     &capture::BF16,
