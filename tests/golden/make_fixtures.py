@@ -21,10 +21,8 @@ A margin is (d2 - d1) / d2 of the distances to the two nearest codes: near 0, fl
 """
 
 import argparse
-import hashlib
 import json
 import os
-import platform
 import sys
 import tempfile
 
@@ -32,34 +30,18 @@ sys.dont_write_bytecode = True
 
 import numpy as np
 import torch
-import transformers
-from safetensors.torch import load_file, save_file
-from transformers import EncodecModel, MusicgenForConditionalGeneration
+from safetensors.torch import load_file
+from transformers import EncodecModel
 from transformers.models.musicgen.modeling_musicgen import MusicgenSinusoidalPositionalEmbedding
 
 import cases
 import procedural
+from record import Case, Sites, delayed, musicgen, named, noise_codes
 
 torch.set_grad_enabled(False)
 
-STORED_TYPES = {None: None, "f16": torch.float16, "bf16": torch.bfloat16}
-
 
 # ---------------------------------------------------------------- inputs
-
-
-def noise_codes(seed, batch, codebooks, frames, vocab):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, vocab, (batch, codebooks, frames)))
-
-
-def delayed(codes, delays, special):
-    """audiocraft's pattern without the trailing steps (`keep_only_valid_steps`): [B, K, T] -> [B, K, T + 1]."""
-    batch, codebooks, frames = codes.shape
-    out = torch.full((batch, codebooks, frames + 1), special, dtype=codes.dtype)
-    for k, delay in enumerate(delays):
-        kept = max(0, frames - delay)
-        out[:, k, 1 + delay : 1 + delay + kept] = codes[:, k, :kept]
-    return out
 
 
 def wave(samples, seed):
@@ -77,37 +59,15 @@ def run_decoder(model, codes):
     lm, decoder = model.decoder, model.decoder.model.decoder
     lm.set_attn_implementation("sdpa")  # the eager mask builder overflows in float64
     dtype = lm.lm_heads[0].weight.dtype
-    got, hooks = {}, []
-
-    def before(module, site):
-        hooks.append(module.register_forward_pre_hook(lambda _m, a: got.__setitem__(site, a[0].clone())))
-
-    def after(module, site):
-        def keep(_m, _a, out):
-            got[site] = (out[0] if isinstance(out, tuple) else out).clone()
-
-        hooks.append(module.register_forward_hook(keep))
-
-    before(decoder.layers[0], "embed")
-    for i, layer in enumerate(decoder.layers):
-        before(layer, f"layers.{i}.resid_pre")
-        after(layer.self_attn, f"layers.{i}.self_attn_out")
-        before(layer.encoder_attn_layer_norm, f"layers.{i}.resid_mid")
-        after(layer.encoder_attn, f"layers.{i}.cross_attn_out")
-        after(layer.fc2, f"layers.{i}.mlp_out")
-        after(layer, f"layers.{i}.resid_post")
-    after(decoder.layer_norm, "final_norm")
-
     batch, codebooks, _ = codes.shape
     delays = [k // lm.config.audio_channels for k in range(codebooks)]
     ids = delayed(codes, delays, lm.config.vocab_size)
     text = torch.zeros(batch, 1, model.config.text_encoder.d_model, dtype=dtype)
     mask = torch.zeros(batch, 1, dtype=torch.int64)
     projected = model.enc_to_dec_proj(text) if hasattr(model, "enc_to_dec_proj") else text
-    out = lm(input_ids=ids.reshape(batch * codebooks, -1), encoder_hidden_states=projected * mask[..., None],
-             encoder_attention_mask=mask, use_cache=False).logits
-    for hook in hooks:
-        hook.remove()
+    with Sites(decoder) as got:
+        out = lm(input_ids=ids.reshape(batch * codebooks, -1), encoder_hidden_states=projected * mask[..., None],
+                 encoder_attention_mask=mask, use_cache=False).logits
     got["logits"] = out.view(batch, codebooks, -1, lm.config.vocab_size).transpose(1, 2).contiguous()
     return got, ids, delays
 
@@ -149,74 +109,6 @@ def run_codec(codec, wav, default, codes=None, layers=False):
     return got
 
 
-# ---------------------------------------------------------------- float32 and float64 side by side
-
-
-def error(got, gold):
-    """[relative L2 error, largest element error over the RMS of the gold]."""
-    gap, gold = (got.double() - gold).abs(), gold.double()
-    rms = float(gold.pow(2).mean().sqrt())
-    if rms == 0:
-        return [float(gap.max()), float(gap.max())]
-    return [float(f"{float(gap.pow(2).mean().sqrt()) / rms:.3g}"), float(f"{float(gap.max()) / rms:.3g}")]
-
-
-class Case:
-    def __init__(self, name, kind, about):
-        self.name, self.tensors = name, {}
-        self.manifest = {
-            "case": name, "kind": kind, "about": about,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0],
-                         "transformers": transformers.__version__, "numpy": np.__version__},
-            "weights_sha256": None, "expected_sha256": None,
-            "runs": {}, "aliases": {}, "zeros": {}, "hf_f32_error": {}, "notes": {}, "weights": {},
-        }
-        self.config = None
-
-    def put(self, name, tensor, f32=None):
-        if tensor.dtype.is_floating_point:
-            assert tensor.isfinite().all(), name
-            self.tensors[name] = tensor.float().contiguous()
-            if f32 is not None:
-                self.manifest["hf_f32_error"][name] = error(f32, tensor)
-        else:
-            self.tensors[name] = tensor.to(torch.int32).contiguous()
-
-    def write(self, out):
-        folder = os.path.join(out, self.name)
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, "expected.safetensors")
-        save_file(self.tensors, path)
-        os.chmod(path, 0o644)  # safetensors makes it private to its owner
-        with open(path, "rb") as f:
-            self.manifest["expected_sha256"] = hashlib.sha256(f.read()).hexdigest()
-        if self.config is not None:
-            with open(os.path.join(folder, "config.json"), "w") as f:
-                f.write(self.config.to_json_string(use_diff=True))
-        with open(os.path.join(folder, "manifest.json"), "w") as f:
-            f.write(compact(self.manifest) + "\n")
-        total = sum(os.path.getsize(os.path.join(folder, n)) for n in os.listdir(folder)
-                    if os.path.isfile(os.path.join(folder, n)))
-        print(f"{self.name}: {len(self.tensors)} tensors, {total / 1e3:.0f} kB", flush=True)
-
-
-def compact(manifest):
-    """JSON with one line an entry, two levels deep."""
-    lines = []
-    for key, value in manifest.items():
-        if isinstance(value, dict) and value:
-            inner = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
-            lines.append(f" {json.dumps(key)}: {{\n{inner}\n }}")
-        else:
-            lines.append(f" {json.dumps(key)}: {json.dumps(value)}")
-    return "{\n" + ",\n".join(lines) + "\n}"
-
-
-def named(config, architecture):
-    config.architectures, config.dtype = [architecture], "float32"
-    return config
-
-
 def add_decoder_run(case, run, f32, f64, codes, stored=None, only=None, positions=None):
     """`only` keeps some sites, `positions` some steps."""
     gold, ids, delays = f64
@@ -252,12 +144,6 @@ def add_codec_run(case, run, codec32, codec64, wav, default, stored=None, layers
     case.put(f"{run}.wav", wav[0, 0])
     for name, tensor in gold.items():
         case.put(f"{run}.{name}", tensor, None if name in ("codes", "margins") else near[name])
-
-
-def musicgen(config, rounding=None):
-    model = MusicgenForConditionalGeneration(named(config, "MusicgenForConditionalGeneration")).eval()
-    spec, digest = procedural.fill(model, config.text_encoder, STORED_TYPES[rounding])
-    return model, spec, digest
 
 
 def save_checkpoint(model, out, name):
