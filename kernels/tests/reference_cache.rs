@@ -47,9 +47,10 @@ fn written<T: Pod>(
     let cache = TensorDesc::new(dtype, cache);
     let [pages_desc, positions_desc] = [vec![rows, pages.len() / rows], vec![rows]].map(TensorDesc::u32);
     let x_desc = TensorDesc::f32([rows * op.steps, x.len() / (rows * op.steps)]);
-    let plan = op.plan(&x_desc, &positions_desc, &pages_desc, &cache, &cache).expect("shapes fit");
+    let plan = op.plan(&x_desc, &x_desc, &positions_desc, &pages_desc, &cache, &cache).expect("shapes fit");
     let n = cache.elements();
     let mut slots = [
+        memory(x),
         memory(x),
         memory(positions),
         memory(pages),
@@ -57,7 +58,7 @@ fn written<T: Pod>(
         memory(&vec![full[1]; n]),
     ];
     run(&plan, &mut slots);
-    [values(&slots[3], n), values(&slots[4], n)]
+    [values(&slots[4], n), values(&slots[5], n)]
 }
 
 #[test]

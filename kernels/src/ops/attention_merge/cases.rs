@@ -47,12 +47,12 @@ const SHAPES: &[Shape] = &[
 ];
 
 pub(super) fn cases() -> Vec<Case> {
-    let case = |&(rows, heads, chunks, head_dim, fill, why): &Shape| Case {
+    let case = |&(rows, heads, chunks, head_dim, ref fill, why): &Shape| Case {
         why,
         plan: AttentionMerge
             .plan(&TensorDesc::f32([rows, heads, chunks, head_dim + 2]))
             .expect("a case's shapes fit"),
-        fill: vec![("parts", fill)],
+        fill: vec![("parts", fill.clone())],
         tolerance: Tolerance {
             abs: 1e-6,
             // WGSL grants exp of a difference of at most 40 an error of 83 units in the last place

@@ -1,13 +1,14 @@
 // cache_write: p = positions[r] + s; page = pages[r, p / page_steps]; k_cache[page, p % page_steps, i] =
-// round(x[r * steps + s, k_first + i]), v_cache likewise from v_first; what lies past the row's pages or in none is left.
+// round(k[r * steps + s, k_first + i]), v_cache likewise from v and v_first; what lies past the row's pages or in none is left.
 //
-// slots    x          f32 [rows * steps, cols]               read, as bits
+// slots    k          f32 [rows * steps, k_cols]             read, as bits
+//          v          f32 [rows * steps, v_cols]             read, as bits; may be k
 //          positions  u32 [rows]                             read
 //          pages      u32 [rows, pages_per_row]              read; pages_held and above: none
 //          k_cache    [pages_held, page_steps, width]        update; f32, or f16 or bf16 packed in pairs, by cached_type
 //          v_cache    [pages_held, page_steps, width]        update; as k_cache, and not k_cache (WebGPU forbids aliasing)
-// params   rows u32 @0   steps u32 @4   cols u32 @8   k_first u32 @12   v_first u32 @16   width u32 @20
-//          pages_held u32 @24   page_steps u32 @28   pages_per_row u32 @32   pad @36   48 bytes, uniform
+// params   rows u32 @0   steps u32 @4   k_cols u32 @8   k_first u32 @12   v_cols u32 @16   v_first u32 @20   width u32 @24
+//          pages_held u32 @28   page_steps u32 @32   pages_per_row u32 @36   pad @40   48 bytes, uniform
 // launch   grid rows * steps, folded over x and y   workgroup (128, 1, 1)   a position per workgroup
 // shared   none
 // cost     bytes rows * steps * 2 * width * (4 + size of a cached value) + 4 * rows + 4 * pages looked up   flops 0
@@ -16,8 +17,9 @@
 struct Params {
     rows: u32,
     steps: u32,
-    cols: u32,
+    k_cols: u32,
     k_first: u32,
+    v_cols: u32,
     v_first: u32,
     width: u32,
     pages_held: u32,
@@ -25,16 +27,16 @@ struct Params {
     pages_per_row: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       x: array<u32>;
-@group(0) @binding(1) var<storage, read>       positions: array<u32>;
-@group(0) @binding(2) var<storage, read>       pages: array<u32>;
+@group(0) @binding(0) var<storage, read>       k: array<u32>;
+@group(0) @binding(1) var<storage, read>       v: array<u32>;
+@group(0) @binding(2) var<storage, read>       positions: array<u32>;
+@group(0) @binding(3) var<storage, read>       pages: array<u32>;
 // atomic, since a row of odd length shares a word with the next position, which another workgroup writes
-@group(0) @binding(3) var<storage, read_write> k_cache: array<atomic<u32>>;
-@group(0) @binding(4) var<storage, read_write> v_cache: array<atomic<u32>>;
-@group(0) @binding(5) var<uniform>             params: Params;
+@group(0) @binding(4) var<storage, read_write> k_cache: array<atomic<u32>>;
+@group(0) @binding(5) var<storage, read_write> v_cache: array<atomic<u32>>;
+@group(0) @binding(6) var<uniform>             params: Params;
 
 // What the caches hold: 0 f32, 1 f16, 2 bf16.
 override cached_type: u32 = 0u;
@@ -108,12 +110,12 @@ fn cache_write(
         return;
     }
     let row = (page * params.page_steps + position % params.page_steps) * params.width;
-    let k_from = number * params.cols + params.k_first;
-    let v_from = number * params.cols + params.v_first;
+    let k_from = number * params.k_cols + params.k_first;
+    let v_from = number * params.v_cols + params.v_first;
     if cached_type == 0u {
         for (var i = lane; i < params.width; i += BLOCK) {
-            atomicStore(&k_cache[row + i], x[k_from + i]);
-            atomicStore(&v_cache[row + i], x[v_from + i]);
+            atomicStore(&k_cache[row + i], k[k_from + i]);
+            atomicStore(&v_cache[row + i], v[v_from + i]);
         }
         return;
     }
@@ -123,29 +125,29 @@ fn cache_write(
     for (var word = row / 2u + lane; 2u * word < row_end; word += BLOCK) {
         let has_low = 2u * word >= row;
         let has_high = 2u * word + 1u < row_end;
-        var k = 0u;
-        var v = 0u;
+        var key = 0u;
+        var value = 0u;
         var kept = 0u;
         if has_low {
-            k = narrow(x[k_from + 2u * word - row]);
-            v = narrow(x[v_from + 2u * word - row]);
+            key = narrow(k[k_from + 2u * word - row]);
+            value = narrow(v[v_from + 2u * word - row]);
         } else {
             kept = 0xffffu;
         }
         if has_high {
-            k |= narrow(x[k_from + 2u * word + 1u - row]) << 16u;
-            v |= narrow(x[v_from + 2u * word + 1u - row]) << 16u;
+            key |= narrow(k[k_from + 2u * word + 1u - row]) << 16u;
+            value |= narrow(v[v_from + 2u * word + 1u - row]) << 16u;
         } else {
             kept = 0xffff0000u;
         }
         if kept == 0u {
-            atomicStore(&k_cache[word], k);
-            atomicStore(&v_cache[word], v);
+            atomicStore(&k_cache[word], key);
+            atomicStore(&v_cache[word], value);
         } else {
             atomicAnd(&k_cache[word], kept);
-            atomicOr(&k_cache[word], k);
+            atomicOr(&k_cache[word], key);
             atomicAnd(&v_cache[word], kept);
-            atomicOr(&v_cache[word], v);
+            atomicOr(&v_cache[word], value);
         }
     }
 }

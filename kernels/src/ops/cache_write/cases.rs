@@ -4,7 +4,7 @@ use crate::{Case, DType, Fill, TensorDesc, Tolerance};
 struct Shape {
     rows: usize,
     steps: usize,
-    /// Row length of x, and where keys and values start in it.
+    /// Row length of k and v, and where keys and values start in it; v is one column longer where keys start at 0.
     cols: [usize; 3],
     width: usize,
     /// Pages of the caches, positions of a page, pages of a row.
@@ -168,8 +168,10 @@ pub(super) fn cases(cached: DType) -> Vec<Case> {
         let [cols, k_first, v_first] = shape.cols;
         let [pages_held, page_steps, pages_per_row] = shape.paging;
         let cache = TensorDesc::new(cached, [pages_held, page_steps, shape.width]);
+        let rows = shape.rows * shape.steps;
         let plan = CacheWrite { steps: shape.steps, k_first, v_first }.plan(
-            &TensorDesc::f32([shape.rows * shape.steps, cols]),
+            &TensorDesc::f32([rows, cols]),
+            &TensorDesc::f32([rows, cols + usize::from(k_first == 0)]),
             &TensorDesc::u32([shape.rows]),
             &TensorDesc::u32([shape.rows, pages_per_row]),
             &cache,
@@ -179,7 +181,8 @@ pub(super) fn cases(cached: DType) -> Vec<Case> {
             why: shape.why,
             plan: plan.expect("a case's shapes fit"),
             fill: vec![
-                ("x", Fill::Noise(shape.amplitude)),
+                ("k", Fill::Noise(shape.amplitude)),
+                ("v", Fill::Noise(shape.amplitude)),
                 ("positions", shape.positions.clone()),
                 ("pages", shape.pages.clone()),
             ],

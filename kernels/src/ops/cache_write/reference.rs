@@ -19,11 +19,12 @@ pub(super) fn bf16(params: &[u8], slots: &mut [HostSlot<'_>]) {
 
 fn write<T: bytemuck::Pod>(params: &[u8], slots: &mut [HostSlot<'_>], round: impl Fn(f32) -> T) {
     let p: Params = bytemuck::pod_read_unaligned(params);
-    let [x, positions, pages, k_cache, v_cache] = slots else { panic!("cache_write has five slots") };
-    let (x, positions, pages): (&[f32], &[u32], &[u32]) = (x.read(), positions.read(), pages.read());
+    let [k, v, positions, pages, k_cache, v_cache] = slots else { panic!("cache_write has six slots") };
+    let (k, v): (&[f32], &[f32]) = (k.read(), v.read());
+    let (positions, pages): (&[u32], &[u32]) = (positions.read(), pages.read());
     let (k_cache, v_cache): (&mut [T], &mut [T]) = (k_cache.write(), v_cache.write());
-    let [steps, cols, width, page_steps, pages_per_row] =
-        [p.steps, p.cols, p.width, p.page_steps, p.pages_per_row].map(|n| n as usize);
+    let [steps, k_cols, v_cols, width, page_steps, pages_per_row] =
+        [p.steps, p.k_cols, p.v_cols, p.width, p.page_steps, p.pages_per_row].map(|n| n as usize);
     for r in 0..p.rows as usize {
         for s in 0..steps {
             let position = positions[r] as usize + s;
@@ -34,11 +35,12 @@ fn write<T: bytemuck::Pod>(params: &[u8], slots: &mut [HostSlot<'_>], round: imp
             if page >= p.pages_held {
                 continue;
             }
-            let row = &x[(r * steps + s) * cols..][..cols];
+            let from = r * steps + s;
+            let (k_row, v_row) = (&k[from * k_cols..][..k_cols], &v[from * v_cols..][..v_cols]);
             let at = (page as usize * page_steps + position % page_steps) * width;
             for i in 0..width {
-                k_cache[at + i] = round(row[p.k_first as usize + i]);
-                v_cache[at + i] = round(row[p.v_first as usize + i]);
+                k_cache[at + i] = round(k_row[p.k_first as usize + i]);
+                v_cache[at + i] = round(v_row[p.v_first as usize + i]);
             }
         }
     }

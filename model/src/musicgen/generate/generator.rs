@@ -19,7 +19,7 @@ use auscult_kernels::ops::sample::Guidance;
 use auscult_kernels::ops::cache_write::CacheWrite;
 use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::{
-    Backend, Contents, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Tensor,
+    Backend, Contents, Edit, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Tensor,
 };
 use std::sync::Arc;
 
@@ -36,8 +36,6 @@ pub struct Capture {
     pub label: String,
     /// Where.
     pub site: Site,
-    /// F32, F16 or BF16.
-    pub dtype: DType,
 }
 
 /// How a generator is made.
@@ -68,11 +66,12 @@ pub struct Generator<'d> {
     pages: Pages,
     prefixes: Vec<Prefix>,
     slots: Vec<Option<Slot>>,
+    /// The text whose keys and values lie in each slot's page.
+    texts: Vec<Option<Arc<Text>>>,
 }
 
 /// What a slot holds while a window plays in it.
 struct Slot {
-    text: Option<Arc<Text>>,
     /// Pages of each half.
     pages: Vec<Vec<u32>>,
     /// Next column to be fed.
@@ -123,6 +122,10 @@ impl<'d> Generator<'d> {
         }
         for edit in takes.iter().flat_map(|take| &take.edits) {
             edit.site.within(config.num_hidden_layers)?;
+            if edit.site == Site::Logits {
+                let expected = "a site of the residual stream's width".into();
+                return Err(ModelError::Argument { argument: "site", found: "logits".into(), expected });
+            }
         }
         for capture in &options.captures {
             capture.site.within(config.num_hidden_layers)?;
@@ -144,7 +147,7 @@ impl<'d> Generator<'d> {
             .captures
             .iter()
             .map(|capture| {
-                let desc = TensorDesc::new(capture.dtype, [sizes.rows(), RING, capture.site.width(config)]);
+                let desc = TensorDesc::f32([sizes.rows(), RING, capture.site.width(config)]);
                 Ok(Tensor { span: backend.alloc(Contents::Undefined(desc.bytes()))?.span(), desc })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -187,6 +190,7 @@ impl<'d> Generator<'d> {
             pages,
             prefixes: Vec::new(),
             slots: (0..sizes.slots).map(|_| None).collect(),
+            texts: vec![None; sizes.slots],
             sizes,
             state,
         })
@@ -275,7 +279,7 @@ impl<'d> Generator<'d> {
             codes[q * self.sizes.frames..][..window.prompt].copy_from_slice(prompt);
         }
         put_row(backend, &self.state.codes, slot, &codes)?;
-        self.slots[slot] = Some(Slot { text, pages, column: columns, end });
+        self.slots[slot] = Some(Slot { pages, column: columns, end });
         Ok((columns, captured))
     }
 
@@ -350,6 +354,12 @@ impl<'d> Generator<'d> {
             put_row(backend, &state.lengths, row, &[0_u32])?;
             return put_row(backend, &state.pages, row, &[NO_PAGE]);
         };
+        let page = [count(slot)];
+        put_row(backend, &state.lengths, row, &[count(text.tokens())])?;
+        put_row(backend, &state.pages, row, &page)?;
+        if self.texts[slot].as_ref().is_some_and(|there| Arc::ptr_eq(there, text)) {
+            return Ok(());
+        }
         let (d, tokens) = (self.decoder.config().hidden_size, self.sizes.tokens);
         if self.text_program.is_none() {
             let graph = self.text_graph()?;
@@ -358,14 +368,13 @@ impl<'d> Generator<'d> {
         let program = self.text_program.as_ref().expect("made above");
         let mut values = text.values().to_vec();
         values.resize(tokens * d, 0.0);
-        let page = [count(slot)];
         program.run(&[
             (TEXT_STATES, bytemuck::cast_slice(&values)),
             (TEXT_PAGE, bytemuck::cast_slice(&page)),
             (TEXT_FIRST, bytemuck::cast_slice(&[0_u32])),
         ])?;
-        put_row(backend, &state.lengths, row, &[count(text.tokens())])?;
-        put_row(backend, &state.pages, row, &page)
+        self.texts[slot] = Some(text.clone());
+        Ok(())
     }
 
     /// The keys and values of one text, for every layer.
@@ -487,10 +496,8 @@ impl<'d> Generator<'d> {
                 self.prefills.clear();
                 let mut edits = Edits::new();
                 for capture in &self.captures {
-                    edits.push(
-                        capture.site,
-                        auscult_runtime::Edit::Capture { into: capture.label.clone(), dtype: capture.dtype },
-                    );
+                    let into = capture.label.clone();
+                    edits.push(capture.site, Edit::Capture { into, dtype: DType::F32 });
                 }
                 let last = Site::Layer(config.num_hidden_layers - 1, At::SelfAttnOut);
                 let sites = self.points.sites().chain(self.captures.iter().map(|capture| capture.site));
@@ -558,6 +565,9 @@ impl Take {
         }
         let Some(prompt) = &self.prompt else { return Ok(()) };
         prompt.check(config.num_codebooks, config.vocab_size)?;
+        if prompt.frames() == 0 {
+            return bad("prompt", "0 frames".into(), "at least one frame, or no prompt".into());
+        }
         if prompt.frames() >= self.frames {
             let expected = format!("less than {}, the frames asked for", self.frames);
             return bad("prompt", format!("{} frames", prompt.frames()), expected);

@@ -55,7 +55,7 @@ pub struct Captured {
     pub label: String,
     /// Which of the take's rows.
     pub half: Halves,
-    /// Little-endian `[frames + 1, width]`; row `s` holds position `s` of the take.
+    /// f32 in the machine's order, `[frames + 1, width]`; row `s` holds position `s` of the take.
     pub rows: Vec<u8>,
 }
 

@@ -68,11 +68,11 @@ impl Prefill {
             (CACHE_PAGES, bytemuck::cast_slice(&pages)),
             (CACHE_POSITIONS, bytemuck::cast_slice(&positions)),
         ];
-        let (mut states, mut lengths) = (Vec::new(), vec![0_u32; rows]);
+        let (states, mut lengths);
         if let Some((values, tokens)) = begin.text {
             // only the first row, the conditional one, sees it
-            states = values.to_vec();
-            states.resize(values.len() * rows, 0.0);
+            states = [values, &vec![0.0; values.len() * (rows - 1)]].concat();
+            lengths = vec![0_u32; rows];
             lengths[0] = u32::try_from(tokens).expect("a text has fewer tokens");
             inputs.push((TEXT, bytemuck::cast_slice(&states)));
             inputs.push((TEXT_LENGTHS, bytemuck::cast_slice(&lengths)));

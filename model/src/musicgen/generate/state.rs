@@ -11,7 +11,7 @@ use auscult_runtime::{Backend, Contents, Tensor};
 pub(crate) const PAGE: usize = 16;
 
 /// Words of a take's limits, as `delay_step_u32` reads them.
-pub(crate) const LIMITS: usize = 4;
+pub(crate) const LIMITS: usize = 2;
 
 /// The number of no page.
 pub(crate) const NO_PAGE: u32 = u32::MAX;

@@ -12,7 +12,8 @@ use crate::musicgen::weights::{Cross, DecoderWeights, Layer, Norm};
 use auscult_kernels::DType;
 use auscult_kernels::ops::{
     add::Add,
-    attention_cache::{AttentionCache, AttentionMerge},
+    attention_cache::AttentionCache,
+    attention_merge::AttentionMerge,
     cache_write::CacheWrite,
     delay_step::DelayStep,
     embed_sum::EmbedSum,
