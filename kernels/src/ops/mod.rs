@@ -8,6 +8,7 @@ pub mod conv_transpose1d;
 pub mod delay_apply;
 pub mod delay_revert;
 pub mod delay_step;
+pub mod edit_rows;
 pub mod embed_sum;
 pub mod fill;
 pub mod layer_norm;
@@ -35,6 +36,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &delay_apply::INFO,
     &delay_revert::INFO,
     &delay_step::INFO,
+    &edit_rows::INFO,
     &embed_sum::INFO,
     &fill::INFO,
     &layer_norm::F32,
