@@ -4,6 +4,7 @@ use auscult_kernels::{
     HostSlot, Plan, TensorDesc,
     ops::{
         delay_step::DelayStep,
+        edit_rows::{EditRows, Kind, RECORD, Record},
         sample::{Guidance, SETTINGS, Sample, Settings},
     },
     philox::{philox4x32_10, uniform},
@@ -188,4 +189,91 @@ fn sample_reports_what_is_no_distribution() {
     }
     assert_eq!(sample(Settings { temperature: 0.0, ..drawing(0.0, 1.0) }, &[&[1.0, 2.0]]), u32::MAX);
     assert_eq!(sample(Settings { temperature: f32::NAN, ..drawing(0.0, 1.0) }, &[&[1.0, 2.0]]), u32::MAX);
+}
+
+/// Edits one row (1, 2) at position 5, with directions (10, 0), (0, 100), (-1, -1) and, if there are any, features
+/// (3, -1, 7, 3, 0.5).
+fn edit(k: usize, with_features: bool, records: &[Record]) -> [f32; 2] {
+    let (mut x, positions) = ([1.0_f32, 2.0], [5_u32]);
+    let directions = [10.0_f32, 0.0, 0.0, 100.0, -1.0, -1.0];
+    let pre = if with_features { vec![3.0_f32, -1.0, 7.0, 3.0, 0.5] } else { vec![] };
+    let plan = EditRows { k }
+        .plan(
+            &TensorDesc::f32([1, 2]),
+            &TensorDesc::u32([1, records.len(), RECORD]),
+            &TensorDesc::f32([3, 2]),
+            &TensorDesc::u32([1]),
+            with_features.then(|| TensorDesc::f32([1, 5])).as_ref(),
+        )
+        .expect("shapes fit");
+    let mut slots = [
+        HostSlot::Write(bytemuck::cast_slice_mut(&mut x)),
+        HostSlot::Read(cast_slice(records)),
+        HostSlot::Read(cast_slice(&directions)),
+        HostSlot::Read(cast_slice(&positions)),
+        HostSlot::Read(cast_slice(&pre)),
+    ];
+    (plan.kernel.reference)(&plan.params, &mut slots);
+    x
+}
+
+/// A record for columns 5 and 6.
+fn record(kind: Kind, feature: u32, direction: u32, amount: f32) -> Record {
+    Record { kind: kind.word(), feature, direction, amount, first: 5, end: 7, offset: 0, rows: 0 }
+}
+
+#[test]
+fn edit_rows_changes_features_by_their_activation() {
+    // feature 2 is 7, and active as the only one; feature 0 is 3 and before 3, which is 3 too
+    assert_eq!(edit(1, true, &[record(Kind::Ablate, 2, 0, 9.0)]), [1.0 - 70.0, 2.0]);
+    assert_eq!(edit(1, true, &[record(Kind::Scale, 2, 1, 3.0)]), [1.0, 2.0 + 1400.0]);
+    assert_eq!(edit(1, true, &[record(Kind::Set, 2, 1, 9.0)]), [1.0, 2.0 + 200.0]);
+    for (k, feature, f) in
+        [(1, 0, 0.0), (2, 0, 3.0), (2, 3, 0.0), (3, 3, 3.0), (0, 4, 0.5), (5, 1, 0.0), (0, 1, 0.0)]
+    {
+        assert_eq!(edit(k, true, &[record(Kind::Ablate, feature, 0, 0.0)]), [1.0 - 10.0 * f, 2.0]);
+        assert_eq!(edit(k, true, &[record(Kind::Set, feature, 0, 1.0)]), [1.0 + 10.0 * (1.0 - f), 2.0]);
+    }
+    assert_eq!(edit(0, false, &[record(Kind::Steer, 77, 2, 0.5)]), [0.5, 1.5]);
+}
+
+#[test]
+fn edit_rows_replaces_rows() {
+    assert_eq!(edit(0, false, &[record(Kind::Zero, 0, 77, 1.0)]), [0.0, 0.0]);
+    assert_eq!(edit(0, false, &[record(Kind::Replace, 0, 1, 1.0)]), [0.0, 100.0]);
+    // column 5 + 2^32 - 4 is 1: the row behind the patch's first
+    let patch = Record { offset: u32::MAX - 3, first: 1, end: 2, rows: 2, ..record(Kind::Patch, 0, 1, 0.0) };
+    assert_eq!(edit(0, false, &[patch]), [-1.0, -1.0]);
+    assert_eq!(edit(0, false, &[Record { rows: 1, ..patch }]), [1.0, 2.0]);
+}
+
+#[test]
+fn edit_rows_applies_records_in_order_and_in_their_window() {
+    let (steer, zero) = (record(Kind::Steer, 0, 0, 1.0), record(Kind::Zero, 0, 0, 0.0));
+    assert_eq!(edit(0, false, &[zero, steer]), [10.0, 0.0]);
+    assert_eq!(edit(0, false, &[steer, zero]), [0.0, 0.0]);
+    // f is of the x that came in, whatever was done to it since
+    let ablate = record(Kind::Ablate, 2, 0, 0.0);
+    assert_eq!(edit(1, true, &[zero, ablate, ablate]), [-140.0, 0.0]);
+    for (offset, changes) in [(0, true), (1, true), (2, false), (u32::MAX, false)] {
+        let want = if changes { [11.0, 2.0] } else { [1.0, 2.0] };
+        assert_eq!(edit(0, false, &[Record { offset, ..steer }]), want);
+    }
+}
+
+#[test]
+fn edit_rows_leaves_alone_what_is_not_there() {
+    let untouched = [1.0, 2.0];
+    assert_eq!(edit(0, false, &[]), untouched);
+    assert_eq!(edit(0, false, &[Record::default()]), untouched);
+    assert_eq!(edit(0, false, &[Record { kind: 8, ..record(Kind::Zero, 0, 0, 0.0) }]), untouched);
+    for kind in [Kind::Ablate, Kind::Scale, Kind::Set] {
+        assert_eq!(edit(0, false, &[record(kind, 0, 0, 5.0)]), untouched);
+        assert_eq!(edit(0, true, &[record(kind, 5, 0, 5.0)]), untouched);
+        assert_eq!(edit(0, true, &[record(kind, 0, 3, 5.0)]), untouched);
+    }
+    assert_eq!(edit(0, false, &[record(Kind::Steer, 0, 3, 5.0)]), untouched);
+    assert_eq!(edit(0, false, &[record(Kind::Replace, 0, 3, 5.0)]), untouched);
+    let patch = Record { rows: 9, ..record(Kind::Patch, 0, u32::MAX, 0.0) };
+    assert_eq!(edit(0, false, &[patch]), untouched);
 }

@@ -13,6 +13,7 @@ pub mod conv_transpose1d;
 pub mod delay_apply;
 pub mod delay_revert;
 pub mod delay_step;
+pub mod edit_rows;
 pub mod embed_sum;
 pub mod fill;
 pub mod gated_gelu;
@@ -54,6 +55,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &delay_apply::INFO,
     &delay_revert::INFO,
     &delay_step::INFO,
+    &edit_rows::INFO,
     &embed_sum::INFO,
     &fill::INFO,
     &gated_gelu::INFO,
