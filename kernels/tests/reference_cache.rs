@@ -14,7 +14,8 @@ fn run(plan: &Plan, slots: &mut [Vec<u64>]) {
     let each = plan.kernel.slots.iter().zip(&plan.slots).zip(slots);
     let mut slots: Vec<HostSlot<'_>> = each
         .map(|((slot, desc), words)| {
-            let bytes = &mut bytemuck::cast_slice_mut(words)[..desc.as_ref().expect("none is left out").bytes()];
+            let bytes =
+                &mut bytemuck::cast_slice_mut(words)[..desc.as_ref().expect("none is left out").bytes()];
             if slot.access == Access::Read { HostSlot::Read(bytes) } else { HostSlot::Write(bytes) }
         })
         .collect();
@@ -65,7 +66,8 @@ fn written<T: Pod>(
 fn keys_and_values_go_to_their_places() {
     // two rows of three positions; queries lie before the keys
     let op = CacheWrite { steps: 3, k_first: 1, v_first: 3 };
-    let x: Vec<f32> = (0..6_u8).flat_map(|i| [0.0, 10.0, 11.0, 20.0, 21.0].map(|v| v + 2.0 * f32::from(i))).collect();
+    let x: Vec<f32> =
+        (0..6_u8).flat_map(|i| [0.0, 10.0, 11.0, 20.0, 21.0].map(|v| v + 2.0 * f32::from(i))).collect();
     // row 0: positions 1, 2, 3 of pages 2 and 0; row 1: positions 3, 4, 5, of which 4 and 5 are past its pages
     let [k, v] = written(op, DType::F32, [4, 2, 2], [100.0_f32, 200.0], &x, &[1, 3], &[2, 0, 3, 1]);
     let untouched = [100.0_f32; 2];

@@ -6,6 +6,7 @@
 //! `AUSCULT_REQUIRE_CUDA=1`. With `AUSCULT_PTX_SOURCES=DIR` the interpreter of PTX takes the text of forms from
 //! `DIR/<op>/<entry>.ptx` where that is a file.
 
+mod cache;
 mod child;
 mod comparator;
 mod cuda;
@@ -241,6 +242,7 @@ fn main() -> ExitCode {
         REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu, &cuda, &ptx_sim)).collect();
     trials.extend(ptx_sim::trials());
     trials.extend(cuda::trials(&cuda));
+    trials.extend(cache::trials(&cpu, &wgpu, &cuda));
     trials.extend(comparator::trials());
     for (name, check) in device::SHARED {
         let wgpu = wgpu.clone();
