@@ -73,7 +73,7 @@ fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>, Fai
 }
 
 fn caches_equal_one_pass(executor: &Executor) -> Check {
-    for case in ["tiny", "stereo", "hd33"] {
+    for case in ["tiny", "stereo", "hd8"] {
         let (decoder, texts) = model(executor, case)?;
         let sites: Vec<String> =
             auscult_model::musicgen::Site::all(decoder.config().num_hidden_layers).map(|s| s.to_string()).collect();
@@ -212,9 +212,14 @@ fn features_are_switched(executor: &Executor) -> Check {
     let site = BEFORE.parse()?;
     let coefficient: [(Action, fn(f64) -> f64); 3] =
         [(Action::Ablate, |f| -f), (Action::Scale(3.0), |f| 2.0 * f), (Action::Set(4.0), |f| 4.0 - f)];
+    let [plain, _] = around(&decoder, &texts[1], vec![], Halves::Conditional)?;
+    let count = |feature: usize| plain.chunks(width).filter(|x| activation(width, feature, x) > 0.0).count();
+    let mut features: Vec<usize> = (0..40).filter(|&feature| count(feature) > 0).collect();
+    // one that fires nearly always, and one that does now and then
+    features.sort_by_key(|&feature| count(feature));
     let mut fired = 0;
     for (action, c) in coefficient {
-        for feature in [2, 17] {
+        for feature in [features[0], features[features.len() - 1]] {
             let edit = Intervention::on_feature(site, &sae, feature, action)?;
             let d = sae.direction(feature)?;
             let [before, behind] = around(&decoder, &texts[1], vec![edit], Halves::Conditional)?;

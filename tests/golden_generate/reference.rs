@@ -66,7 +66,8 @@ fn forward(
         _ => decoder.teacher_forced_with_text(facts.rows, facts.frames, tokens, edits)?,
     };
     let codebooks = facts.delays.len();
-    let clips = run.codes().i32().chunks(codebooks * facts.frames).map(|clip| codes_of(clip, codebooks));
+    let codes = run.codes();
+    let clips = codes.i32().chunks(codebooks * facts.frames).map(|clip| codes_of(clip, codebooks));
     forward.run_with_texts(&clips.collect::<Result<Vec<_>, _>>()?, &chosen)?;
     for site in &sites {
         let name = format!("{}.{part:?}.{site}", run.name);

@@ -176,7 +176,7 @@ impl<'d> Generator<'d> {
             guidance: if guided { Guidance::Pairs } else { Guidance::None },
         };
         let step = Program::new(backend.clone(), step.build(edits)?)?;
-        let pages = Pages::new(sizes.rows() * sizes.pages_per_row(config));
+        let pages = Pages::new(sizes.pages(config));
         Ok(Self {
             decoder,
             backend,
@@ -243,7 +243,8 @@ impl<'d> Generator<'d> {
             .collect();
         // a single column is as well fed like any other
         let columns = if window.prompt >= 2 { window.prompt } else { 0 };
-        let end = window.frames + self.lag();
+        // every frame has a position behind its column, which only captures ask for where nothing lags
+        let end = window.frames + self.lag().max(usize::from(!self.captures.is_empty()));
         let needed = (end + 1).div_ceil(PAGE);
         let (pages, captured) = match columns {
             0 => (self.take_pages(needed, self.sizes.halves)?, Vec::new()),

@@ -51,10 +51,15 @@ impl Sizes {
         self.positions(config).div_ceil(PAGE)
     }
 
+    /// Pages of all rows, and one for each half in which a prompt ends while it is copied.
+    pub fn pages(&self, config: &MusicgenDecoderConfig) -> usize {
+        self.rows() * self.pages_per_row(config) + self.halves
+    }
+
     /// Bytes of device memory that the caches take.
     pub fn cache_bytes(&self, config: &MusicgenDecoderConfig) -> usize {
         let row = config.hidden_size * self.cache.size();
-        let own = self.rows() * self.pages_per_row(config) * PAGE;
+        let own = self.pages(config) * PAGE;
         2 * config.num_hidden_layers * row * (own + self.slots * self.tokens)
     }
 }
@@ -128,7 +133,7 @@ impl State {
             settings: words(vec![slots, SETTINGS], 0)?,
             limits: words(vec![slots, LIMITS], 0)?,
             codes: words(vec![slots, codebooks, frames], 0)?,
-            layers: layers(rows * pages_per_row, PAGE)?,
+            layers: layers(sizes.pages(config), PAGE)?,
             text,
         })
     }
