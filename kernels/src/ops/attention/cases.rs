@@ -58,6 +58,14 @@ const HALF_SHAPES: &[Shape] = &[
     (1, 128, 1, 64, Mask::Causal, 1.0, "head_dim 64: exactly a block of queries"),
     (2, 129, 1, 64, Mask::Causal, 30.0, "head_dim 64: one past a block of queries; the maximum moves"),
     (1, 193, 1, 64, Mask::None, 200.0, "head_dim 64: one key takes all"),
+    (2, 1, 3, 64, Mask::None, 1.0, "head_dim 64: one position, unmasked"),
+    (1, 127, 2, 64, Mask::None, 1.0, "head_dim 64: one below two tiles of keys, unmasked"),
+    (3, 128, 2, 64, Mask::None, 30.0, "head_dim 64: two tiles of keys, unmasked"),
+    (2, 192, 3, 64, Mask::Causal, 30.0, "head_dim 64: three tiles of queries; the maximum moves"),
+    (2, 193, 2, 64, Mask::Causal, 1.0, "head_dim 64: one past three tiles of queries"),
+    (2, 257, 2, 64, Mask::None, 1.0, "head_dim 64: a last tile of one key, another sequence behind it"),
+    (1, 385, 3, 64, Mask::Causal, 30.0, "head_dim 64: one past six tiles of queries; the maximum moves"),
+    (1, 501, 1, 64, Mask::Causal, 1.0, "ten seconds of MusicGen"),
     (1, 301, 2, 64, Mask::Causal, 1.0, "two heads and six seconds of MusicGen"),
 ];
 
