@@ -69,6 +69,12 @@ const HALF_SHAPES: &[Shape] = &[
     (1, 301, 2, 64, Mask::Causal, 1.0, "two heads and six seconds of MusicGen"),
 ];
 
+/// With scales that are no scale of a model's: scores turned over, and none.
+const SCALED: &[(Shape, f32)] = &[
+    ((2, 130, 1, 64, Mask::Causal, 5.0, "a negative scale"), -0.125),
+    ((1, 70, 2, 64, Mask::None, 5.0, "scale 0: a mean of all values"), 0.0),
+];
+
 pub(super) fn cases(values: DType) -> Vec<Case> {
     // What rounding to nearest may change a value by, relatively. Results in half precision are rounded here and in the
     // reference; weights may be rounded before they are multiplied, which moves a mean of values below 1 by at most this,
@@ -78,10 +84,9 @@ pub(super) fn cases(values: DType) -> Vec<Case> {
         DType::BF16 => (HALF_SHAPES, 2.0_f64.powi(-8), 0.0),
         _ => (SHAPES, 0.0, 0.0),
     };
-    let case = |&(batch, steps, heads, head_dim, mask, amplitude, why): &Shape| {
+    let scaled = |&(batch, steps, heads, head_dim, mask, amplitude, why): &Shape, scale: f32| {
         let x = TensorDesc::new(values, [batch, steps, heads * head_dim]);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let score = f64::from(amplitude) * f64::from(scale) * head_dim as f64;
+        let score = f64::from(amplitude) * f64::from(scale.abs()) * head_dim as f64;
         Case {
             why,
             plan: Attention { heads, scale, mask }.plan(&x, &x, &x).expect("a case's shapes fit"),
@@ -95,5 +100,6 @@ pub(super) fn cases(values: DType) -> Vec<Case> {
             },
         }
     };
-    shapes.iter().map(case).collect()
+    let usual = shapes.iter().map(|shape| scaled(shape, 1.0 / (shape.3 as f32).sqrt()));
+    usual.chain(SCALED.iter().map(|(shape, scale)| scaled(shape, *scale))).collect()
 }
