@@ -12,6 +12,7 @@ pub mod fill;
 pub mod layer_norm;
 pub mod linear;
 pub mod linear_half;
+pub mod linear_half_capture;
 pub mod lstm;
 pub mod rvq_decode;
 pub mod rvq_encode;
@@ -44,6 +45,8 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &linear_half::F16_F32,
     &linear_half::BF16,
     &linear_half::BF16_F32,
+    &linear_half_capture::F16,
+    &linear_half_capture::BF16,
     &lstm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
