@@ -245,6 +245,8 @@ pub struct GraphBuilder {
     edits: Edits,
     /// Rows that captures keep; all of them if `None`.
     kept_rows: Option<Value>,
+    /// Values that were made together with a rounded copy, and that copy.
+    rounded: Vec<(Value, Value)>,
     passed: BTreeSet<String>,
 }
 
@@ -252,7 +254,7 @@ impl GraphBuilder {
     /// An empty graph that will apply `edits` at the sites they name.
     pub fn new(edits: Edits) -> Self {
         let graph = Graph { descs: vec![], sources: vec![], steps: vec![], outputs: vec![] };
-        Self { graph, edits, kept_rows: None, passed: BTreeSet::new() }
+        Self { graph, edits, kept_rows: None, rounded: vec![], passed: BTreeSet::new() }
     }
 
     fn value(&mut self, desc: TensorDesc, source: Source) -> Value {
@@ -292,24 +294,43 @@ impl GraphBuilder {
 
     /// Applies an op with one output to values; `None` leaves an optional slot out.
     pub fn op(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
+        let written = self.written(op, inputs)?;
+        Ok(*written.first().expect("every kernel writes something"))
+    }
+
+    /// Applies an op to values, as [`op`](Self::op) does, that writes an f32 value and then that value rounded. A capture of
+    /// all its rows in the type of the copy is that copy, and no launch of its own.
+    ///
+    /// # Panics
+    /// Where the op's kernel does not write two slots.
+    pub fn op_with_rounded(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
+        let &[value, rounded] = self.written(op, inputs)?.as_slice() else {
+            panic!("{op:?} does not write a value and its rounded copy")
+        };
+        self.rounded.push((value, rounded));
+        Ok(value)
+    }
+
+    /// Adds a launch; its written values, in binding order.
+    fn written(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Vec<Value>, GraphError> {
         let descs: Vec<_> = inputs.iter().map(|v| v.map(|v| &self.graph.descs[v.0])).collect();
         let plan = op.plan(&descs)?;
         let mut read = inputs.iter();
         let mut slots = Vec::with_capacity(plan.slots.len());
-        let mut result = None;
+        let mut written = Vec::with_capacity(1);
         for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
             slots.push(match slot.access {
                 auscult_kernels::Access::Read => *read.next().expect("plan() accepted this many inputs"),
                 _ => {
                     let desc = desc.clone().expect("written slots are never left out");
                     let value = self.value(desc, Source::Step);
-                    result = Some(value);
+                    written.push(value);
                     Some(value)
                 }
             });
         }
         self.graph.steps.push(Step::Dispatch { plan, slots });
-        Ok(result.expect("every kernel writes something"))
+        Ok(written)
     }
 
     /// Makes every later capture keep only these rows (u32 `[kept]`), in this order.
@@ -320,6 +341,13 @@ impl GraphBuilder {
     /// Whether an edit wants this site; where none does, the builder may fuse across it and never mark it.
     pub fn wants(&self, site: impl fmt::Display) -> bool {
         self.edits.at(&site.to_string()).next().is_some()
+    }
+
+    /// Whether an edit at this site stores all its rows as `dtype`, so that what makes the value may store them at once.
+    pub fn captures_all(&self, site: impl fmt::Display, dtype: DType) -> bool {
+        let site = site.to_string();
+        let captures = |edit: &Edit| matches!(edit, Edit::Capture { dtype: kept, .. } if *kept == dtype);
+        self.kept_rows.is_none() && self.edits.at(&site).any(captures)
     }
 
     /// Marks a site, applies its edits, and returns the value that goes on: captures first, then inserts, so a capture
@@ -333,8 +361,7 @@ impl GraphBuilder {
         let edits: Vec<Edit> = self.edits.at(&id).cloned().collect();
         for edit in &edits {
             if let Edit::Capture { into, dtype } = edit {
-                let kept = self.kept_rows;
-                let stored = self.op(&CaptureOp { dtype: *dtype }, &[Some(value), kept])?;
+                let stored = self.captured(value, *dtype)?;
                 self.output(into, stored)?;
             }
         }
@@ -346,6 +373,14 @@ impl GraphBuilder {
             }
         }
         Ok(current)
+    }
+
+    fn captured(&mut self, value: Value, dtype: DType) -> Result<Value, GraphError> {
+        let copy = self.rounded.iter().find(|&&(of, copy)| of == value && self.desc(copy).dtype == dtype);
+        match (copy, self.kept_rows) {
+            (Some(&(_, copy)), None) => Ok(copy),
+            (_, rows) => self.op(&CaptureOp { dtype }, &[Some(value), rows]),
+        }
     }
 
     fn insert(&mut self, site: &str, current: Value, insert: &Insert) -> Result<Value, GraphError> {

@@ -44,7 +44,8 @@ pub fn trials(cuda: &Executor<CudaBackend>) -> Vec<Trial> {
     shared.chain(own).chain([Trial::test("device::no CUDA device is an error", no_device)]).collect()
 }
 
-fn trial(
+/// A check that shows as ignored where there is no device.
+pub fn trial(
     name: String,
     cuda: &Executor<CudaBackend>,
     check: impl FnOnce(&CudaBackend) -> Result<(), Failed> + Send + 'static,
