@@ -37,6 +37,11 @@ impl Slot {
         Self { name, dtype, access: Access::Read, optional: true }
     }
 
+    /// A required slot that is updated in place.
+    pub const fn update(name: &'static str, dtype: DType) -> Self {
+        Self { name, dtype, access: Access::ReadWrite, optional: false }
+    }
+
     /// A required slot of which every element is written.
     pub const fn write(name: &'static str, dtype: DType) -> Self {
         Self { name, dtype, access: Access::Write, optional: false }

@@ -1,12 +1,36 @@
 //! A capture of a value that was made together with its rounded copy is that copy, exactly where it may be.
 
 use auscult_kernels::ops::{linear::Activation, linear_half_capture::LinearHalfCapture, scale::Scale};
-use auscult_kernels::{DType, TensorDesc};
-use auscult_runtime::{CpuBackend, Edit, Edits, Graph, GraphBuilder, Insert, Program, Step};
+use auscult_kernels::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, TensorDesc, Wgsl};
+use auscult_runtime::{CpuBackend, Edit, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Step};
 use half::{bf16, f16};
 use std::sync::Arc;
 
 const ROWS: usize = 3;
+
+/// `x = -x`, in place.
+static NEGATE: KernelInfo = KernelInfo {
+    name: "negate_f32",
+    slots: &[Slot::update("x", DType::F32)],
+    fields: &[],
+    params_size: 0,
+    wgsl: Wgsl { source: "", entry: "negate", overrides: &[], workgroup: [1; 3], grid: |_| [1; 3] },
+    ptx: &[],
+    reference: |_, slots| slots[0].write::<f32>().iter_mut().for_each(|x| *x = -*x),
+    cpu: None,
+    cases: Vec::new,
+};
+
+#[derive(Debug)]
+struct Negate;
+
+impl Op for Negate {
+    fn plan(&self, inputs: &[Option<&TensorDesc>]) -> Result<Plan, ShapeError> {
+        let [Some(x)] = inputs else { panic!("x") };
+        let slots = vec![Some((*x).clone())];
+        Ok(Plan { kernel: &NEGATE, params: vec![], slots, cost: Cost::default(), splits: vec![] })
+    }
+}
 
 /// y = x weight^T, kept in f16 too, at a site `y`; a kept row if `select`; what goes on behind the site as output `behind`.
 fn graph(edits: Edits, select: bool) -> Graph {
@@ -18,6 +42,7 @@ fn graph(edits: Edits, select: bool) -> Graph {
     let op = LinearHalfCapture { activation: Activation::None };
     let y = g.op_with_rounded(&op, &[Some(x), Some(weight), None, None]).unwrap();
     let y = g.site("y", y).unwrap();
+    let y = g.site("z", y).unwrap();
     let behind = g.op(&Scale { factor: 1.0 }, &[Some(y)]).unwrap();
     g.output("behind", behind).unwrap();
     g.finish().unwrap()
@@ -94,6 +119,29 @@ fn the_copy_is_of_the_value_before_inserts() {
     let program = run(graph);
     assert_eq!(f16s(&program, "before")[1], 3.0);
     assert_eq!(program.output_f32("behind").unwrap(), [4098.0, 6.0, -8196.0]);
+}
+
+#[test]
+fn a_value_that_was_updated_in_place_has_a_copy_no_more() {
+    let mut edits = edits(&[("before", DType::F16)]);
+    let negate = Insert { op: Arc::new(Negate), inputs: vec![Operand::Site], place: Place::Within };
+    edits.insert("y", vec![negate]).capture("z", DType::F16);
+    let graph = graph(edits, false);
+    assert_eq!(captures(&graph), ["capture_f16"]);
+    let program = run(graph);
+    assert_eq!(f16s(&program, "before")[..2], [2048.0, 3.0]);
+    assert_eq!(f16s(&program, "z")[..2], [-2048.0, -3.0]);
+    assert_eq!(program.output_f32("behind").unwrap(), [-2049.0, -3.0, 4098.0]);
+}
+
+#[test]
+fn sites_that_show_the_same_value_share_the_copy() {
+    let mut edits = edits(&[("first", DType::F16)]);
+    edits.capture("z", DType::F16);
+    let graph = graph(edits, false);
+    assert!(captures(&graph).is_empty(), "{graph}");
+    let program = run(graph);
+    assert_eq!(f16s(&program, "first"), f16s(&program, "z"));
 }
 
 #[test]
