@@ -11,6 +11,7 @@ mod child;
 mod comparator;
 mod cuda;
 mod device;
+mod fused;
 mod probe;
 mod ptx_sim;
 
@@ -240,6 +241,7 @@ fn main() -> ExitCode {
     let ptx_sim = ptx_sim::Forms::default();
     let mut trials: Vec<Trial> =
         REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu, &cuda, &ptx_sim)).collect();
+    trials.extend(fused::trials(&cpu, &wgpu, &cuda, &ptx_sim));
     trials.extend(ptx_sim::trials());
     trials.extend(cuda::trials(&cuda));
     trials.extend(cache::trials(&cpu, &wgpu, &cuda));

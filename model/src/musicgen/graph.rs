@@ -20,6 +20,7 @@ use auscult_kernels::ops::{
     layer_norm::LayerNorm,
     linear::{Activation as Epilogue, Linear},
     linear_half::LinearHalf,
+    linear_half_capture::LinearHalfCapture,
 };
 use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::{Edits, Graph, GraphBuilder, Tensor, Value};
@@ -209,7 +210,7 @@ impl Forward<'_> {
             }
         };
         let a = self.attention(g, q, k, v)?;
-        let x = self.add_to_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut))?;
+        let x = self.add_to_stream(g, a, &w.self_attn.out, x, [At::SelfAttnOut, At::ResidMid].map(site))?;
         if self.deepest == site(At::SelfAttnOut) {
             return Ok(None);
         }
@@ -230,7 +231,7 @@ impl Forward<'_> {
             Activation::Relu => Epilogue::Relu,
         };
         let h = self.product(g, h, &w.fc1, activation, None, self.factors)?; // [rows, ffn]
-        let x = self.add_to_stream(g, h, &w.fc2, x, site(At::MlpOut))?;
+        let x = self.add_to_stream(g, h, &w.fc2, x, [At::MlpOut, At::ResidPost].map(site))?;
         if self.deepest == site(At::MlpOut) {
             return Ok(None);
         }
@@ -275,19 +276,25 @@ impl Forward<'_> {
         Ok(g.view(a, [rows, d])?)
     }
 
-    /// `stream + h * weight`, in one launch unless an edit wants the summand.
+    /// `stream + h * weight`, in one launch unless an edit wants the summand; together with what a capture of the sum keeps in
+    /// the type of the factors.
     fn add_to_stream(
         &self,
         g: &mut GraphBuilder,
         h: Value,
         weight: &Tensor,
         stream: Value,
-        summand: Site,
+        [summand, sum]: [Site; 2],
     ) -> Result<Value> {
         if g.wants(summand) {
             let out = self.linear(g, h, weight, DType::F32)?;
             let out = g.site(summand, out)?;
             return Ok(g.op(&Add { alpha: 1.0 }, &[Some(stream), Some(out)])?);
+        }
+        if self.factors != DType::F32 && g.captures_all(sum, self.factors) {
+            let op = LinearHalfCapture { activation: Epilogue::None };
+            let inputs = [Some(h), Some(g.constant(weight)), None, Some(stream)];
+            return Ok(g.op_with_rounded(&op, &inputs)?);
         }
         self.product(g, h, weight, Epilogue::None, Some(stream), DType::F32)
     }

@@ -1,5 +1,5 @@
 use super::{Activation, LinearHalf};
-use crate::{Case, DType, TensorDesc, Tolerance};
+use crate::{Case, DType, Plan, ShapeError, TensorDesc, Tolerance};
 
 /// (rows, cols, outs, activation, bias, residual, why)
 type Shape = (usize, usize, usize, Activation, Extra, &'static str);
@@ -102,17 +102,34 @@ fn tolerance(y: DType, cols: usize) -> Tolerance {
     }
 }
 
-pub(super) fn cases(half: DType, out: DType) -> Vec<Case> {
+/// Every shape, planned by `plan` from x, weight, bias and residual.
+pub(in crate::ops) fn planned(
+    half: DType,
+    narrowest: DType,
+    plan: impl Fn(
+        Activation,
+        [&TensorDesc; 2],
+        Option<&TensorDesc>,
+        Option<&TensorDesc>,
+    ) -> Result<Plan, ShapeError>,
+) -> Vec<Case> {
     let case = |&(rows, cols, outs, activation, extra, why): &Shape| {
         let bias = matches!(extra, Extra::Bias | Extra::Both).then(|| TensorDesc::f32([outs]));
         let residual = matches!(extra, Extra::Residual | Extra::Both).then(|| TensorDesc::f32([rows, outs]));
-        let plan = LinearHalf { activation, out }.plan(
-            &TensorDesc::new(half, [rows, cols]),
-            &TensorDesc::new(half, [outs, cols]),
-            bias.as_ref(),
-            residual.as_ref(),
-        );
-        Case { why, plan: plan.expect("a case's shapes fit"), fill: vec![], tolerance: tolerance(out, cols) }
+        let (x, weight) = (TensorDesc::new(half, [rows, cols]), TensorDesc::new(half, [outs, cols]));
+        let plan = plan(activation, [&x, &weight], bias.as_ref(), residual.as_ref());
+        Case {
+            why,
+            plan: plan.expect("a case's shapes fit"),
+            fill: vec![],
+            tolerance: tolerance(narrowest, cols),
+        }
     };
     SHAPES.iter().map(case).collect()
+}
+
+pub(super) fn cases(half: DType, out: DType) -> Vec<Case> {
+    planned(half, out, |activation, [x, weight], bias, residual| {
+        LinearHalf { activation, out }.plan(x, weight, bias, residual)
+    })
 }
