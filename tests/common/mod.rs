@@ -5,7 +5,5 @@
 
 pub mod checkpoint;
 pub mod compare;
-pub mod generation;
 pub mod golden;
 pub mod procedural;
-pub mod sampling;
