@@ -169,7 +169,7 @@ impl EditRows {
         ShapeError::expect(op, "positions", positions, &TensorDesc::u32([rows]), "rows of x")?;
         let mut features = 0;
         if let Some(pre) = pre {
-            let (DType::F32, &[r, n]) = (pre.dtype, pre.shape.as_slice()) else {
+            let (DType::F32, &[_, n]) = (pre.dtype, pre.shape.as_slice()) else {
                 return Err(ShapeError::tensor(op, "pre", pre, "F32 [rows, features]"));
             };
             ShapeError::expect(op, "pre", pre, &TensorDesc::f32([rows, n]), "rows of x")?;
