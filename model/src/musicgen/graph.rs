@@ -210,7 +210,7 @@ impl Forward<'_> {
             }
         };
         let a = self.attention(g, q, k, v)?;
-        let x = self.add_to_stream(g, a, &w.self_attn.out, x, [At::SelfAttnOut, At::ResidMid].map(site))?;
+        let x = self.add_to_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut), Some(site(At::ResidMid)))?;
         if self.deepest == site(At::SelfAttnOut) {
             return Ok(None);
         }
@@ -231,7 +231,7 @@ impl Forward<'_> {
             Activation::Relu => Epilogue::Relu,
         };
         let h = self.product(g, h, &w.fc1, activation, None, self.factors)?; // [rows, ffn]
-        let x = self.add_to_stream(g, h, &w.fc2, x, [At::MlpOut, At::ResidPost].map(site))?;
+        let x = self.add_to_stream(g, h, &w.fc2, x, site(At::MlpOut), Some(site(At::ResidPost)))?;
         if self.deepest == site(At::MlpOut) {
             return Ok(None);
         }
@@ -260,7 +260,7 @@ impl Forward<'_> {
         };
         let a = g.op(&op, &[Some(q), Some(k?), Some(v?), Some(text.lengths), None])?;
         let a = g.view(a, [self.batch * steps, d])?;
-        self.add_to_stream(g, a, &w.attn.out, x, summand)
+        self.add_to_stream(g, a, &w.attn.out, x, summand, None)
     }
 
     fn attention(&self, g: &mut GraphBuilder, q: Value, k: Value, v: Value) -> Result<Value> {
@@ -276,22 +276,23 @@ impl Forward<'_> {
         Ok(g.view(a, [rows, d])?)
     }
 
-    /// `stream + h * weight`, in one launch unless an edit wants the summand; together with what a capture of the sum keeps in
-    /// the type of the factors.
+    /// `stream + h * weight`, in one launch unless an edit wants the summand; together with what a capture of the sum, where a
+    /// site shows it, keeps in the type of the factors.
     fn add_to_stream(
         &self,
         g: &mut GraphBuilder,
         h: Value,
         weight: &Tensor,
         stream: Value,
-        [summand, sum]: [Site; 2],
+        summand: Site,
+        sum: Option<Site>,
     ) -> Result<Value> {
         if g.wants(summand) {
             let out = self.linear(g, h, weight, DType::F32)?;
             let out = g.site(summand, out)?;
             return Ok(g.op(&Add { alpha: 1.0 }, &[Some(stream), Some(out)])?);
         }
-        if self.factors != DType::F32 && g.captures_all(sum, self.factors) {
+        if self.factors != DType::F32 && sum.is_some_and(|sum| g.captures_all(sum, self.factors)) {
             let op = LinearHalfCapture { activation: Epilogue::None };
             let inputs = [Some(h), Some(g.constant(weight)), None, Some(stream)];
             return Ok(g.op_with_rounded(&op, &inputs)?);
