@@ -125,7 +125,7 @@ impl Decoder {
         let weights =
             DecoderWeights::load(&loader, &config.decoder, conditioning, options.precision, backend.clone())?;
         let narrow = match options.activations {
-            Activations::WhatIsFast => backend.info().multiplies_halves(),
+            Activations::WhatIsFast => backend.info().multiplies(options.precision.dtype()),
             Activations::F32 => false,
             Activations::AsWeights => true,
         };

@@ -10,7 +10,7 @@ pub(in crate::ops) mod reference;
 use super::linear::{Activation, FIELDS, Params, tiles};
 use crate::{
     Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, Swizzle, Target, TensorDesc, TensorMap,
-    Wgsl, fold_groups,
+    Wgsl, WgslNeeds, fold_groups,
 };
 
 /// Rows and outs of the WGSL's tile.
@@ -27,12 +27,33 @@ const fn slots(half: DType, y: DType) -> [Slot; 5] {
 }
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
+    Wgsl { overrides, ..Wgsl::new(include_str!("linear_half.wgsl"), "linear_half", [256, 1, 1], grid) }
+}
+
+/// Rows and outs of the tile of the WGSL form on units for matrices.
+const MATRICES_TILE: u32 = 128;
+
+/// The form on units for matrices of f16.
+const fn matrices(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     Wgsl {
-        source: include_str!("linear_half.wgsl"),
-        entry: "linear_half",
         overrides,
-        workgroup: [256, 1, 1],
-        grid,
+        needs: WgslNeeds::HalfMatrices16,
+        // rows of x and of the weight are read by 16 bytes, y is written in pairs
+        takes: |params| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            p.cols.is_multiple_of(8)
+                && [p.outs, p.out_first, p.out_stride].iter().all(|n| n.is_multiple_of(2))
+        },
+        ..Wgsl::new(
+            include_str!("linear_half_matrices.wgsl"),
+            "linear_half_matrices",
+            [128, 1, 1],
+            |params| {
+                let p: Params = bytemuck::pod_read_unaligned(params);
+                let tiles = |n: u32| u64::from(n.div_ceil(MATRICES_TILE));
+                fold_groups(tiles(p.rows) * tiles(p.outs))
+            },
+        )
     }
 }
 
@@ -106,7 +127,7 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16, DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 0.0), ("y_type", 0.0)]),
+    wgsl: &[matrices(&[("y_type", 0.0)]), wgsl(&[("half_type", 0.0), ("y_type", 0.0)])],
     ptx: &[
         hopper(include_str!("linear_half_f16_sm90a.ptx"), "linear_half_f16_sm90a"),
         piped(include_str!("linear_half_f16.ptx"), "linear_half_f16"),
@@ -123,7 +144,7 @@ pub static F16_F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F16, DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 0.0), ("y_type", 1.0)]),
+    wgsl: &[matrices(&[("y_type", 1.0)]), wgsl(&[("half_type", 0.0), ("y_type", 1.0)])],
     ptx: &[
         hopper(include_str!("linear_half_f16_f32_sm90a.ptx"), "linear_half_f16_f32_sm90a"),
         piped(include_str!("linear_half_f16_f32.ptx"), "linear_half_f16_f32"),
@@ -140,7 +161,7 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16, DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 1.0), ("y_type", 0.0)]),
+    wgsl: &[wgsl(&[("half_type", 1.0), ("y_type", 0.0)])],
     ptx: &[
         hopper(include_str!("linear_half_bf16_sm90a.ptx"), "linear_half_bf16_sm90a"),
         piped(include_str!("linear_half_bf16.ptx"), "linear_half_bf16"),
@@ -157,7 +178,7 @@ pub static BF16_F32: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16, DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 1.0), ("y_type", 1.0)]),
+    wgsl: &[wgsl(&[("half_type", 1.0), ("y_type", 1.0)])],
     ptx: &[
         hopper(include_str!("linear_half_bf16_f32_sm90a.ptx"), "linear_half_bf16_f32_sm90a"),
         piped(include_str!("linear_half_bf16_f32.ptx"), "linear_half_bf16_f32"),
