@@ -103,7 +103,9 @@ impl Forward<'_> {
             if self.deepest < Site::Layer(l, At::ResidPre) {
                 return Ok(());
             }
-            let Some(next) = self.layer(g, self.weights.layer(l)?, (text, places), l, x)? else { return Ok(()) };
+            let Some(next) = self.layer(g, self.weights.layer(l)?, (text, places), l, x)? else {
+                return Ok(());
+            };
             x = next;
         }
         if self.deepest < Site::FinalNorm {
@@ -210,7 +212,8 @@ impl Forward<'_> {
             }
         };
         let a = self.attention(g, q, k, v)?;
-        let x = self.add_to_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut), Some(site(At::ResidMid)))?;
+        let x =
+            self.add_to_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut), Some(site(At::ResidMid)))?;
         if self.deepest == site(At::SelfAttnOut) {
             return Ok(None);
         }
@@ -218,9 +221,9 @@ impl Forward<'_> {
         if self.deepest == site(At::ResidMid) {
             return Ok(None);
         }
-        let x = match (text, self.weights.cross(l)?) {
-            (Some(text), Some(w)) => self.cross_attention(g, w, text, x, site(At::CrossAttnOut))?,
-            _ => no_cross_attention(g, x, site(At::CrossAttnOut))?,
+        let x = match text {
+            Some(text) => self.cross_attention(g, self.weights.cross(l)?, text, x, site(At::CrossAttnOut))?,
+            None => no_cross_attention(g, x, site(At::CrossAttnOut))?,
         };
         if self.deepest == site(At::CrossAttnOut) {
             return Ok(None);
@@ -254,10 +257,8 @@ impl Forward<'_> {
         let v = self.linear(g, text.states, &w.attn.value, self.factors)?;
         let q = g.view(q, [self.batch, steps, d])?;
         let [k, v] = [k, v].map(|x| g.view(x, [self.batch, text.tokens, d]));
-        let op = AttentionMasked {
-            heads: self.config.num_attention_heads,
-            scale: self.config.attention_scale(),
-        };
+        let op =
+            AttentionMasked { heads: self.config.num_attention_heads, scale: self.config.attention_scale() };
         let a = g.op(&op, &[Some(q), Some(k?), Some(v?), Some(text.lengths), None])?;
         let a = g.view(a, [self.batch * steps, d])?;
         self.add_to_stream(g, a, &w.attn.out, x, summand, None)

@@ -107,13 +107,7 @@ pub static INFO: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, width, slots, dirs, features, k],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("edit_rows.wgsl"),
-        entry: "edit_rows_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: groups,
-    },
+    wgsl: &[Wgsl::new(include_str!("edit_rows.wgsl"), "edit_rows_f32", [BLOCK, 1, 1], groups)],
     ptx: &[Ptx {
         registers: 48,
         static_shared: 128,

@@ -25,11 +25,8 @@ const fn slots(half: DType) -> [Slot; 6] {
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     Wgsl {
-        source: include_str!("linear_half_capture.wgsl"),
-        entry: "linear_half_capture",
         overrides,
-        workgroup: [256, 1, 1],
-        grid,
+        ..Wgsl::new(include_str!("linear_half_capture.wgsl"), "linear_half_capture", [256, 1, 1], grid)
     }
 }
 
@@ -39,7 +36,7 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 0.0)]),
+    wgsl: &[wgsl(&[("half_type", 0.0)])],
     ptx: &[
         hopper(include_str!("linear_half_capture_f16_sm90a.ptx"), "linear_half_capture_f16_sm90a"),
         piped(include_str!("linear_half_capture_f16.ptx"), "linear_half_capture_f16"),
@@ -56,7 +53,7 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 1.0)]),
+    wgsl: &[wgsl(&[("half_type", 1.0)])],
     ptx: &[
         hopper(include_str!("linear_half_capture_bf16_sm90a.ptx"), "linear_half_capture_bf16_sm90a"),
         piped(include_str!("linear_half_capture_bf16.ptx"), "linear_half_capture_bf16"),

@@ -70,13 +70,7 @@ const fn slots(weight: DType) -> [Slot; 7] {
 }
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
-    Wgsl {
-        source: include_str!("linear_rows.wgsl"),
-        entry: "linear_rows",
-        overrides,
-        workgroup: [64, 1, 1],
-        grid,
-    }
+    Wgsl { overrides, ..Wgsl::new(include_str!("linear_rows.wgsl"), "linear_rows", [64, 1, 1], grid) }
 }
 
 fn grid(params: &[u8]) -> [u32; 3] {
@@ -90,7 +84,7 @@ pub static F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("weight_type", 0.0)]),
+    wgsl: &[wgsl(&[("weight_type", 0.0)])],
     ptx: &[],
     reference: reference::f32,
     cpu: Some(cpu::f32),
@@ -103,7 +97,7 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("weight_type", 1.0)]),
+    wgsl: &[wgsl(&[("weight_type", 1.0)])],
     ptx: &[],
     reference: reference::f16,
     cpu: Some(cpu::f16),
@@ -116,7 +110,7 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("weight_type", 2.0)]),
+    wgsl: &[wgsl(&[("weight_type", 2.0)])],
     ptx: &[],
     reference: reference::bf16,
     cpu: Some(cpu::bf16),

@@ -12,11 +12,11 @@ use crate::error::{ModelError, Result};
 use crate::musicgen::decoder::Decoder;
 use crate::musicgen::graph::Forward;
 use crate::musicgen::sites::{At, Site};
+use auscult_kernels::ops::cache_write::CacheWrite;
 use auscult_kernels::ops::capture_step::CaptureStep;
 use auscult_kernels::ops::linear::Activation;
 use auscult_kernels::ops::linear_rows::LinearRows;
 use auscult_kernels::ops::sample::Guidance;
-use auscult_kernels::ops::cache_write::CacheWrite;
 use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::{
     Backend, Contents, Edit, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Tensor,
@@ -387,7 +387,7 @@ impl<'d> Generator<'d> {
         let page = g.input(TEXT_PAGE, TensorDesc::u32([1, 1]))?;
         let first = g.input(TEXT_FIRST, TensorDesc::u32([1]))?;
         for (l, cache) in state.layers.iter().enumerate() {
-            let w = self.decoder.weights().cross(l)?.expect("a decoder that takes text has cross-attention");
+            let w = self.decoder.weights().cross(l)?;
             let [key, value, keys, values] =
                 [&w.attn.key, &w.attn.value, &cache.keys, &cache.values].map(|t| g.constant(t));
             let product = LinearRows { activation: Activation::None };
@@ -405,7 +405,9 @@ impl<'d> Generator<'d> {
             prefix.pages.iter().flatten().for_each(|&page| self.pages.release(page));
         }
         let mut take = || {
-            self.pages.take().expect("there are pages for every slot, and prompts hold none beyond theirs now")
+            self.pages
+                .take()
+                .expect("there are pages for every slot, and prompts hold none beyond theirs now")
         };
         Ok((0..halves).map(|_| (0..each).map(|_| take()).collect()).collect())
     }
@@ -562,7 +564,11 @@ impl Take {
         if let Some(text) = &self.text
             && text.width() != config.hidden_size
         {
-            return bad("text", format!("rows of {}", text.width()), format!("rows of {}", config.hidden_size));
+            return bad(
+                "text",
+                format!("rows of {}", text.width()),
+                format!("rows of {}", config.hidden_size),
+            );
         }
         let Some(prompt) = &self.prompt else { return Ok(()) };
         prompt.check(config.num_codebooks, config.vocab_size)?;
