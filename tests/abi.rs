@@ -35,7 +35,7 @@ fn module(form: &Wgsl) -> Result<(Module, ModuleInfo), String> {
     let source = form.source;
     let mut front = naga::front::wgsl::Frontend::new_with_options(naga::front::wgsl::Options {
         capabilities: capabilities(form),
-        ..Default::default()
+        ..naga::front::wgsl::Options::new()
     });
     let module = front.parse(source).map_err(|e| e.emit_to_string(source))?;
     let info = Validator::new(ValidationFlags::all(), capabilities(form))

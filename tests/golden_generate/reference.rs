@@ -122,7 +122,7 @@ pub fn sequence(executor: &Executor, case: &str, name: &str) -> Check {
 fn shortened(executor: &Executor, generation: &Generation, run: &Run<'_, SequenceFacts>) -> Check {
     let decoder = decoder(executor, generation)?;
     let mut takes = takes(generation, run)?;
-    takes.iter_mut().for_each(|take| take.frames = run.facts.prompt + FEW);
+    takes.iter_mut().for_each(|take| take.frames = run.facts.frames.min(run.facts.prompt + FEW));
     let made = play(&decoder, &takes, &GeneratorOptions::default(), Context::Full)?;
     let codes = run.codes();
     let frames = run.facts.frames;

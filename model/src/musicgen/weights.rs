@@ -84,11 +84,9 @@ impl DecoderWeights {
         let layers: Vec<_> = (0..config.num_hidden_layers)
             .map(|l| take_layer(&model.prefix(&format!("layers.{l}.")), d, config.ffn_dim))
             .collect();
-        let crossing = match conditioning {
-            Conditioning::CrossAttention => 0..config.num_hidden_layers,
-            Conditioning::Prefix => 0..0,
-        };
-        let cross: Vec<_> = crossing.map(|l| take_cross(&model.prefix(&format!("layers.{l}.")), d)).collect();
+        let cross: Vec<_> = (0..config.num_hidden_layers)
+            .map(|l| take_cross(&model.prefix(&format!("layers.{l}.")), d))
+            .collect();
         let norm = take_norm(&model, "layer_norm", d);
         let head = |q| loader.take(&format!("lm_heads.{q}.weight"), &[config.vocab_size, d]);
         let heads: Vec<_> = (0..codebooks).map(head).collect();
