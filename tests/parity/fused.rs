@@ -99,7 +99,7 @@ pub fn trials(
             }
             {
                 let fused = Arc::clone(&fused);
-                trials.push(cuda::trial(name("cuda"), cuda, move |gpu| fused.check(gpu, gpu, gpu)));
+                trials.push(cuda::trial(name("cuda"), cuda, move |gpu| fused.check(&**gpu, &**gpu, &**gpu)));
             }
             if fused.case.plan.cost.flops <= SIMULATED_FLOPS {
                 trials.extend(simulated(&name("ptx_sim"), &fused, forms));
