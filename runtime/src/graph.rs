@@ -54,29 +54,42 @@ pub enum Operand {
     Site,
     /// A tensor on the device.
     Tensor(Tensor),
+    /// What the op placed beside the site so many inserts of the same edit ago made; 1 is the one before.
+    Beside(usize),
     /// An optional slot left out.
     Absent,
 }
 
-/// An op placed at a site; its output, or the site's value updated in place, takes the site's place. It must have the
-/// site's shape.
+/// Where an inserted op stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the stream: its output, or the site's value updated in place, takes the site's place. It must have the site's
+    /// shape.
+    Within,
+    /// Beside the stream: what it makes is for the inserts behind it, or lies in a tensor that it updates.
+    Beside,
+}
+
+/// An op placed at a site.
 #[derive(Clone, Debug)]
 pub struct Insert {
     /// The operation, waiting for the site's shape.
     pub op: Arc<dyn Op>,
     /// The slots that it reads or updates in place, in binding order.
     pub inputs: Vec<Operand>,
+    /// Where it stands.
+    pub place: Place,
 }
 
 impl Insert {
     /// An op of the site's value alone.
     pub fn unary(op: impl Op + 'static) -> Self {
-        Self { op: Arc::new(op), inputs: vec![Operand::Site] }
+        Self { op: Arc::new(op), inputs: vec![Operand::Site], place: Place::Within }
     }
 
     /// An op of the site's value and a tensor.
     pub fn binary(op: impl Op + 'static, tensor: Tensor) -> Self {
-        Self { op: Arc::new(op), inputs: vec![Operand::Site, Operand::Tensor(tensor)] }
+        Self { op: Arc::new(op), inputs: vec![Operand::Site, Operand::Tensor(tensor)], place: Place::Within }
     }
 }
 
@@ -169,6 +182,14 @@ pub enum GraphError {
         /// What stands there.
         want: TensorDesc,
     },
+    /// An insert that reads what no insert before it made.
+    #[error("site `{site}`: an inserted op reads what stands {back} inserts before it, where there is none")]
+    Beside {
+        /// The site.
+        site: String,
+        /// How far back.
+        back: usize,
+    },
     /// An insert that would change a constant, and so every later run.
     #[error("site `{site}`: {op} updates its value in place, but a constant stands there")]
     InsertConstant {
@@ -176,6 +197,16 @@ pub enum GraphError {
         site: String,
         /// The kernel.
         op: &'static str,
+    },
+    /// A tensor to write into that has not the result's type and shape.
+    #[error("graph: {op} yields {want}, which cannot go into a tensor of {got}")]
+    Into {
+        /// The kernel.
+        op: &'static str,
+        /// The tensor's.
+        got: TensorDesc,
+        /// The result's.
+        want: TensorDesc,
     },
     /// A view with another number of elements.
     #[error("graph: a view of {from} as {to} has another number of elements")]
@@ -306,6 +337,26 @@ impl GraphBuilder {
     /// What is updated in place stays the same value: every later reader sees it as the op left it, an output that it was
     /// named as included. A constant keeps its new contents from one replay to the next.
     pub fn op(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
+        self.launch(op, inputs, None)
+    }
+
+    /// As [`Self::op`], writing into `into` in place of memory of the graph's own: a tensor that lies on the device
+    /// already, and so carries what it holds to the next replay.
+    pub fn op_into(
+        &mut self,
+        op: &dyn Op,
+        inputs: &[Option<Value>],
+        into: &Tensor,
+    ) -> Result<Value, GraphError> {
+        self.launch(op, inputs, Some(into))
+    }
+
+    fn launch(
+        &mut self,
+        op: &dyn Op,
+        inputs: &[Option<Value>],
+        mut into: Option<&Tensor>,
+    ) -> Result<Value, GraphError> {
         let descs: Vec<_> = inputs.iter().map(|v| v.map(|v| &self.graph.descs[v.0])).collect();
         let plan = op.plan(&descs)?;
         let mut given = inputs.iter();
@@ -322,7 +373,17 @@ impl GraphBuilder {
                 }
                 Access::Write => {
                     let desc = desc.clone().expect("written slots are never left out");
-                    let value = self.value(desc, Source::Step);
+                    let value = match into.take() {
+                        Some(tensor) if tensor.desc == desc => self.constant(tensor),
+                        Some(tensor) => {
+                            return Err(GraphError::Into {
+                                op: plan.kernel.name,
+                                got: tensor.desc.clone(),
+                                want: desc,
+                            });
+                        }
+                        None => self.value(desc, Source::Step),
+                    };
                     written = written.or(Some(value));
                     Some(value)
                 }
@@ -361,23 +422,39 @@ impl GraphBuilder {
         let mut current = value;
         for edit in edits {
             let Edit::Insert(ops) = edit else { continue };
+            // what every insert made, those within the stream too
+            let mut made = Vec::with_capacity(ops.len());
             for insert in ops {
-                current = self.insert(&id, current, &insert)?;
+                let new = self.insert(&id, current, &made, &insert)?;
+                made.push(new);
+                if insert.place == Place::Within {
+                    current = new;
+                }
             }
         }
         Ok(current)
     }
 
-    fn insert(&mut self, site: &str, current: Value, insert: &Insert) -> Result<Value, GraphError> {
-        let inputs: Vec<_> = insert
-            .inputs
-            .iter()
-            .map(|operand| match operand {
+    fn insert(
+        &mut self,
+        site: &str,
+        current: Value,
+        made: &[Value],
+        insert: &Insert,
+    ) -> Result<Value, GraphError> {
+        let mut inputs = Vec::with_capacity(insert.inputs.len());
+        for operand in &insert.inputs {
+            inputs.push(match operand {
                 Operand::Site => Some(current),
                 Operand::Tensor(tensor) => Some(self.constant(tensor)),
+                Operand::Beside(back) => {
+                    let at = made.len().checked_sub(*back).filter(|_| *back > 0);
+                    let value = at.map(|at| made[at]);
+                    Some(value.ok_or_else(|| GraphError::Beside { site: site.into(), back: *back })?)
+                }
                 Operand::Absent => None,
-            })
-            .collect();
+            });
+        }
         let new = self.op(&*insert.op, &inputs)?;
         if let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() {
             let updates = |(slot, value): (&Slot, &Option<Value>)| {
@@ -388,7 +465,7 @@ impl GraphBuilder {
                 return Err(GraphError::InsertConstant { site: site.into(), op: plan.kernel.name });
             }
         }
-        if self.desc(new) != self.desc(current) {
+        if insert.place == Place::Within && self.desc(new) != self.desc(current) {
             return Err(GraphError::InsertShape {
                 site: site.into(),
                 got: self.desc(new).clone(),

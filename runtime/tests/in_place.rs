@@ -6,7 +6,7 @@ use auscult_kernels::{
 };
 use auscult_runtime::weights::HostBytes;
 use auscult_runtime::{
-    Backend, Contents, CpuBackend, Edits, Graph, GraphBuilder, GraphError, Insert, Operand, Program,
+    Backend, Contents, CpuBackend, Edits, Graph, GraphBuilder, GraphError, Insert, Operand, Place, Program,
     RunError, Tensor, Value,
 };
 use std::sync::Arc;
@@ -207,7 +207,11 @@ fn a_capture_at_a_site_sees_the_value_before_it_is_updated_there() {
     let device = device();
     let by = tensor(&*device, [100.0, 0.0, -100.0]);
     let by = Tensor { desc: TensorDesc::f32([3, 1]), ..by };
-    let grow = || Insert { op: Arc::new(Grow), inputs: vec![Operand::Tensor(by.clone()), Operand::Site] };
+    let grow = || Insert {
+        op: Arc::new(Grow),
+        inputs: vec![Operand::Tensor(by.clone()), Operand::Site],
+        place: Place::Within,
+    };
     let mut edits = Edits::new();
     // the order in which edits are named does not matter
     edits.insert("here", vec![grow(), grow()]).capture("here", DType::F32);
@@ -233,12 +237,70 @@ fn an_insert_may_update_a_tensor_of_its_own() {
     let mut edits = Edits::new();
     edits.insert(
         "here",
-        vec![Insert { op: Arc::new(Grow), inputs: vec![Operand::Site, Operand::Tensor(state.clone())] }],
+        vec![Insert {
+            op: Arc::new(Grow),
+            inputs: vec![Operand::Site, Operand::Tensor(state.clone())],
+            place: Place::Within,
+        }],
     );
     let program = Program::new(device.clone(), with_site(edits).unwrap()).unwrap();
     program.run(&[("x", bytemuck::cast_slice(&[5.0_f32, 6.0, 7.0]))]).unwrap();
     assert_eq!(values(&*device, &state), [5.0, 8.0, 11.0]);
     assert_eq!(program.output_f32("y").unwrap(), [50.0, 80.0, 110.0], "the tensor takes the site's place");
+}
+
+#[test]
+fn what_stands_beside_a_site_leaves_the_stream_alone_and_serves_later_inserts() {
+    let device = device();
+    let state = tensor(&*device, [0.0, 1.0, 2.0]);
+    let state = Tensor { desc: TensorDesc::f32([3, 1]), ..state };
+    let beside = |op: Arc<dyn Op>, inputs| Insert { op, inputs, place: Place::Beside };
+    let within = |inputs| Insert { op: Arc::new(Grow), inputs, place: Place::Within };
+    let edits = |inserts| {
+        let mut edits = Edits::new();
+        edits.insert("here", inserts);
+        edits
+    };
+    let inserts = vec![
+        beside(Arc::new(Scale { factor: 3.0 }), vec![Operand::Site]),
+        beside(Arc::new(Grow), vec![Operand::Site, Operand::Tensor(state.clone())]),
+        within(vec![Operand::Beside(2), Operand::Site]),
+    ];
+    let program = Program::new(device.clone(), with_site(edits(inserts)).unwrap()).unwrap();
+    program.run(&[("x", bytemuck::cast_slice(&[5.0_f32, 6.0, 7.0]))]).unwrap();
+    assert_eq!(values(&*device, &state), [5.0, 8.0, 11.0], "the site's value as it stood");
+    assert_eq!(program.output_f32("y").unwrap(), [250.0, 300.0, 350.0], "10 (2 x + 3 x)");
+    for back in [0, 1, 2] {
+        let refused = with_site(edits(vec![within(vec![Operand::Beside(back), Operand::Site])]));
+        let said = format!(
+            "site `here`: an inserted op reads what stands {back} inserts before it, where there is none"
+        );
+        assert_eq!(refused.expect_err("nothing is there").to_string(), said);
+    }
+}
+
+#[test]
+fn a_result_goes_where_it_is_told() {
+    let device = device();
+    let kept = tensor(&*device, [1.0, 2.0, 3.0]);
+    // what one replay leaves is what the next one starts from
+    let twice = graph(Edits::new(), |g| {
+        let before = g.constant(&kept);
+        let doubled = scaled(g, before, 2.0)?;
+        g.op_into(&Scale { factor: -1.0 }, &[Some(doubled)], &kept)?;
+        Ok(())
+    });
+    let program = Program::new(device.clone(), twice.unwrap()).unwrap();
+    for want in [[-2.0, -4.0, -6.0], [4.0, 8.0, 12.0], [-8.0, -16.0, -24.0]] {
+        program.replay().unwrap();
+        assert_eq!(values(&*device, &kept), want);
+    }
+    let refused = graph(Edits::new(), |g| {
+        let x = g.input("x", TensorDesc::f32([2]))?;
+        g.op_into(&Scale { factor: 1.0 }, &[Some(x)], &kept).map(drop)
+    });
+    let said = "graph: scale_f32 yields F32 [2], which cannot go into a tensor of F32 [3]";
+    assert_eq!(refused.expect_err("another shape").to_string(), said);
 }
 
 #[test]
@@ -249,7 +311,11 @@ fn a_constant_at_a_site_is_not_updated() {
     let mut edits = Edits::new();
     edits.insert(
         "here",
-        vec![Insert { op: Arc::new(Grow), inputs: vec![Operand::Tensor(by), Operand::Site] }],
+        vec![Insert {
+            op: Arc::new(Grow),
+            inputs: vec![Operand::Tensor(by), Operand::Site],
+            place: Place::Within,
+        }],
     );
     let refused = graph(edits, |g| {
         let weight = g.constant(&weight);
