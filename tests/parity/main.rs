@@ -7,6 +7,7 @@
 //! and `AUSCULT_REQUIRE_MATRICES=1`. With `AUSCULT_PTX_SOURCES=DIR` the interpreter of PTX takes the text of forms from
 //! `DIR/<op>/<entry>.ptx` where that is a file.
 
+mod alone;
 mod cache;
 mod child;
 mod comparator;
@@ -274,6 +275,7 @@ fn main() -> ExitCode {
     let ptx_sim = ptx_sim::Forms::default();
     let mut trials: Vec<Trial> =
         REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu, &cuda, &ptx_sim)).collect();
+    trials.extend(alone::trials(&cpu, &wgpu, &cuda, &ptx_sim));
     trials.extend(fused::trials(&cpu, &wgpu, &cuda, &ptx_sim));
     trials.extend(ptx_sim::trials());
     trials.extend(cuda::trials(&cuda));

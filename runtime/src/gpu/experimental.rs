@@ -1,5 +1,9 @@
 //! The leave that wgpu asks for before it gives features it calls experimental, of which cooperative matrices are the only one
 //! asked for. Nothing else of this executor is unsafe.
+//!
+//! wgpu 30 declares the Vulkan memory model for shaders with such matrices but leaves accesses to workgroup memory private
+//! (gfx-rs/wgpu issue 8805), so that barriers order them only because drivers do so anyway. The parity tests and `doctor`
+//! show whether a driver does.
 
 use auscult_kernels::WgslNeeds;
 

@@ -17,6 +17,7 @@ const SHAPES: &[Shape] = &[
     (0, 8, 5, Activation::None, Extra::Both, "no rows"),
     (3, 8, 0, Activation::Gelu, Extra::Both, "no outs"),
     (3, 0, 5, Activation::Elu, Extra::Both, "no columns: activation of the bias, plus residual"),
+    (3, 0, 6, Activation::Gelu, Extra::Bias, "no columns, even outs: units for matrices sum nothing"),
     (1, 1, 1, Activation::None, Extra::Neither, "smallest: half a word everywhere"),
     (1, 33, 70, Activation::Gelu, Extra::Bias, "one row, odd columns: rows of the weight start within words"),
     (
@@ -57,6 +58,14 @@ const SHAPES: &[Shape] = &[
     ),
     (128, 64, 128, Activation::Gelu, Extra::Both, "whole tiles of 128 both ways, two of columns"),
     (129, 96, 260, Activation::None, Extra::Residual, "one past a tile of 128 rows, three tiles of columns"),
+    (
+        130,
+        104,
+        134,
+        Activation::Elu,
+        Extra::Both,
+        "a few past a tile of 128 both ways, eight columns past three of 32",
+    ),
     (
         131,
         136,

@@ -393,3 +393,21 @@ fn products<S: Simd, const M: usize, const N: usize>(
         all[first..first + N].copy_from_slice(sums);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_f16_is_widened_exactly() {
+        for first in (0..=u16::MAX).step_by(16) {
+            let from: Vec<f16> = (first..=first + 15).map(f16::from_bits).collect();
+            let mut room = [0.0; 16];
+            <f16 as Weight>::widen(&from, &mut room);
+            for (from, to) in from.iter().zip(room) {
+                let same = to.to_bits() == from.to_f32().to_bits() || (to.is_nan() && from.is_nan());
+                assert!(same, "{:#06x}: {to}", from.to_bits());
+            }
+        }
+    }
+}
