@@ -26,10 +26,10 @@ pub const CHECKS: &[(&str, fn(&Executor) -> Check)] = &[
     ("prompts are shared", prompts_are_shared),
 ];
 
-const FRAMES: usize = 20;
+pub const FRAMES: usize = 20;
 
 /// The model that the checks run on: `(decoder, texts)`.
-fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
+pub fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
     let generation = Generation::committed(case);
     let width = generation.text("text").projected().shape[2];
     let text = |length: usize| {
@@ -39,9 +39,10 @@ fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), F
     Ok((decoder(executor, &generation)?, [1, 7].map(text).into_iter().collect::<Result<_, Failed>>()?))
 }
 
-fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
+pub fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
     Take {
         text: text.cloned(),
+        melody: None,
         prompt: None,
         frames: FRAMES,
         seed,
@@ -51,23 +52,23 @@ fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
     }
 }
 
-fn prompt(decoder: &Decoder, frames: usize) -> Result<Arc<Codes>, Failed> {
+pub fn prompt(decoder: &Decoder, frames: usize) -> Result<Arc<Codes>, Failed> {
     let config = decoder.config();
     let noise = auscult_kernels::noise("prompt", config.num_codebooks * frames);
     let codes = noise.map(|v| ((v + 1.0) * 0.5 * config.vocab_size as f32) as u32).collect();
     Ok(Arc::new(Codes::new(config.num_codebooks, frames, codes)?))
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-fn ensure(is: bool, what: impl FnOnce() -> String) -> Check {
+pub fn ensure(is: bool, what: impl FnOnce() -> String) -> Check {
     if is { Ok(()) } else { Err(what().into()) }
 }
 
 /// The rows of a site and half, `[frames + 1, width]`.
-fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>, Failed> {
+pub fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>, Failed> {
     let one = generated.captured.iter().find(|c| c.label == site && c.half == half);
     Ok(values(one.ok_or_else(|| format!("`{site}` was not captured"))?))
 }
