@@ -44,8 +44,8 @@ impl TeacherForced {
     /// # Errors
     /// As [`Self::run`]; another number of texts than clips, a text longer than there is room for, or of another width.
     pub fn run_with_texts(&self, codes: &[Codes], texts: &[Option<&Text>]) -> Result<()> {
-        let condition = |text: &Option<&'_ Text>| Condition { text: *text, melody: None };
-        self.run_conditioned(codes, &texts.iter().map(condition).collect::<Vec<_>>())
+        let conditions: Vec<_> = texts.iter().map(|&text| Condition { text, melody: None }).collect();
+        self.run_conditioned(codes, &conditions)
     }
 
     /// As [`Self::run`], each clip with what it is conditioned by.
