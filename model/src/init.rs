@@ -69,6 +69,7 @@ impl Preset {
                 num_hidden_layers,
                 ..MusicgenDecoderConfig::default()
             },
+            melody: None,
         };
         match self {
             Self::Tiny => MusicgenConfig {
@@ -97,6 +98,7 @@ impl Preset {
                     vocab_size: 64,
                     ..MusicgenDecoderConfig::default()
                 },
+                melody: None,
             },
             Self::Small => real(1024, 24),
             Self::Medium => real(1536, 48),

@@ -1,15 +1,17 @@
 //! What a generator owes itself: the same from its caches as from one pass, from any batch as alone, and interventions
 //! that do what they say and nothing else.
 
+use super::common::checkpoint::{Layout, write_checkpoint};
 use super::common::compare::measure;
 use super::common::generation::Generation;
 use super::{Check, Executor, captures, decoder, play, values};
 use auscult_kernels::DType;
 use auscult_model::Codes;
-use auscult_model::musicgen::Decoder;
+use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::{
     Action, Context, Generated, GeneratorOptions, Halves, Intervention, Sampling, Take, Text,
 };
+use auscult_model::musicgen::{Decoder, DecoderOptions};
 use auscult_model::sae::{Sae, SaeParts};
 use auscult_runtime::Edits;
 use libtest_mimic::Failed;
@@ -24,12 +26,13 @@ pub const CHECKS: &[(&str, fn(&Executor) -> Check)] = &[
     ("directions are written as defined", directions_are_written),
     ("interventions keep to their columns and rows", kept_to_columns_and_rows),
     ("prompts are shared", prompts_are_shared),
+    ("stereo takes sound in two channels", stereo_takes_sound),
 ];
 
-const FRAMES: usize = 20;
+pub const FRAMES: usize = 20;
 
 /// The model that the checks run on: `(decoder, texts)`.
-fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
+pub fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
     let generation = Generation::committed(case);
     let width = generation.text("text").projected().shape[2];
     let text = |length: usize| {
@@ -39,9 +42,10 @@ fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), F
     Ok((decoder(executor, &generation)?, [1, 7].map(text).into_iter().collect::<Result<_, Failed>>()?))
 }
 
-fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
+pub fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
     Take {
         text: text.cloned(),
+        melody: None,
         prompt: None,
         frames: FRAMES,
         seed,
@@ -51,23 +55,23 @@ fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
     }
 }
 
-fn prompt(decoder: &Decoder, frames: usize) -> Result<Arc<Codes>, Failed> {
+pub fn prompt(decoder: &Decoder, frames: usize) -> Result<Arc<Codes>, Failed> {
     let config = decoder.config();
     let noise = auscult_kernels::noise("prompt", config.num_codebooks * frames);
     let codes = noise.map(|v| ((v + 1.0) * 0.5 * config.vocab_size as f32) as u32).collect();
     Ok(Arc::new(Codes::new(config.num_codebooks, frames, codes)?))
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-fn ensure(is: bool, what: impl FnOnce() -> String) -> Check {
+pub fn ensure(is: bool, what: impl FnOnce() -> String) -> Check {
     if is { Ok(()) } else { Err(what().into()) }
 }
 
 /// The rows of a site and half, `[frames + 1, width]`.
-fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>, Failed> {
+pub fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>, Failed> {
     let one = generated.captured.iter().find(|c| c.label == site && c.half == half);
     Ok(values(one.ok_or_else(|| format!("`{site}` was not captured"))?))
 }
@@ -312,6 +316,36 @@ fn prompts_are_shared(executor: &Executor) -> Check {
         }
         let distinct = together.windows(2).any(|pair| pair[0].codes != pair[1].codes);
         ensure(distinct, || "all takes are alike: the noise is not heard".into())?;
+    }
+    Ok(())
+}
+
+/// A take of a stereo decoder to audio and back to a prompt: codebooks 0, 2, .. are the left channel, 1, 3, .. the right one.
+fn stereo_takes_sound(executor: &Executor) -> Check {
+    for case in ["stereo", "melody-stereo"] {
+        let dir = tempfile::tempdir()?;
+        write_checkpoint(&Generation::committed(case).model(), dir.path(), &Layout::default());
+        let decoder = Decoder::open(dir.path(), executor.backend.clone(), &DecoderOptions::default())?;
+        let codec = Encodec::open(dir.path(), executor.backend.clone())?;
+        ensure((decoder.config().num_codebooks, codec.codebooks()) == (8, 4), || {
+            "not 8 codebooks of 4".into()
+        })?;
+        let made = play(&decoder, &[take(None, 3)], &GeneratorOptions::default(), Context::Full)?.remove(0);
+        let rows: Vec<&[u32]> = made.codes.values().chunks(FRAMES).collect();
+        let channels = codec.decode_channels(&made.codes)?;
+        ensure(channels.len() == 2, || format!("{} channels", channels.len()))?;
+        ensure(channels[0] != channels[1], || "both channels are alike".into())?;
+        for (channel, of) in channels.iter().zip([[0, 2, 4, 6], [1, 3, 5, 7]]) {
+            let codes = Codes::new(4, FRAMES, of.map(|q| rows[q]).concat())?;
+            ensure(channel.len() == FRAMES * codec.config().hop_length(), || "another length".into())?;
+            ensure(bits(channel) == bits(&codec.decode(&codes)?), || format!("not of codebooks {of:?}"))?;
+        }
+        let [left, right] = [0, 1].map(|c| codec.encode(&[&channels[c]]));
+        let codes = codec.encode_channels(&[&channels[0], &channels[1]])?;
+        for (q, row) in codes.values().chunks(FRAMES).enumerate() {
+            let of = if q % 2 == 0 { &left } else { &right }.as_ref().map_err(|e| e.to_string())?;
+            ensure(row == &of[0].values()[q / 2 * FRAMES..][..FRAMES], || format!("codebook {q} differs"))?;
+        }
     }
     Ok(())
 }

@@ -201,7 +201,8 @@ fn musicgen(
         None => known_text_encoder(plan, &path, text_width)?,
     };
     let (audio_encoder, codec) = codec(plan, &path, request.codec)?;
-    let config = MusicgenConfig { text_encoder: text_config, audio_encoder, decoder: derived.config };
+    let config =
+        MusicgenConfig { text_encoder: text_config, audio_encoder, decoder: derived.config, melody: None };
     config.validate(&path)?;
     let mut expected = layout::decoder("decoder.", &config.decoder);
     expected.extend(layout::text_projection(&config));

@@ -205,14 +205,15 @@ impl Points {
         self.points.iter().map(table).collect()
     }
 
-    /// The words of one row at every point. Directions are numbered as they lie on the device.
-    pub fn row(&self, edits: &[Intervention], half: Halves, column_offset: usize) -> Vec<Vec<u32>> {
+    /// The words of one row at every point. Directions are numbered as they lie on the device. `offset` is what is added to a
+    /// position, in 32 bits, to give the column of the take.
+    pub fn row(&self, edits: &[Intervention], half: Halves, offset: u32) -> Vec<Vec<u32>> {
         self.points
             .iter()
             .map(|point| {
                 let mut words = Vec::new();
                 for edit in edits.iter().filter(|edit| point.is_of(edit) && edit.touches(half)) {
-                    words.extend(point.record(edit, self.width, column_offset));
+                    words.extend(point.record(edit, self.width, offset));
                 }
                 words.resize(point.slots * RECORD, 0);
                 words
@@ -261,7 +262,7 @@ impl Point {
         self.site == edit.site && same(self.sae.as_ref(), edit.feature.as_ref().map(|(sae, _)| sae))
     }
 
-    fn record(&self, edit: &Intervention, width: usize, column_offset: usize) -> [u32; RECORD] {
+    fn record(&self, edit: &Intervention, width: usize, offset: u32) -> [u32; RECORD] {
         let (kind, amount) = match edit.action {
             Action::Ablate => (1, 0.0),
             Action::Scale(factor) => (2, factor),
@@ -281,7 +282,7 @@ impl Point {
             amount.to_bits(),
             word(edit.columns.start),
             word(edit.columns.end),
-            word(column_offset),
+            offset,
             word(rows(&edit.direction)),
         ]
     }
