@@ -310,9 +310,8 @@ fn changed(case: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
 
 #[test]
 fn configurations_that_cannot_be_read_exactly_are_refused() {
-    let set = |field: &'static str, value: Value| move |cfg: &mut Value| cfg[field] = value;
-    let refuse = |case: &str, change: &dyn Fn(&mut Value), parts: &[&str]| {
-        let dir = changed(case, change);
+    let refuse = |case: &str, field: &str, value: &Value, parts: &[&str]| {
+        let dir = changed(case, |cfg| cfg[field] = value.clone());
         let error = Sae::open(dir.path()).unwrap_err();
         // a fault of the file, none of the command line
         let of_file = matches!(error, ModelError::Config { .. } | ModelError::Unsupported { .. });
@@ -322,7 +321,7 @@ fn configurations_that_cannot_be_read_exactly_are_refused() {
             assert!(error.contains(part), "`{part}` is not in: {error}");
         }
     };
-    let cases: &[(&str, &'static str, Value, &[&str])] = &[
+    let cases: &[(&str, &str, Value, &[&str])] = &[
         (
             "published",
             "activation_fn_kwargs",
@@ -377,7 +376,7 @@ fn configurations_that_cannot_be_read_exactly_are_refused() {
         (SPARSIFY, "k", json!(54), &["`k` is 54, expected 1 to 53"]),
     ];
     for (case, field, value, parts) in cases {
-        refuse(case, &set(field, value.clone()), parts);
+        refuse(case, field, value, parts);
     }
 }
 
@@ -395,7 +394,7 @@ fn weights_that_do_not_fit_are_named() {
         assert!(error.contains(part), "`{part}` is not in: {error}");
     }
     let dir = changed("jumprelu-6", |cfg| cfg["architecture"] = json!("standard"));
-    assert!(Sae::open(dir.path()).unwrap_err().to_string().contains("1 unexpected: threshold [53]"));
+    assert!(Sae::open(dir.path()).unwrap_err().to_string().contains("1 tensor unexpected: threshold [53]"));
     let dir = changed("published", |cfg| cfg["architecture"] = json!("standard"));
     let weights = dir.path().join("sae_weights.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
