@@ -169,9 +169,16 @@ pub fn decoder(prefix: &str, config: &MusicgenDecoderConfig) -> Vec<LayoutTensor
 pub fn musicgen(config: &MusicgenConfig) -> Vec<LayoutTensor> {
     let mut tensors = t5("text_encoder.", &config.text_encoder);
     tensors.extend(encodec("audio_encoder.", &config.audio_encoder));
-    let has_cross_attention = config.melody.is_none();
-    let decoder = decoder("decoder.", &config.decoder).into_iter();
-    tensors.extend(decoder.filter(|tensor| has_cross_attention || !tensor.name.contains(".encoder_attn")));
+    tensors.extend(language_model(config));
+    tensors
+}
+
+/// The decoder of a whole MusicGen, and the layers from what conditions it to its width.
+pub fn language_model(config: &MusicgenConfig) -> Vec<LayoutTensor> {
+    let mut tensors = decoder("decoder.", &config.decoder);
+    if config.melody.is_some() {
+        tensors.retain(|tensor| !tensor.name.contains(".encoder_attn"));
+    }
     tensors.extend(text_projection(config));
     tensors.extend(chroma_projection(config));
     tensors

@@ -4,7 +4,7 @@
 use super::common::checkpoint::{Layout, write_checkpoint};
 use super::common::compare::measure;
 use super::common::generation::Generation;
-use super::{Check, Executor, captures, decoder, play, values};
+use super::{Check, Executor, Named, captures, decoder, play, values};
 use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
@@ -18,7 +18,7 @@ use libtest_mimic::Failed;
 use std::sync::Arc;
 
 /// Every check, by name.
-pub const CHECKS: &[(&str, fn(&Executor) -> Check)] = &[
+pub const CHECKS: &[Named] = &[
     ("caches equal one pass", caches_equal_one_pass),
     ("takes do not hear each other", takes_do_not_hear_each_other),
     ("interventions of strength zero leave the bits", strength_zero),
@@ -96,7 +96,7 @@ fn caches_equal_one_pass(executor: &Executor) -> Check {
                 });
                 let forward = decoder.teacher_forced_with_text(1, take.frames, 7, edits)?;
                 let text = take.text.as_deref().filter(|_| half == Halves::Conditional);
-                forward.run_with_texts(&[made.codes.clone()], &[text])?;
+                forward.run_with_texts(std::slice::from_ref(&made.codes), &[text])?;
                 for site in &sites {
                     let (got, want) = (rows(&made, site, half)?, forward.output_f32(site)?);
                     measure(
@@ -224,7 +224,8 @@ fn features_are_switched(executor: &Executor) -> Check {
     let width = decoder.config().hidden_size;
     let sae = autoencoder(width)?;
     let site = BEFORE.parse()?;
-    let coefficient: [(Action, fn(f64) -> f64); 3] =
+    type Coefficient = fn(f64) -> f64;
+    let coefficient: [(Action, Coefficient); 3] =
         [(Action::Ablate, |f| -f), (Action::Scale(3.0), |f| 2.0 * f), (Action::Set(4.0), |f| 4.0 - f)];
     let [plain, _] = around(&decoder, &texts[1], vec![], Halves::Conditional)?;
     let count = |feature: usize| plain.chunks(width).filter(|x| activation(width, feature, x) > 0.0).count();
@@ -261,7 +262,9 @@ fn directions_are_written(executor: &Executor) -> Check {
     // several at one site, in their order
     let steered = vec![along(&direction, Action::Steer(2.0)), along(&direction, Action::Steer(-0.5))];
     let replaced = vec![along(&other, Action::Patch), along(&direction, Action::Steer(1.0))];
-    let edits: [(&str, Vec<Intervention>, fn(&[f32], &[f32], &[f32]) -> Vec<f32>); 4] = [
+    /// The row that comes of x, the direction, and the row of another run.
+    type Wanted = fn(&[f32], &[f32], &[f32]) -> Vec<f32>;
+    let edits: [(&str, Vec<Intervention>, Wanted); 4] = [
         ("steer", steered, |x, d, _| x.iter().zip(d).map(|(x, d)| (x + 2.0 * d) - 0.5 * d).collect()),
         ("zero", vec![along(&none, Action::Zero)], |x, _, _| vec![0.0; x.len()]),
         ("replace", vec![along(&direction, Action::Replace)], |_, d, _| d.to_vec()),

@@ -25,6 +25,9 @@ use std::sync::Arc;
 
 type Check = Result<(), Failed>;
 
+/// A check by its name.
+type Named = (&'static str, fn(&Executor) -> Check);
+
 /// An executor under test, and what it is held to.
 #[derive(Clone)]
 struct Executor {

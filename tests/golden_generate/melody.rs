@@ -5,7 +5,7 @@ use super::common::compare::measure;
 use super::common::generation::{ForwardFacts, Generation, Part, PrefixFacts, Run, TextPad};
 use super::itself::{FRAMES, bits, ensure, model, prompt, rows, take};
 use super::reference::{codes_of, texts};
-use super::{Check, Executor, captures, decoder, play};
+use super::{Check, Executor, Named, captures, decoder, play};
 use auscult_kernels::DType;
 use auscult_model::musicgen::generate::{
     Action, Condition, Context, Generator, GeneratorOptions, Halves, Intervention, Melody, Take, Text,
@@ -16,7 +16,7 @@ use libtest_mimic::Failed;
 use std::sync::Arc;
 
 /// Every check of a generator, by name.
-pub const CHECKS: &[(&str, fn(&Executor) -> Check)] = &[
+pub const CHECKS: &[Named] = &[
     ("melody: caches equal one pass", caches_equal_one_pass),
     ("melody: takes do not hear each other", takes_do_not_hear_each_other),
     ("melody: nothing is done in front of the columns", edits_keep_to_columns),

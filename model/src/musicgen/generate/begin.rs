@@ -23,6 +23,12 @@ pub(super) struct Prefix {
     pages: Vec<Vec<u32>>,
 }
 
+/// What a take begins with: the pages of each half, and of each capture what was there in the columns of the prompt.
+pub(super) struct Begun {
+    pub pages: Vec<Vec<u32>>,
+    pub captured: Vec<Vec<u8>>,
+}
+
 /// Rows with the same key have the same keys and values.
 #[derive(PartialEq)]
 struct PrefixKey {
@@ -56,7 +62,7 @@ impl Generator<'_> {
         (prefix, columns): (usize, usize),
         needed: usize,
         records: &[Vec<Vec<u32>>],
-    ) -> Result<(Vec<Vec<u32>>, Vec<Vec<u8>>)> {
+    ) -> Result<Begun> {
         let positions = prefix + columns;
         let key = PrefixKey {
             codes: window.codes.to_vec(),
@@ -86,7 +92,7 @@ impl Generator<'_> {
                 pages.push([&shared[..full], &own].concat());
             }
             partly.into_iter().for_each(|page| self.pages.release(page));
-            return Ok((pages, Vec::new()));
+            return Ok(Begun { pages, captured: Vec::new() });
         }
         let pages = self.take_pages(needed, self.sizes.halves)?;
         let captured = self.prefill(window, (prefix, columns), &pages, records)?;
@@ -99,7 +105,7 @@ impl Generator<'_> {
             let oldest = self.prefixes.remove(0);
             oldest.pages.iter().flatten().for_each(|&page| self.pages.release(page));
         }
-        Ok((pages, captured))
+        Ok(Begun { pages, captured })
     }
 
     /// Holds the pages that are only partly a prompt's, so that they last until they are copied.

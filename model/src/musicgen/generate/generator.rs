@@ -1,6 +1,6 @@
 //! The slots that takes play in: what is uploaded when one begins, and what a replay advances.
 
-use super::begin::Prefix;
+use super::begin::{Begun, Prefix};
 use super::interventions::{Halves, Points};
 use super::pages::Pages;
 use super::play::Take;
@@ -223,8 +223,8 @@ impl<'d> Generator<'d> {
         // every frame has a position behind its column, which only captures ask for where nothing lags
         let end = window.frames + self.lag().max(usize::from(!self.captures.is_empty()));
         let needed = (prefix + end + 1).div_ceil(PAGE);
-        let (pages, captured) = match prefix + columns {
-            0 => (self.take_pages(needed, self.sizes.halves)?, Vec::new()),
+        let Begun { pages, captured } = match prefix + columns {
+            0 => Begun { pages: self.take_pages(needed, self.sizes.halves)?, captured: Vec::new() },
             _ => self.begin(window, (prefix, columns), needed, &records)?,
         };
         let per_row = self.sizes.pages_per_row(config);

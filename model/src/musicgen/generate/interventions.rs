@@ -131,6 +131,14 @@ struct Point {
     on_device: OnDevice,
 }
 
+/// What takes want of a point.
+struct Wanted {
+    site: Site,
+    sae: Option<Arc<Sae>>,
+    slots: usize,
+    directions: Vec<Arc<[f32]>>,
+}
+
 struct OnDevice {
     /// f32 `[rows of all directions, width]`.
     directions: Tensor,
@@ -154,20 +162,25 @@ impl Points {
         width: usize,
         backend: &dyn Backend,
     ) -> Result<Self> {
-        let mut found: Vec<(Site, Option<Arc<Sae>>, usize, Vec<Arc<[f32]>>)> = Vec::new();
+        let mut found: Vec<Wanted> = Vec::new();
         for take in takes {
             let mut used: Vec<usize> = vec![0; found.len()];
             for edit in take {
                 edit.check(width)?;
                 let sae = edit.feature.as_ref().map(|(sae, _)| sae);
-                let at = found.iter().position(|(site, of, ..)| *site == edit.site && same(of.as_ref(), sae));
-                let at = at.unwrap_or_else(|| {
-                    found.push((edit.site, sae.cloned(), 0, Vec::new()));
+                let is_there = |w: &Wanted| w.site == edit.site && same(w.sae.as_ref(), sae);
+                let at = found.iter().position(is_there).unwrap_or_else(|| {
+                    found.push(Wanted {
+                        site: edit.site,
+                        sae: sae.cloned(),
+                        slots: 0,
+                        directions: Vec::new(),
+                    });
                     used.push(0);
                     found.len() - 1
                 });
                 used[at] += 1;
-                let (.., slots, directions) = &mut found[at];
+                let Wanted { slots, directions, .. } = &mut found[at];
                 *slots = (*slots).max(used[at]);
                 if !edit.direction.is_empty() && !directions.iter().any(|d| Arc::ptr_eq(d, &edit.direction)) {
                     directions.push(edit.direction.clone());
@@ -175,9 +188,9 @@ impl Points {
             }
         }
         // the order of the stream: what is done at one site is seen at the next
-        found.sort_by_key(|(site, ..)| *site);
+        found.sort_by_key(|wanted| wanted.site);
         let mut points = Vec::with_capacity(found.len());
-        for (site, sae, slots, directions) in found {
+        for Wanted { site, sae, slots, directions } in found {
             let mut values: Vec<f32> = directions.iter().flat_map(|d| d.iter().copied()).collect();
             // a point that only zeroes has none, and a launch wants one
             values.resize(values.len().max(width), 0.0);
