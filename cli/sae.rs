@@ -9,6 +9,7 @@ use auscult_kernels::DType;
 use auscult_model::ModelError;
 use auscult_model::musicgen::Site;
 use auscult_model::sae::{Sae, SparseRows};
+use auscult_runtime::CpuBackend;
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -24,7 +25,7 @@ pub enum Command {
         /// A directory that SAELens or sparsify wrote
         sae: PathBuf,
     },
-    /// Encode activations to a safetensors file: `indices` and `values` [rows, k], the largest first
+    /// Encode activations, on the processor, to a safetensors file: `indices` and `values` [rows, k], the largest first
     Encode(Box<EncodeArgs>),
 }
 
@@ -59,7 +60,11 @@ pub struct EncodeArgs {
 pub fn run(context: &Context, command: &Command) -> Result<()> {
     match command {
         Command::Info { sae } => info(context, sae),
-        Command::Encode(args) => encode(context, args),
+        Command::Encode(args) => {
+            // on as many threads as were asked for
+            let processor = CpuBackend::new(context.global.threads)?;
+            processor.pool().install(|| encode(context, args))
+        }
     }
 }
 
