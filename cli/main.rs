@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod model;
+mod sae;
 mod store;
 mod wav;
 
@@ -36,6 +37,9 @@ enum Command {
     Model(model::Command),
     /// Activations of audio at chosen sites, into a store
     Capture(Box<capture::Args>),
+    /// Sparse autoencoders: what one is, and what rows of activations are in its features
+    #[command(subcommand)]
+    Sae(sae::Command),
     /// Stores: look, check, export
     #[command(subcommand)]
     Store(store::Command),
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Model(command) => model::run(&context, &command),
         Command::Capture(args) => capture::run(&context, &args),
+        Command::Sae(command) => sae::run(&context, &command),
         Command::Store(command) => store::run(&context, &command),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Codec(command) => codec::run(&context, &command),

@@ -23,7 +23,7 @@ crate::trials!(
 fn help_names_every_option() {
     let dir = folder();
     for (command, options) in [
-        ("", &["demo", "doctor", "model", "capture", "store", "codec", "bench"][..]),
+        ("", &["demo", "doctor", "model", "capture", "sae", "store", "codec", "bench"][..]),
         ("demo", &["--out"]),
         ("doctor", &["--no-self-test", "--no-rates"]),
         ("model", &["info", "init", "convert"]),
@@ -57,6 +57,12 @@ fn help_names_every_option() {
         ("codec", &["encode", "decode"]),
         ("codec encode", &["<INPUT>", "--model", "--out"]),
         ("codec decode", &["<INPUT>", "--model", "--out", "--float"]),
+        ("sae", &["info", "encode"]),
+        ("sae info", &["<SAE>"]),
+        (
+            "sae encode",
+            &["--sae", "--input", "--tensor", "--store", "--hook", "--k", "--allow-misaligned", "--out"],
+        ),
         ("store", &["info", "verify", "export"]),
         ("store info", &["<STORE>"]),
         ("store verify", &["<STORE>"]),

@@ -10,6 +10,7 @@ mod disk;
 mod faults;
 #[cfg(unix)]
 mod interrupt;
+mod sae;
 mod store;
 mod support;
 
@@ -33,7 +34,7 @@ pub(crate) use trials;
 fn main() -> ExitCode {
     let args = Arguments::from_args();
     let model = (!args.list).then(support::make_model);
-    let groups = [capture::trials(), commands::trials(), faults::trials(), store::trials()];
+    let groups = [capture::trials(), commands::trials(), faults::trials(), sae::trials(), store::trials()];
     let mut all: Vec<Trial> = groups.into_iter().flatten().collect();
     all.extend(capture::on_an_adapter(args.list));
     #[cfg(unix)]
