@@ -142,6 +142,7 @@ fn transformer() -> Result<Vec<Job>> {
                 &TensorDesc::f32([4 * 2049, 1024]),
                 None,
                 Some(&TensorDesc::f32([2048, 1024])),
+                None,
             )
         })?
         .filled(vec![("ids", Fill::Below(2049))]),

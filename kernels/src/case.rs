@@ -4,10 +4,12 @@ use crate::{DType, Plan};
 use half::{bf16, f16};
 
 /// How a read slot of a case is filled. The default is noise in [-1, 1).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Fill {
     /// Uniform in [-amp, amp).
     Noise(f32),
+    /// Uniform from the first number up to the second, in f32.
+    Between(f32, f32),
     /// Whole numbers below a bound, for slots that hold indices.
     Below(u32),
     /// Distinct whole numbers 0, stride, 2 stride ... modulo the bound: a gather that visits rows out of order.
@@ -17,6 +19,10 @@ pub enum Fill {
         /// Values stay below it.
         below: u32,
     },
+    /// These words, one for each element of 32 bits: whole numbers, or the bits of f32.
+    Words(Vec<u32>),
+    /// These words, over and over, for slots of four-byte elements.
+    Cycle(&'static [u32]),
 }
 
 /// How far two executors may differ, element by element: `abs + rel * |want|`.
@@ -53,19 +59,27 @@ impl Case {
     pub fn input(&self, slot: usize) -> Vec<u8> {
         let Some(desc) = &self.plan.slots[slot] else { return Vec::new() };
         let name = self.plan.kernel.slots[slot].name;
-        let fill = self.fill.iter().find(|(n, _)| *n == name).map_or(Fill::Noise(1.0), |(_, fill)| *fill);
+        let fill = self.fill.iter().find(|(n, _)| *n == name).map_or(&Fill::Noise(1.0), |(_, fill)| fill);
         let key = format!("{}/{}/{name}", self.plan.kernel.name, self.why);
         let n = desc.elements();
         match (desc.dtype, fill) {
-            (DType::F32, Fill::Noise(amp)) => bytes_of(noise(&key, n).map(|v| v * amp)),
-            (DType::F16, Fill::Noise(amp)) => bytes_of(noise(&key, n).map(|v| f16::from_f32(v * amp))),
-            (DType::BF16, Fill::Noise(amp)) => bytes_of(noise(&key, n).map(|v| bf16::from_f32(v * amp))),
-            (DType::U32, Fill::Below(bound)) => {
+            (DType::F32, &Fill::Noise(amp)) => bytes_of(noise(&key, n).map(|v| v * amp)),
+            (DType::F16, &Fill::Noise(amp)) => bytes_of(noise(&key, n).map(|v| f16::from_f32(v * amp))),
+            (DType::BF16, &Fill::Noise(amp)) => bytes_of(noise(&key, n).map(|v| bf16::from_f32(v * amp))),
+            (DType::U32, &Fill::Below(bound)) => {
                 // 24 random bits are plenty for the bounds of the cases; the modulo's bias is of no concern
                 bytes_of(noise(&key, n).map(move |v| ((v + 1.0) * 8_388_608.0) as u32 % bound))
             }
-            (DType::U32, Fill::Stepping { stride, below }) => {
+            (DType::U32, &Fill::Stepping { stride, below }) => {
                 bytes_of((0..n as u64).map(move |i| (i * u64::from(stride) % u64::from(below)) as u32))
+            }
+            (DType::F32, &Fill::Between(low, high)) => {
+                bytes_of(noise(&key, n).map(move |v| low + (high - low) * (0.5 * v + 0.5)))
+            }
+            (DType::U32 | DType::F32, Fill::Cycle(words)) => bytes_of(words.iter().copied().cycle().take(n)),
+            (DType::U32 | DType::F32, Fill::Words(words)) => {
+                assert_eq!(words.len(), n, "case `{key}`: a word for each element");
+                bytemuck::cast_slice(words).to_vec()
             }
             (dtype, fill) => panic!("case `{key}` asks for {fill:?} in a slot of {dtype}"),
         }

@@ -51,7 +51,8 @@ pub struct Piece {
 
 /// An operation with its settings, waiting for shapes. Data: printable, and the same on every replay.
 pub trait Op: fmt::Debug + Send + Sync {
-    /// Checks `inputs` (the slots that are read, in binding order; `None` where left out) and plans the launch.
+    /// Checks `inputs` (the slots that are read or updated in place, in binding order; `None` where left out) and plans the
+    /// launch.
     fn plan(&self, inputs: &[Option<&TensorDesc>]) -> Result<Plan, ShapeError>;
 }
 

@@ -18,6 +18,7 @@ pub mod musicgen;
 mod output;
 mod procedural;
 mod programs;
+pub mod sae;
 pub mod t5;
 
 pub use codes::Codes;

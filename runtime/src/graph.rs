@@ -6,7 +6,7 @@
 
 use crate::backend::Tensor;
 use auscult_kernels::ops::capture::Capture as CaptureOp;
-use auscult_kernels::{DType, Op, Plan, ShapeError, TensorDesc};
+use auscult_kernels::{Access, DType, Op, Plan, ShapeError, Slot, TensorDesc};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -54,28 +54,42 @@ pub enum Operand {
     Site,
     /// A tensor on the device.
     Tensor(Tensor),
+    /// What the op placed beside the site so many inserts of the same edit ago made; 1 is the one before.
+    Beside(usize),
     /// An optional slot left out.
     Absent,
 }
 
-/// An op placed at a site; its output takes the site's place. It must have the site's shape.
+/// Where an inserted op stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the stream: its output, or the site's value updated in place, takes the site's place. It must have the site's
+    /// shape.
+    Within,
+    /// Beside the stream: what it makes is for the inserts behind it, or lies in a tensor that it updates.
+    Beside,
+}
+
+/// An op placed at a site.
 #[derive(Clone, Debug)]
 pub struct Insert {
     /// The operation, waiting for the site's shape.
     pub op: Arc<dyn Op>,
-    /// Its read slots in binding order.
+    /// The slots that it reads or updates in place, in binding order.
     pub inputs: Vec<Operand>,
+    /// Where it stands.
+    pub place: Place,
 }
 
 impl Insert {
     /// An op of the site's value alone.
     pub fn unary(op: impl Op + 'static) -> Self {
-        Self { op: Arc::new(op), inputs: vec![Operand::Site] }
+        Self { op: Arc::new(op), inputs: vec![Operand::Site], place: Place::Within }
     }
 
     /// An op of the site's value and a tensor.
     pub fn binary(op: impl Op + 'static, tensor: Tensor) -> Self {
-        Self { op: Arc::new(op), inputs: vec![Operand::Site, Operand::Tensor(tensor)] }
+        Self { op: Arc::new(op), inputs: vec![Operand::Site, Operand::Tensor(tensor)], place: Place::Within }
     }
 }
 
@@ -168,6 +182,32 @@ pub enum GraphError {
         /// What stands there.
         want: TensorDesc,
     },
+    /// An insert that reads what no insert before it made.
+    #[error("site `{site}`: an inserted op reads what stands {back} inserts before it, where there is none")]
+    Beside {
+        /// The site.
+        site: String,
+        /// How far back.
+        back: usize,
+    },
+    /// An insert that would change a constant, and so every later run.
+    #[error("site `{site}`: {op} updates its value in place, but a constant stands there")]
+    InsertConstant {
+        /// The site.
+        site: String,
+        /// The kernel.
+        op: &'static str,
+    },
+    /// A tensor to write into that has not the result's type and shape.
+    #[error("graph: {op} yields {want}, which cannot go into a tensor of {got}")]
+    Into {
+        /// The kernel.
+        op: &'static str,
+        /// The tensor's.
+        got: TensorDesc,
+        /// The result's.
+        want: TensorDesc,
+    },
     /// A view with another number of elements.
     #[error("graph: a view of {from} as {to} has another number of elements")]
     View {
@@ -245,6 +285,8 @@ pub struct GraphBuilder {
     edits: Edits,
     /// Rows that captures keep; all of them if `None`.
     kept_rows: Option<Value>,
+    /// Values that were made together with a rounded copy, and that copy.
+    rounded: Vec<(Value, Value)>,
     passed: BTreeSet<String>,
 }
 
@@ -252,7 +294,7 @@ impl GraphBuilder {
     /// An empty graph that will apply `edits` at the sites they name.
     pub fn new(edits: Edits) -> Self {
         let graph = Graph { descs: vec![], sources: vec![], steps: vec![], outputs: vec![] };
-        Self { graph, edits, kept_rows: None, passed: BTreeSet::new() }
+        Self { graph, edits, kept_rows: None, rounded: vec![], passed: BTreeSet::new() }
     }
 
     fn value(&mut self, desc: TensorDesc, source: Source) -> Value {
@@ -290,26 +332,89 @@ impl GraphBuilder {
         Ok(self.value(to, Source::View(value)))
     }
 
-    /// Applies an op with one output to values; `None` leaves an optional slot out.
+    /// Applies an op to values: those of the slots that it reads or updates in place, in binding order; `None` leaves an
+    /// optional slot out. Returns what the first slot that is only written becomes, or the first value updated in place
+    /// where there is none.
+    ///
+    /// What is updated in place stays the same value: every later reader sees it as the op left it, an output that it was
+    /// named as included. A constant keeps its new contents from one replay to the next.
     pub fn op(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
+        self.launch(op, inputs, None)
+    }
+
+    /// As [`Self::op`], writing into `into` in place of memory of the graph's own: a tensor that lies on the device
+    /// already, and so carries what it holds to the next replay.
+    pub fn op_into(
+        &mut self,
+        op: &dyn Op,
+        inputs: &[Option<Value>],
+        into: &Tensor,
+    ) -> Result<Value, GraphError> {
+        self.launch(op, inputs, Some(into))
+    }
+
+    /// Applies an op to values, as [`Self::op`] does, that writes an f32 value and then that value rounded. A capture of
+    /// all its rows in the type of the copy is that copy, and no launch of its own.
+    ///
+    /// # Panics
+    /// Where the op's kernel does not write two slots.
+    pub fn op_with_rounded(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
+        let value = self.launch(op, inputs, None)?;
+        let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() else {
+            unreachable!("a launch is a step")
+        };
+        let is_copy = |(slot, written): &(&Slot, &Option<Value>)| {
+            slot.access == Access::Write && **written != Some(value)
+        };
+        let copy = plan.kernel.slots.iter().zip(slots).find(is_copy).and_then(|(_, copy)| *copy);
+        self.rounded.push((value, copy.expect("the op writes a value and its rounded copy")));
+        Ok(value)
+    }
+
+    fn launch(
+        &mut self,
+        op: &dyn Op,
+        inputs: &[Option<Value>],
+        mut into: Option<&Tensor>,
+    ) -> Result<Value, GraphError> {
         let descs: Vec<_> = inputs.iter().map(|v| v.map(|v| &self.graph.descs[v.0])).collect();
         let plan = op.plan(&descs)?;
-        let mut read = inputs.iter();
+        let mut given = inputs.iter();
+        let mut next = || *given.next().expect("plan() accepted this many inputs");
         let mut slots = Vec::with_capacity(plan.slots.len());
-        let mut result = None;
+        let (mut written, mut updated) = (None, None);
         for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
             slots.push(match slot.access {
-                auscult_kernels::Access::Read => *read.next().expect("plan() accepted this many inputs"),
-                _ => {
+                Access::Read => next(),
+                Access::ReadWrite => {
+                    let value = next();
+                    if let Some(root) = value.map(|value| self.graph.root(value)) {
+                        // a copy is of what stood there before
+                        self.rounded.retain(|&(of, _)| self.graph.root(of) != root);
+                    }
+                    updated = updated.or(value);
+                    value
+                }
+                Access::Write => {
                     let desc = desc.clone().expect("written slots are never left out");
-                    let value = self.value(desc, Source::Step);
-                    result = Some(value);
+                    let value = match into.take() {
+                        Some(tensor) if tensor.desc == desc => self.constant(tensor),
+                        Some(tensor) => {
+                            return Err(GraphError::Into {
+                                op: plan.kernel.name,
+                                got: tensor.desc.clone(),
+                                want: desc,
+                            });
+                        }
+                        None => self.value(desc, Source::Step),
+                    };
+                    written = written.or(Some(value));
                     Some(value)
                 }
             });
         }
         self.graph.steps.push(Step::Dispatch { plan, slots });
-        Ok(result.expect("every kernel writes something"))
+        Ok(written.or(updated).expect("every kernel writes something"))
     }
 
     /// Makes every later capture keep only these rows (u32 `[kept]`), in this order.
@@ -320,6 +425,13 @@ impl GraphBuilder {
     /// Whether an edit wants this site; where none does, the builder may fuse across it and never mark it.
     pub fn wants(&self, site: impl fmt::Display) -> bool {
         self.edits.at(&site.to_string()).next().is_some()
+    }
+
+    /// Whether an edit at this site stores all its rows as `dtype`, so that what makes the value may store them at once.
+    pub fn captures_all(&self, site: impl fmt::Display, dtype: DType) -> bool {
+        let site = site.to_string();
+        let captures = |edit: &Edit| matches!(edit, Edit::Capture { dtype: kept, .. } if *kept == dtype);
+        self.kept_rows.is_none() && self.edits.at(&site).any(captures)
     }
 
     /// Marks a site, applies its edits, and returns the value that goes on: captures first, then inserts, so a capture
@@ -333,33 +445,65 @@ impl GraphBuilder {
         let edits: Vec<Edit> = self.edits.at(&id).cloned().collect();
         for edit in &edits {
             if let Edit::Capture { into, dtype } = edit {
-                let kept = self.kept_rows;
-                let stored = self.op(&CaptureOp { dtype: *dtype }, &[Some(value), kept])?;
+                let stored = self.captured(value, *dtype)?;
                 self.output(into, stored)?;
             }
         }
         let mut current = value;
         for edit in edits {
             let Edit::Insert(ops) = edit else { continue };
+            // what every insert made, those within the stream too
+            let mut made = Vec::with_capacity(ops.len());
             for insert in ops {
-                current = self.insert(&id, current, &insert)?;
+                let new = self.insert(&id, current, &made, &insert)?;
+                made.push(new);
+                if insert.place == Place::Within {
+                    current = new;
+                }
             }
         }
         Ok(current)
     }
 
-    fn insert(&mut self, site: &str, current: Value, insert: &Insert) -> Result<Value, GraphError> {
-        let inputs: Vec<_> = insert
-            .inputs
-            .iter()
-            .map(|operand| match operand {
+    fn captured(&mut self, value: Value, dtype: DType) -> Result<Value, GraphError> {
+        let copy = self.rounded.iter().find(|&&(of, copy)| of == value && self.desc(copy).dtype == dtype);
+        match (copy, self.kept_rows) {
+            (Some(&(_, copy)), None) => Ok(copy),
+            (_, rows) => self.op(&CaptureOp { dtype }, &[Some(value), rows]),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        site: &str,
+        current: Value,
+        made: &[Value],
+        insert: &Insert,
+    ) -> Result<Value, GraphError> {
+        let mut inputs = Vec::with_capacity(insert.inputs.len());
+        for operand in &insert.inputs {
+            inputs.push(match operand {
                 Operand::Site => Some(current),
                 Operand::Tensor(tensor) => Some(self.constant(tensor)),
+                Operand::Beside(back) => {
+                    let at = made.len().checked_sub(*back).filter(|_| *back > 0);
+                    let value = at.map(|at| made[at]);
+                    Some(value.ok_or_else(|| GraphError::Beside { site: site.into(), back: *back })?)
+                }
                 Operand::Absent => None,
-            })
-            .collect();
+            });
+        }
         let new = self.op(&*insert.op, &inputs)?;
-        if self.desc(new) != self.desc(current) {
+        if let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() {
+            let updates = |(slot, value): (&Slot, &Option<Value>)| {
+                slot.access == Access::ReadWrite && *value == Some(current)
+            };
+            let constant = matches!(self.graph.sources[self.graph.root(current).0], Source::Constant(_));
+            if constant && plan.kernel.slots.iter().zip(slots).any(updates) {
+                return Err(GraphError::InsertConstant { site: site.into(), op: plan.kernel.name });
+            }
+        }
+        if insert.place == Place::Within && self.desc(new) != self.desc(current) {
             return Err(GraphError::InsertShape {
                 site: site.into(),
                 got: self.desc(new).clone(),

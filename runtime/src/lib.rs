@@ -25,6 +25,6 @@ pub use cpu::CpuBackend;
 pub use cuda::CudaBackend;
 pub use explain::explain;
 pub use gpu::WgpuBackend;
-pub use graph::{Edit, Edits, Graph, GraphBuilder, GraphError, Insert, Operand, Step, Value, nearest};
+pub use graph::{Edit, Edits, Graph, GraphBuilder, GraphError, Insert, Operand, Place, Step, Value, nearest};
 pub use program::{Program, RunError};
 pub use ptx_sim::PtxSim;

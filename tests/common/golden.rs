@@ -1,4 +1,5 @@
-//! Stored outputs of the Python reference: `tests/golden/<case>/`, made by `tests/golden/make_fixtures.py`.
+//! Stored outputs of the Python reference: `tests/golden/<case>/`, made by `tests/golden/make_fixtures.py`;
+//! what `make_generation_fixtures.py` adds is read through `generation.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +17,8 @@ use super::procedural::{Stored, WeightSpec};
 pub enum Kind {
     /// A whole MusicGen: T5, EnCodec (names under `audio_encoder.`), decoder.
     Musicgen,
+    /// A whole MusicGen Melody: the same, chroma and text being rows before the columns.
+    Melody,
     /// An EnCodec alone; its names have no prefix.
     Encodec,
     /// Functions, no model.
@@ -97,7 +100,7 @@ pub struct Case {
     pub dir: PathBuf,
     /// SHA-256 of all weights as little-endian f32, in the order of `weights`; none for tables.
     pub weights_sha256: Option<String>,
-    /// SHA-256 of `expected.safetensors`.
+    /// SHA-256 of the file of tensors.
     pub expected_sha256: String,
     /// Free-form facts about the case.
     pub notes: Value,
@@ -140,13 +143,18 @@ impl Case {
 
     /// A case in any folder, such as one that `make_fixtures.py --cases small` wrote.
     pub fn open(dir: impl AsRef<Path>) -> Case {
+        Case::open_files(dir, "manifest.json", "expected.safetensors")
+    }
+
+    /// A case from a manifest and a file of tensors in one folder.
+    pub fn open_files(dir: impl AsRef<Path>, manifest: &str, expected: &str) -> Case {
         let dir = dir.as_ref();
-        let path = dir.join("manifest.json");
+        let path = dir.join(manifest);
         let text = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let manifest: Manifest =
             serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         Case {
-            stored: read_safetensors(&dir.join("expected.safetensors")),
+            stored: read_safetensors(&dir.join(expected)),
             name: manifest.case,
             kind: manifest.kind,
             about: manifest.about,
@@ -207,12 +215,14 @@ impl Case {
             .collect()
     }
 
-    fn runs_of(&self, kind: &'static str) -> impl Iterator<Item = (&str, &Value)> {
+    /// The runs of one kind, by name, as the manifest lists them.
+    pub fn runs_of(&self, kind: &'static str) -> impl Iterator<Item = (&str, &Value)> {
         self.runs.iter().filter(move |(_, run)| run["kind"] == kind).map(|(name, run)| (name.as_str(), run))
     }
 }
 
-fn fact<T: for<'a> Deserialize<'a>>(name: &str, run: &Value) -> T {
+/// What the manifest says of a run.
+pub fn fact<T: for<'a> Deserialize<'a>>(name: &str, run: &Value) -> T {
     T::deserialize(run).unwrap_or_else(|e| panic!("run `{name}`: {e}"))
 }
 
@@ -281,8 +291,8 @@ impl DecoderRun<'_> {
     }
 }
 
-/// Where a site lies in the forward pass: (part, layer, place in the layer).
-fn forward_order(site: &str) -> (usize, usize, usize) {
+/// Where a site lies in the forward pass, to sort by: (part, layer, place in the layer).
+pub fn forward_order(site: &str) -> (usize, usize, usize) {
     const IN_LAYER: [&str; 6] =
         ["resid_pre", "self_attn_out", "resid_mid", "cross_attn_out", "mlp_out", "resid_post"];
     match site.split('.').collect::<Vec<_>>()[..] {

@@ -5,5 +5,7 @@
 
 pub mod checkpoint;
 pub mod compare;
+pub mod generation;
 pub mod golden;
 pub mod procedural;
+pub mod sampling;

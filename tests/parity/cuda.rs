@@ -32,22 +32,25 @@ const CHECKS: &[(&str, Check)] = &[
 /// The parity of a case.
 pub fn parity_trial(name: String, cuda: &Executor<CudaBackend>, judged: &Arc<Judged>) -> Trial {
     let judged = Arc::clone(judged);
-    trial(name, cuda, move |cuda| parity(cuda, &judged).map(drop))
+    trial(name, cuda, move |cuda| parity(&**cuda, &judged).map(drop))
 }
 
 /// The checks of the executor itself.
 pub fn trials(cuda: &Executor<CudaBackend>) -> Vec<Trial> {
-    let shared = SHARED.iter().map(|&(name, check)| {
-        trial(format!("device::{name}::cuda"), cuda, move |cuda: &CudaBackend| check(cuda))
-    });
-    let own = CHECKS.iter().map(|&(name, check)| trial(format!("device::{name}::cuda"), cuda, check));
+    let shared = SHARED
+        .iter()
+        .map(|&(name, check)| trial(format!("device::{name}::cuda"), cuda, move |cuda| check(&**cuda)));
+    let own = CHECKS
+        .iter()
+        .map(|&(name, check)| trial(format!("device::{name}::cuda"), cuda, move |cuda| check(cuda)));
     shared.chain(own).chain([Trial::test("device::no CUDA device is an error", no_device)]).collect()
 }
 
-fn trial(
+/// A check that shows as ignored where there is no device.
+pub fn trial(
     name: String,
     cuda: &Executor<CudaBackend>,
-    check: impl FnOnce(&CudaBackend) -> Result<(), Failed> + Send + 'static,
+    check: impl FnOnce(&Arc<CudaBackend>) -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
     let cuda = cuda.clone();
     Trial::ignorable_test(name, move || match cuda {

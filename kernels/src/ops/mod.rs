@@ -2,22 +2,31 @@
 
 pub mod add;
 pub mod attention;
+pub mod attention_cache;
 pub mod attention_masked;
+pub mod attention_merge;
+pub mod cache_write;
 pub mod capture;
+pub mod capture_step;
 pub mod conv1d;
 pub mod conv_transpose1d;
 pub mod delay_apply;
 pub mod delay_revert;
+pub mod delay_step;
+pub mod edit_rows;
 pub mod embed_sum;
 pub mod fill;
 pub mod gated_gelu;
 pub mod layer_norm;
 pub mod linear;
 pub mod linear_half;
+pub mod linear_half_capture;
+pub mod linear_rows;
 pub mod lstm;
 pub mod rms_norm;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod sample;
 pub mod scale;
 
 use crate::KernelInfo;
@@ -31,13 +40,23 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &attention_masked::F32,
     &attention_masked::F16,
     &attention_masked::BF16,
+    &attention_cache::F32,
+    &attention_cache::F16,
+    &attention_cache::BF16,
+    &attention_merge::INFO,
+    &cache_write::F32,
+    &cache_write::F16,
+    &cache_write::BF16,
     &capture::F32,
     &capture::F16,
     &capture::BF16,
+    &capture_step::INFO,
     &conv1d::INFO,
     &conv_transpose1d::INFO,
     &delay_apply::INFO,
     &delay_revert::INFO,
+    &delay_step::INFO,
+    &edit_rows::INFO,
     &embed_sum::INFO,
     &fill::INFO,
     &gated_gelu::INFO,
@@ -51,9 +70,15 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &linear_half::F16_F32,
     &linear_half::BF16,
     &linear_half::BF16_F32,
+    &linear_half_capture::F16,
+    &linear_half_capture::BF16,
+    &linear_rows::F32,
+    &linear_rows::F16,
+    &linear_rows::BF16,
     &lstm::INFO,
     &rms_norm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
+    &sample::INFO,
     &scale::INFO,
 ];

@@ -21,9 +21,9 @@ impl Memory {
         memory
     }
 
-    /// `len` bytes that are NaN in every float type, and past every index.
-    fn poisoned(len: usize) -> Self {
-        Self { words: vec![u64::MAX; len.div_ceil(8)], len }
+    /// `len` bytes of one value: 0xff is NaN in every float type, and past every index.
+    fn poisoned(len: usize, poison: u8) -> Self {
+        Self { words: vec![u64::from_ne_bytes([poison; 8]); len.div_ceil(8)], len }
     }
 
     /// The bytes.
@@ -38,10 +38,14 @@ impl Memory {
 
 /// The slots of a case: noise where they are read, poison where they are only written.
 pub fn slots(case: &Case) -> Vec<Memory> {
+    slots_over(case, 0xff)
+}
+
+fn slots_over(case: &Case, poison: u8) -> Vec<Memory> {
     let all = case.plan.kernel.slots.iter().zip(&case.plan.slots).enumerate();
     all.map(|(i, (slot, desc))| match (slot.access, desc) {
         (_, None) => Memory::of(&[]),
-        (Access::Write, Some(desc)) => Memory::poisoned(desc.bytes()),
+        (Access::Write, Some(desc)) => Memory::poisoned(desc.bytes(), poison),
         (Access::Read | Access::ReadWrite, Some(_)) => Memory::of(&case.input(i)),
     })
     .collect()
@@ -64,7 +68,12 @@ pub fn run(form: HostFn, plan: &Plan, piece: &Piece, memory: &mut [Memory]) {
 
 /// Runs `form` on a whole case and returns its slots.
 pub fn run_whole(form: HostFn, case: &Case) -> Vec<Memory> {
-    let mut memory = slots(case);
+    run_over(form, case, 0xff)
+}
+
+/// The same over another filling of what is only written.
+pub fn run_over(form: HostFn, case: &Case, poison: u8) -> Vec<Memory> {
+    let mut memory = slots_over(case, poison);
     let pieces = case.plan.pieces(usize::MAX, 1).expect("no limit");
     assert_eq!(pieces.len(), 1, "no limit, no cut");
     run(form, &case.plan, &pieces[0], &mut memory);

@@ -83,6 +83,11 @@ impl MusicgenDecoderConfig {
         self.hidden_size / self.num_attention_heads
     }
 
+    /// What scores of attention are multiplied by.
+    pub fn attention_scale(&self) -> f32 {
+        (self.head_dim() as f64).powf(-0.5) as f32
+    }
+
     /// Id of the token that fills the delay pattern: one past the last code.
     pub fn special_token(&self) -> usize {
         self.vocab_size

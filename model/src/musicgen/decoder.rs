@@ -1,7 +1,8 @@
 //! A MusicGen decoder on a device, and its teacher-forced forward pass.
 
 use super::config::{MusicgenConfig, MusicgenDecoderConfig};
-use super::graph::{CODES, Forward};
+use super::generate::Text;
+use super::graph::{CODES, Forward, TEXT, TEXT_LENGTHS};
 use super::positions::Posemb;
 use super::sites::Site;
 use super::weights::DecoderWeights;
@@ -122,7 +123,7 @@ impl Decoder {
         let loader = Loader::new(&checkpoint);
         let weights = DecoderWeights::load(&loader, &config.decoder, options.precision, backend.clone())?;
         let narrow = match options.activations {
-            Activations::WhatIsFast => backend.info().multiplies_halves(),
+            Activations::WhatIsFast => backend.info().multiplies(options.precision.dtype()),
             Activations::F32 => false,
             Activations::AsWeights => true,
         };
@@ -145,6 +146,19 @@ impl Decoder {
         self.config.frames_per_second()
     }
 
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    pub(crate) fn weights(&self) -> &DecoderWeights {
+        &self.weights
+    }
+
+    /// What matrix products and attention over many positions read.
+    pub(crate) fn factors(&self) -> DType {
+        self.factors
+    }
+
     /// A teacher-forced, unconditional forward pass over `batch` clips of `frames` frames, with edits at sites. It goes as
     /// deep as the deepest site that an edit names. Built once, run as often as wanted.
     ///
@@ -155,6 +169,34 @@ impl Decoder {
     /// An unknown site (naming the nearest); no edit at all; a batch of 0; more frames than the model was trained on;
     /// memory.
     pub fn teacher_forced(&self, batch: usize, frames: usize, edits: Edits) -> Result<TeacherForced> {
+        self.teacher_forced_with(batch, frames, None, edits)
+    }
+
+    /// As [`Self::teacher_forced`], with room for a text of up to `tokens` tokens for each clip.
+    ///
+    /// # Errors
+    /// As [`Self::teacher_forced`]; no token; a decoder that takes no text.
+    pub fn teacher_forced_with_text(
+        &self,
+        batch: usize,
+        frames: usize,
+        tokens: usize,
+        edits: Edits,
+    ) -> Result<TeacherForced> {
+        if tokens == 0 {
+            let expected = "at least one token".into();
+            return Err(ModelError::Argument { argument: "tokens", found: "0".into(), expected });
+        }
+        self.teacher_forced_with(batch, frames, Some(tokens), edits)
+    }
+
+    fn teacher_forced_with(
+        &self,
+        batch: usize,
+        frames: usize,
+        tokens: Option<usize>,
+        edits: Edits,
+    ) -> Result<TeacherForced> {
         let argument = |argument, found: usize, expected: String| ModelError::Argument {
             argument,
             found: found.to_string(),
@@ -182,8 +224,10 @@ impl Decoder {
             positions: &positions,
             batch,
             frames,
+            tokens,
             deepest,
             factors: self.factors,
+            caches: None,
         };
         let graph = forward.build(edits)?;
         let program = Program::new(self.backend.clone(), graph)?;
@@ -192,13 +236,15 @@ impl Decoder {
             program,
             batch,
             frames,
+            tokens,
+            width: config.hidden_size,
             codebooks: config.num_codebooks,
             entries: config.vocab_size,
         })
     }
 
     /// The first `steps` rows of the table of positions, on the device.
-    fn positions(&self, steps: usize) -> Result<Tensor> {
+    pub(crate) fn positions(&self, steps: usize) -> Result<Tensor> {
         let width = self.config().hidden_size;
         let mut kept = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref().is_none_or(|table| table.desc.shape[0] < steps) {
@@ -220,16 +266,26 @@ pub struct TeacherForced {
     program: Program,
     batch: usize,
     frames: usize,
+    tokens: Option<usize>,
+    width: usize,
     codebooks: usize,
     entries: usize,
 }
 
 impl TeacherForced {
-    /// Runs `batch` clips of `frames` frames.
+    /// Runs `batch` clips of `frames` frames, without text.
     ///
     /// # Errors
     /// Another number of clips or frames, codes that the model has not; failures of the device.
     pub fn run(&self, codes: &[Codes]) -> Result<()> {
+        self.run_with_texts(codes, &vec![None; codes.len()])
+    }
+
+    /// As [`Self::run`], each clip with its text or without.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; another number of texts than clips, a text longer than there is room for, or of another width.
+    pub fn run_with_texts(&self, codes: &[Codes], texts: &[Option<&Text>]) -> Result<()> {
         if codes.len() != self.batch {
             return Err(ModelError::Codes(format!("{} clips, expected {}", codes.len(), self.batch)));
         }
@@ -241,7 +297,35 @@ impl TeacherForced {
             }
             values.extend_from_slice(clip.values());
         }
-        Ok(self.program.run(&[(CODES, bytemuck::cast_slice(&values))])?)
+        let codes: (&str, &[u8]) = (CODES, bytemuck::cast_slice(&values));
+        let bad = |found: String, expected: String| {
+            Err(ModelError::Argument { argument: "texts", found, expected })
+        };
+        if texts.len() != self.batch {
+            return bad(texts.len().to_string(), format!("{}, one a clip", self.batch));
+        }
+        let Some(tokens) = self.tokens else {
+            return match texts.iter().all(Option::is_none) {
+                true => Ok(self.program.run(&[codes])?),
+                false => bad("a text".into(), "none: this pass has no room for text".into()),
+            };
+        };
+        let mut states = vec![0.0_f32; self.batch * tokens * self.width];
+        let mut lengths = vec![0_u32; self.batch];
+        for (i, text) in texts.iter().enumerate() {
+            let Some(text) = text else { continue };
+            if text.tokens() > tokens || text.width() != self.width {
+                let expected = format!("at most {tokens} tokens of width {}", self.width);
+                return bad(format!("{} tokens of width {}", text.tokens(), text.width()), expected);
+            }
+            states[i * tokens * self.width..][..text.values().len()].copy_from_slice(text.values());
+            lengths[i] = u32::try_from(text.tokens()).expect("bounded by the pass's tokens");
+        }
+        Ok(self.program.run(&[
+            codes,
+            (TEXT, bytemuck::cast_slice(&states)),
+            (TEXT_LENGTHS, bytemuck::cast_slice(&lengths)),
+        ])?)
     }
 
     /// Positions of one clip: its frames and the start column.

@@ -2,6 +2,7 @@
 
 pub mod config;
 mod decoder;
+pub mod generate;
 mod graph;
 mod positions;
 mod sites;

@@ -34,6 +34,12 @@ pub(crate) struct Layer<T> {
     pub fc2: T,
 }
 
+/// A layer's cross-attention to text, which passes without text do without.
+pub(crate) struct Cross<T> {
+    pub norm: Norm<T>,
+    pub attn: Attention<T>,
+}
+
 /// What stands behind the last layer.
 pub(crate) struct Head<T> {
     pub norm: Norm<T>,
@@ -47,6 +53,8 @@ pub(crate) struct DecoderWeights {
     precision: Precision,
     host_layers: Vec<Layer<HostTensor>>,
     layers: Vec<OnceLock<Layer<Tensor>>>,
+    host_cross: Vec<Cross<HostTensor>>,
+    cross: Vec<OnceLock<Cross<Tensor>>>,
     host_embeddings: Vec<HostTensor>,
     embeddings: OnceLock<Vec<Tensor>>,
     host_norm: Norm<HostTensor>,
@@ -57,7 +65,7 @@ pub(crate) struct DecoderWeights {
 }
 
 impl DecoderWeights {
-    /// Takes every tensor of the decoder. The layers of cross-attention must be there, and stay on the host.
+    /// Takes every tensor of the decoder.
     ///
     /// # Errors
     /// All missing, misshapen and unexpected tensors at once; a linear weight beyond the range of the precision.
@@ -76,6 +84,9 @@ impl DecoderWeights {
         let layers: Vec<_> = (0..config.num_hidden_layers)
             .map(|l| take_layer(&model.prefix(&format!("layers.{l}.")), d, config.ffn_dim))
             .collect();
+        let cross: Vec<_> = (0..config.num_hidden_layers)
+            .map(|l| take_cross(&model.prefix(&format!("layers.{l}.")), d))
+            .collect();
         let norm = take_norm(&model, "layer_norm", d);
         let head = |q| loader.take(&format!("lm_heads.{q}.weight"), &[config.vocab_size, d]);
         let heads: Vec<_> = (0..codebooks).map(head).collect();
@@ -85,6 +96,8 @@ impl DecoderWeights {
             precision,
             layers: layers.iter().map(|_| OnceLock::new()).collect(),
             host_layers: layers.into_iter().map(Layer::host).collect::<Result<_>>()?,
+            cross: cross.iter().map(|_| OnceLock::new()).collect(),
+            host_cross: cross.into_iter().map(Cross::host).collect::<Result<_>>()?,
             host_embeddings: embeddings.iter().map(float).collect::<Result<_>>()?,
             embeddings: OnceLock::new(),
             host_norm: norm.host()?,
@@ -103,16 +116,19 @@ impl DecoderWeights {
             let host = &self.host_layers[l];
             Ok(Layer {
                 self_attn_norm: self.norm(&host.self_attn_norm)?,
-                self_attn: Attention {
-                    query: self.linear(&host.self_attn.query, "self_attn.q_proj")?,
-                    key: self.linear(&host.self_attn.key, "self_attn.k_proj")?,
-                    value: self.linear(&host.self_attn.value, "self_attn.v_proj")?,
-                    out: self.linear(&host.self_attn.out, "self_attn.out_proj")?,
-                },
+                self_attn: self.attention(&host.self_attn, "self_attn")?,
                 mlp_norm: self.norm(&host.mlp_norm)?,
                 fc1: self.linear(&host.fc1, "fc1")?,
                 fc2: self.linear(&host.fc2, "fc2")?,
             })
+        })
+    }
+
+    /// The cross-attention of layer `l` on the device, where it goes only for passes with text.
+    pub fn cross(&self, l: usize) -> Result<&Cross<Tensor>> {
+        once(&self.cross[l], || {
+            let host = &self.host_cross[l];
+            Ok(Cross { norm: self.norm(&host.norm)?, attn: self.attention(&host.attn, "encoder_attn")? })
         })
     }
 
@@ -147,6 +163,16 @@ impl DecoderWeights {
 
     fn norm(&self, norm: &Norm<HostTensor>) -> Result<Norm<Tensor>> {
         Ok(Norm { gamma: norm.gamma.upload(&*self.backend)?, beta: norm.beta.upload(&*self.backend)? })
+    }
+
+    fn attention(&self, host: &Attention<HostTensor>, name: &str) -> Result<Attention<Tensor>> {
+        let linear = |weight, part: &str| self.linear(weight, &format!("{name}.{part}_proj"));
+        Ok(Attention {
+            query: linear(&host.query, "q")?,
+            key: linear(&host.key, "k")?,
+            value: linear(&host.value, "v")?,
+            out: linear(&host.out, "out")?,
+        })
     }
 
     fn linear(&self, weight: &HostTensor, name: &str) -> Result<Tensor> {
@@ -198,9 +224,6 @@ fn take_attention<'w>(loader: &Loader<'w>, name: &str, d: usize) -> Attention<Vi
 }
 
 fn take_layer<'w>(loader: &Loader<'w>, d: usize, ffn: usize) -> Layer<View<'w>> {
-    // cross-attention adds exactly zero without text (its keys and values have no bias): accounted for, not kept
-    take_norm(loader, "encoder_attn_layer_norm", d);
-    take_attention(loader, "encoder_attn", d);
     Layer {
         self_attn_norm: take_norm(loader, "self_attn_layer_norm", d),
         self_attn: take_attention(loader, "self_attn", d),
@@ -210,8 +233,19 @@ fn take_layer<'w>(loader: &Loader<'w>, d: usize, ffn: usize) -> Layer<View<'w>> 
     }
 }
 
+fn take_cross<'w>(loader: &Loader<'w>, d: usize) -> Cross<View<'w>> {
+    Cross {
+        norm: take_norm(loader, "encoder_attn_layer_norm", d),
+        attn: take_attention(loader, "encoder_attn", d),
+    }
+}
+
 fn float(view: &View<'_>) -> Result<HostTensor> {
     HostTensor::f32(present(view))
+}
+
+fn stored(view: &View<'_>) -> HostTensor {
+    HostTensor::stored(present(view))
 }
 
 impl Norm<View<'_>> {
@@ -220,17 +254,28 @@ impl Norm<View<'_>> {
     }
 }
 
+impl Attention<View<'_>> {
+    fn host(self) -> Attention<HostTensor> {
+        Attention {
+            query: stored(&self.query),
+            key: stored(&self.key),
+            value: stored(&self.value),
+            out: stored(&self.out),
+        }
+    }
+}
+
+impl Cross<View<'_>> {
+    fn host(self) -> Result<Cross<HostTensor>> {
+        Ok(Cross { norm: self.norm.host()?, attn: self.attn.host() })
+    }
+}
+
 impl Layer<View<'_>> {
     fn host(self) -> Result<Layer<HostTensor>> {
-        let stored = |view: &View<'_>| HostTensor::stored(present(view));
         Ok(Layer {
             self_attn_norm: self.self_attn_norm.host()?,
-            self_attn: Attention {
-                query: stored(&self.self_attn.query),
-                key: stored(&self.self_attn.key),
-                value: stored(&self.self_attn.value),
-                out: stored(&self.self_attn.out),
-            },
+            self_attn: self.self_attn.host(),
             mlp_norm: self.mlp_norm.host()?,
             fc1: stored(&self.fc1),
             fc2: stored(&self.fc2),

@@ -58,7 +58,21 @@ const HALF_SHAPES: &[Shape] = &[
     (1, 128, 1, 64, Mask::Causal, 1.0, "head_dim 64: exactly a block of queries"),
     (2, 129, 1, 64, Mask::Causal, 30.0, "head_dim 64: one past a block of queries; the maximum moves"),
     (1, 193, 1, 64, Mask::None, 200.0, "head_dim 64: one key takes all"),
+    (2, 1, 3, 64, Mask::None, 1.0, "head_dim 64: one position, unmasked"),
+    (1, 127, 2, 64, Mask::None, 1.0, "head_dim 64: one below two tiles of keys, unmasked"),
+    (3, 128, 2, 64, Mask::None, 30.0, "head_dim 64: two tiles of keys, unmasked"),
+    (2, 192, 3, 64, Mask::Causal, 30.0, "head_dim 64: three tiles of queries; the maximum moves"),
+    (2, 193, 2, 64, Mask::Causal, 1.0, "head_dim 64: one past three tiles of queries"),
+    (2, 257, 2, 64, Mask::None, 1.0, "head_dim 64: a last tile of one key, another sequence behind it"),
+    (1, 385, 3, 64, Mask::Causal, 30.0, "head_dim 64: one past six tiles of queries; the maximum moves"),
+    (1, 501, 1, 64, Mask::Causal, 1.0, "ten seconds of MusicGen"),
     (1, 301, 2, 64, Mask::Causal, 1.0, "two heads and six seconds of MusicGen"),
+];
+
+/// With scales that are no scale of a model's: scores turned over, and none.
+const SCALED: &[(Shape, f32)] = &[
+    ((2, 130, 1, 64, Mask::Causal, 5.0, "a negative scale"), -0.125),
+    ((1, 70, 2, 64, Mask::None, 5.0, "scale 0: a mean of all values"), 0.0),
 ];
 
 pub(super) fn cases(values: DType) -> Vec<Case> {
@@ -70,10 +84,9 @@ pub(super) fn cases(values: DType) -> Vec<Case> {
         DType::BF16 => (HALF_SHAPES, 2.0_f64.powi(-8), 0.0),
         _ => (SHAPES, 0.0, 0.0),
     };
-    let case = |&(batch, steps, heads, head_dim, mask, amplitude, why): &Shape| {
+    let scaled = |&(batch, steps, heads, head_dim, mask, amplitude, why): &Shape, scale: f32| {
         let x = TensorDesc::new(values, [batch, steps, heads * head_dim]);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let score = f64::from(amplitude) * f64::from(scale) * head_dim as f64;
+        let score = f64::from(amplitude) * f64::from(scale.abs()) * head_dim as f64;
         Case {
             why,
             plan: Attention { heads, scale, mask }.plan(&x, &x, &x).expect("a case's shapes fit"),
@@ -87,5 +100,6 @@ pub(super) fn cases(values: DType) -> Vec<Case> {
             },
         }
     };
-    shapes.iter().map(case).collect()
+    let usual = shapes.iter().map(|shape| scaled(shape, 1.0 / (shape.3 as f32).sqrt()));
+    usual.chain(SCALED.iter().map(|(shape, scale)| scaled(shape, *scale))).collect()
 }

@@ -11,7 +11,8 @@ mod cpu;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, Swizzle, Target, TensorDesc, TensorMap,
+    Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -51,14 +52,48 @@ const fn slots(values: DType) -> [Slot; 4] {
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     Wgsl {
-        source: include_str!("attention.wgsl"),
-        entry: "attention",
         overrides,
-        workgroup: [QUERIES * LANES, 1, 1],
-        grid: |params| {
+        ..Wgsl::new(include_str!("attention.wgsl"), "attention", [QUERIES * LANES, 1, 1], |params| {
             let p: Params = bytemuck::pod_read_unaligned(params);
             fold_groups(u64::from(p.batch) * u64::from(p.heads) * u64::from(p.steps.div_ceil(QUERIES)))
+        })
+    }
+}
+
+/// Queries of an item of the forms for `sm_90a`: 64 for each of three warpgroups.
+const HOPPER_QUERIES: u32 = 192;
+/// Keys of a stage of those forms.
+const HOPPER_KEYS: u32 = 128;
+/// Two items' queries, five stages of keys and values, seventeen barriers.
+const HOPPER_SHARED: u32 = 2 * 128 * HOPPER_QUERIES + 5 * 2 * 128 * HOPPER_KEYS + 136;
+
+/// The form for head_dim 64 with asynchronous matrix products and tensor copies.
+const fn hopper(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        target: Target::Sm90a,
+        takes: |params| bytemuck::pod_read_unaligned::<Params>(params).head_dim == 64,
+        dynamic_shared: |_| HOPPER_SHARED,
+        maps: |params| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            let row = 128 * u64::from(p.heads);
+            // steps have an axis of their own: what is past a sequence's end is not the next one. The type does not
+            // matter to a copy, its width does
+            let map = |slot, rows| TensorMap {
+                slot,
+                dtype: DType::F16,
+                extents: vec![64, u64::from(p.heads), u64::from(p.steps), u64::from(p.batch)],
+                strides: vec![128, row, row * u64::from(p.steps)],
+                tile: vec![64, 1, rows, 1],
+                swizzle: Swizzle::Bytes128,
+            };
+            // results leave by warps
+            vec![map(0, HOPPER_QUERIES), map(1, HOPPER_KEYS), map(2, HOPPER_KEYS), map(3, 16)]
         },
+        registers: 128,
+        ..Ptx::new(source, entry, [512, 1, 1], |params, device| {
+            let [items, ..] = ptx_grid(params, HOPPER_QUERIES);
+            [items.min(device.multiprocessors), 1, 1]
+        })
     }
 }
 
@@ -102,7 +137,7 @@ pub static F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("value_type", 0.0)]),
+    wgsl: &[wgsl(&[("value_type", 0.0)])],
     ptx: &[ptx_any(include_str!("attention_f32.ptx"), "attention_f32")],
     reference: reference::f32,
     cpu: Some(cpu::f32),
@@ -115,8 +150,9 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("value_type", 1.0)]),
+    wgsl: &[wgsl(&[("value_type", 1.0)])],
     ptx: &[
+        hopper(include_str!("attention_f16_hd64_sm90a.ptx"), "attention_f16_hd64_sm90a"),
         ptx_64(include_str!("attention_f16_hd64.ptx"), "attention_f16_hd64"),
         ptx_any(include_str!("attention_f16_any.ptx"), "attention_f16_any"),
     ],
@@ -131,8 +167,9 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("value_type", 2.0)]),
+    wgsl: &[wgsl(&[("value_type", 2.0)])],
     ptx: &[
+        hopper(include_str!("attention_bf16_hd64_sm90a.ptx"), "attention_bf16_hd64_sm90a"),
         ptx_64(include_str!("attention_bf16_hd64.ptx"), "attention_bf16_hd64"),
         ptx_any(include_str!("attention_bf16_any.ptx"), "attention_bf16_any"),
     ],

@@ -35,11 +35,11 @@ const SHAPES: &[Shape] = &[
 ];
 
 pub(super) fn cases(dtype: DType) -> Vec<Case> {
-    let case = |&(rows, cols, kept, amplitude, why): &Shape| {
-        let index = kept.map(|(kept, _)| TensorDesc::u32([kept]));
+    let case = |&(rows, cols, ref kept, amplitude, why): &Shape| {
+        let index = kept.as_ref().map(|(kept, _)| TensorDesc::u32([*kept]));
         let plan = Capture { dtype }.plan(&TensorDesc::f32([rows, cols]), index.as_ref());
         let mut fill = vec![("x", Fill::Noise(amplitude))];
-        fill.extend(kept.map(|(_, fill)| ("rows_index", fill)));
+        fill.extend(kept.as_ref().map(|(_, fill)| ("rows_index", fill.clone())));
         Case { why, plan: plan.expect("a case's shapes fit"), fill, tolerance: Tolerance::EXACT }
     };
     SHAPES.iter().map(case).collect()

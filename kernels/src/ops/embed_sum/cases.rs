@@ -28,6 +28,33 @@ const SHAPES: &[Shape] = &[
     (17, 1931, 1, 31, 512, 31, true, Some(1931), "more workgroups than one axis holds"),
 ];
 
+/// (rows, steps, codebooks, cols, base, places, at below, why): rows that name their positions
+type Chosen = (usize, usize, usize, usize, bool, usize, u32, &'static str);
+
+const CHOSEN: &[Chosen] = &[
+    (1, 1, 4, 1024, false, 2048, 2048, "a decoding step of one row"),
+    (128, 1, 4, 1024, false, 2048, 2048, "a decoding step of a batch"),
+    (15, 5, 3, 37, true, 3, 9, "positions past the last, odd rows, fewer positions than steps"),
+    (210, 7, 2, 12, true, 40, 40, "rows that start again, a base, devices may cut"),
+];
+
+fn chosen(&(rows, steps, codebooks, cols, base, places, below, why): &Chosen) -> Case {
+    let base = base.then(|| TensorDesc::f32([rows, cols]));
+    let plan = EmbedSum { steps, entries: 31, first_codebook: 0 }.plan(
+        &TensorDesc::u32([rows, codebooks]),
+        &TensorDesc::f32([codebooks * 31, cols]),
+        base.as_ref(),
+        Some(&TensorDesc::f32([places, cols])),
+        Some(&TensorDesc::u32([rows])),
+    );
+    Case {
+        why,
+        plan: plan.expect("a case's shapes fit"),
+        fill: vec![("ids", Fill::Below(31)), ("at", Fill::Below(below))],
+        tolerance: Tolerance { abs: 0.0, rel: 0.0, why: "additions in a defined order" },
+    }
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let case = |&(batch, steps, codebooks, entries, cols, below, base, positions, why): &Shape| {
         let rows = batch * steps;
@@ -38,6 +65,7 @@ pub(super) fn cases() -> Vec<Case> {
             &TensorDesc::f32([codebooks * entries, cols]),
             base.as_ref(),
             positions.as_ref(),
+            None,
         );
         Case {
             why,
@@ -53,6 +81,7 @@ pub(super) fn cases() -> Vec<Case> {
         &TensorDesc::f32([2 * 11, cols]),
         Some(&TensorDesc::f32([rows, cols])),
         None,
+        None,
     );
     cases.push(Case {
         why: "two codebooks from the middle of eight",
@@ -60,5 +89,6 @@ pub(super) fn cases() -> Vec<Case> {
         fill: vec![("ids", Fill::Below(11))],
         tolerance: Tolerance { abs: 0.0, rel: 0.0, why: "additions in a defined order" },
     });
+    cases.extend(CHOSEN.iter().map(chosen));
     cases
 }

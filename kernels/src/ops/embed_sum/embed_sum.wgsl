@@ -1,16 +1,18 @@
-// embed_sum_f32: y[r] = ((base[r] + e_0) + e_1) + ... + positions[r % steps], e_q = table[q * entries + ids[r, first_codebook + q]].
+// embed_sum_f32: y[r] = ((base[r] + e_0) + e_1) + ... + positions[r % steps or at[r]], e_q = table[q * entries + ids[r, first_codebook + q]].
 //
 // slots    ids        u32 [rows, ids_cols]              read; past the last entry reads the last
 //          table      f32 [codebooks * entries, cols]   read
 //          base       f32 [rows, cols]                  read where has_base is 1, else not touched
-//          positions  f32 [at least steps, cols]        read where has_positions is 1, else not touched
+//          positions  f32 [places, cols]                read where has_positions is 1, else not touched
+//          at         u32 [rows]                        read where has_at is 1, else not touched; past the last position
+//                                                       takes the last
 //          y          f32 [rows, cols]                  write; may not be base (WebGPU forbids aliasing)
 // params   rows u32 @0   first_row u32 @4   codebooks u32 @8   first_codebook u32 @12   ids_cols u32 @16
-//          entries u32 @20   cols u32 @24   steps u32 @28   has_base u32 @32   has_positions u32 @36   pad @40
+//          entries u32 @20   cols u32 @24   steps u32 @28   has_base u32 @32   has_positions u32 @36   has_at u32 @40   places u32 @44
 //          48 bytes, uniform
 // launch   grid ceil(rows * cols / 256), folded over x and y   workgroup (256, 1, 1)   one value per invocation
 // shared   none
-// cost     bytes 4 * (rows * ids_cols + rows * cols * (1 + base) + rows of table and positions that are touched)
+// cost     bytes 4 * (rows * (ids_cols + at) + rows * cols * (1 + base) + rows of table and positions that are touched)
 //          flops rows * cols * (codebooks - 1 + base + positions)
 // numerics f32; additions from left to right, the same on every executor.
 
@@ -25,16 +27,17 @@ struct Params {
     steps: u32,
     has_base: u32,
     has_positions: u32,
-    pad_0: u32,
-    pad_1: u32,
+    has_at: u32,
+    places: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       ids: array<u32>;
 @group(0) @binding(1) var<storage, read>       table: array<f32>;
 @group(0) @binding(2) var<storage, read>       base: array<f32>;
 @group(0) @binding(3) var<storage, read>       positions: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(5) var<uniform>             params: Params;
+@group(0) @binding(4) var<storage, read>       at: array<u32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<uniform>             params: Params;
 
 const BLOCK: u32 = 256u;
 
@@ -64,7 +67,11 @@ fn embed_sum_f32(
         sum += embedding(row, q, col);
     }
     if params.has_positions == 1u {
-        sum += positions[(params.first_row + row) % params.steps * params.cols + col];
+        var place = (params.first_row + row) % params.steps;
+        if params.has_at == 1u {
+            place = min(at[row], params.places - 1u);
+        }
+        sum += positions[place * params.cols + col];
     }
     y[i] = sum;
 }

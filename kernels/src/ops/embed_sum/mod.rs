@@ -2,7 +2,8 @@
 //!
 //! `y[r] = ((base[r] + e_0) + e_1) + ... + positions[r % steps]`, `e_q = table[q * entries + ids[r, first + q]]`; without
 //! a base the sum starts at `e_0` itself. A table may hold some of the codebooks only, so that tables longer than a
-//! device binds go one after another, each with the sum so far as its base. The order of additions is part of the definition: every executor returns the
+//! device binds go one after another, each with the sum so far as its base. With `at`, row r takes `positions[at[r]]`, past the
+//! last position the last. The order of additions is part of the definition: every executor returns the
 //! same bits. An id past the last entry reads the last entry.
 
 mod cases;
@@ -37,7 +38,10 @@ pub struct Params {
     pub has_base: u32,
     /// 1 with positions, else 0.
     pub has_positions: u32,
-    pad: [u32; 2],
+    /// 1 where every row names its position, else 0.
+    pub has_at: u32,
+    /// Rows of positions.
+    pub places: u32,
 }
 
 /// Invocations of a workgroup, threads of a block.
@@ -54,20 +58,15 @@ pub static INFO: KernelInfo = KernelInfo {
         Slot::read("table", DType::F32),
         Slot::maybe("base", DType::F32),
         Slot::maybe("positions", DType::F32),
+        Slot::maybe("at", DType::U32),
         Slot::write("y", DType::F32),
     ],
-    fields: fields![Params; rows, first_row, codebooks, first_codebook, ids_cols, entries, cols, steps, has_base, has_positions],
+    fields: fields![Params; rows, first_row, codebooks, first_codebook, ids_cols, entries, cols, steps, has_base, has_positions, has_at, places],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("embed_sum.wgsl"),
-        entry: "embed_sum_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| {
-            let p: Params = bytemuck::pod_read_unaligned(params);
-            fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
-        },
-    },
+    wgsl: &[Wgsl::new(include_str!("embed_sum.wgsl"), "embed_sum_f32", [BLOCK, 1, 1], |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
+    })],
     ptx: &[Ptx {
         registers: 72,
         ..Ptx::new(include_str!("embed_sum_f32.ptx"), "embed_sum_f32", [BLOCK, 1, 1], |params, _| {
@@ -81,12 +80,13 @@ pub static INFO: KernelInfo = KernelInfo {
 };
 
 /// Threads of the PTX form: one for each vector of 4 columns, or column where rows do not end on a vector, of up to
-/// [`PTX_ROWS`] rows that share a position.
+/// [`PTX_ROWS`] rows that share a position; of one row where every row names its own.
 ///
 /// At most as many as y has elements, which a plan counted in u32.
 fn ptx_units(p: &Params) -> u32 {
     let width = if p.cols.is_multiple_of(4) { p.cols / 4 } else { p.cols };
-    p.rows.div_ceil(p.steps).div_ceil(PTX_ROWS) * p.steps.min(p.rows) * width
+    let rows = if p.has_at == 1 { 1 } else { PTX_ROWS };
+    p.rows.div_ceil(p.steps).div_ceil(rows) * p.steps.min(p.rows) * width
 }
 
 /// Embeddings of several codebooks, summed.
@@ -102,8 +102,8 @@ pub struct EmbedSum {
 
 impl EmbedSum {
     /// Plans y f32 `[rows, cols]` from ids u32 `[rows, ids_cols]`, table f32 `[codebooks * entries, cols]` with
-    /// `first_codebook + codebooks <= ids_cols`, base f32 `[rows, cols]` and positions f32 `[positions, cols]`, of which
-    /// there are at least `steps`.
+    /// `first_codebook + codebooks <= ids_cols`, base f32 `[rows, cols]`, positions f32 `[places, cols]`, of which there are
+    /// at least `steps`, and at u32 `[rows]`, with which one position is enough.
     ///
     /// Whether ids are below `entries` is not known here: whoever uploads ids checks them.
     pub fn plan(
@@ -112,6 +112,7 @@ impl EmbedSum {
         table: &TensorDesc,
         base: Option<&TensorDesc>,
         positions: Option<&TensorDesc>,
+        at: Option<&TensorDesc>,
     ) -> Result<Plan, ShapeError> {
         let op = INFO.name;
         let (DType::U32, &[rows, ids_cols @ (1..)]) = (ids.dtype, ids.shape.as_slice()) else {
@@ -150,12 +151,20 @@ impl EmbedSum {
             ));
         }
         if let Some(positions) = positions {
-            let fits = |shape: &[usize]| matches!(shape, &[n, c] if n >= self.steps && c == cols);
+            let (least, why) = if at.is_some() { (1, "any row's") } else { (self.steps, "steps") };
+            let fits = |shape: &[usize]| matches!(shape, &[n, c] if n >= least && c == cols);
             if positions.dtype != DType::F32 || !fits(&positions.shape) {
-                let expected = format!("F32 [at least {} (steps), {cols} (last axis of table)]", self.steps);
+                let expected = format!("F32 [at least {least} ({why}), {cols} (last axis of table)]");
                 return Err(ShapeError::tensor(op, "positions", positions, expected));
             }
         }
+        if let Some(at) = at {
+            if positions.is_none() {
+                return Err(ShapeError::tensor(op, "at", at, "positions that it chooses from"));
+            }
+            ShapeError::expect(op, "at", at, &TensorDesc::u32([rows]), "rows of ids")?;
+        }
+        let places = positions.map_or(0, |positions| positions.shape[0]);
         ShapeError::size(op, "elements of y", y.elements())?;
         ShapeError::size(op, "elements of table", table.elements())?;
         let params = Params {
@@ -169,12 +178,14 @@ impl EmbedSum {
             steps: ShapeError::size(op, "steps", self.steps)?,
             has_base: u32::from(base.is_some()),
             has_positions: u32::from(positions.is_some()),
-            pad: [0; 2],
+            has_at: u32::from(at.is_some()),
+            places: ShapeError::size(op, "places", places)?,
         };
         // rows of the table that are read, at most: one for every id
         let touched = (rows * codebooks).min(table_rows) * cols * 4;
         let base_bytes = base.map_or(0, TensorDesc::bytes);
-        let positions_bytes = positions.map_or(0, |_| self.steps.min(rows) * cols * 4);
+        let visited = if at.is_some() { rows.min(places) } else { self.steps.min(rows) };
+        let positions_bytes = positions.map_or(0, |_| visited * cols * 4) + at.map_or(0, TensorDesc::bytes);
         let terms = codebooks - 1 + usize::from(base.is_some()) + usize::from(positions.is_some());
         Ok(Plan {
             kernel: &INFO,
@@ -187,24 +198,31 @@ impl EmbedSum {
                 items: rows,
                 count_at: std::mem::offset_of!(Params, rows),
                 first_at: Some(std::mem::offset_of!(Params, first_row)),
-                item_bytes: vec![4 * ids_cols, 0, 4 * cols, 0, 4 * cols],
+                item_bytes: vec![4 * ids_cols, 0, 4 * cols, 0, at.map_or(0, |_| 4), 4 * cols],
             }],
-            slots: vec![Some(ids.clone()), Some(table.clone()), base.cloned(), positions.cloned(), Some(y)],
+            slots: vec![
+                Some(ids.clone()),
+                Some(table.clone()),
+                base.cloned(),
+                positions.cloned(),
+                at.cloned(),
+                Some(y),
+            ],
         })
     }
 }
 
 impl Op for EmbedSum {
     fn plan(&self, inputs: &[Option<&TensorDesc>]) -> Result<Plan, ShapeError> {
-        let &[Some(ids), Some(table), base, positions] = inputs else {
+        let &[Some(ids), Some(table), base, positions, at] = inputs else {
             return Err(ShapeError::value(
                 INFO.name,
                 "inputs",
                 inputs.len(),
-                "ids, table, base?, positions?",
+                "ids, table, base?, positions?, at?",
             ));
         };
-        self.plan(ids, table, base, positions)
+        self.plan(ids, table, base, positions, at)
     }
 }
 
@@ -219,7 +237,7 @@ mod tests {
         let wrong = TensorDesc::f32([2, 5]);
         let text = |steps, ids: &TensorDesc, table: &TensorDesc, base: Option<&TensorDesc>, positions| {
             EmbedSum { steps, entries: 2, first_codebook: 0 }
-                .plan(ids, table, base, positions)
+                .plan(ids, table, base, positions, None)
                 .expect_err("refused")
                 .to_string()
         };
@@ -256,10 +274,30 @@ mod tests {
             "embed_sum_f32: `positions` has type and shape F32 [2, 5], expected F32 [at least 3 (steps), 5 (last axis \
              of table)]"
         );
+        let chosen = |positions: Option<&TensorDesc>, at: &TensorDesc| {
+            EmbedSum { steps: 3, entries: 2, first_codebook: 0 }
+                .plan(&ids, &table, None, positions, Some(at))
+                .expect_err("refused")
+                .to_string()
+        };
+        let one = TensorDesc::f32([1, 5]);
+        assert_eq!(
+            chosen(None, &TensorDesc::u32([6])),
+            "embed_sum_f32: `at` has type and shape U32 [6], expected positions that it chooses from"
+        );
+        assert_eq!(
+            chosen(Some(&one), &TensorDesc::u32([3])),
+            "embed_sum_f32: `at` has type and shape U32 [3], expected U32 [6] (rows of ids)"
+        );
+        assert_eq!(
+            chosen(Some(&TensorDesc::f32([0, 5])), &TensorDesc::u32([6])),
+            "embed_sum_f32: `positions` has type and shape F32 [0, 5], expected F32 [at least 1 (any row's), 5 (last axis \
+             of table)]"
+        );
         let op: &dyn Op = &EmbedSum { steps: 3, entries: 2, first_codebook: 0 };
         assert_eq!(
             op.plan(&[Some(&ids)]).expect_err("refused").to_string(),
-            "embed_sum_f32: `inputs` has value 1, expected ids, table, base?, positions?"
+            "embed_sum_f32: `inputs` has value 1, expected ids, table, base?, positions?, at?"
         );
     }
 }

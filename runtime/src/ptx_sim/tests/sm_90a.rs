@@ -1,5 +1,6 @@
 //! Instructions of sm_90a: whole programs against plain loops, and the same programs with one fault each.
 
+mod attention;
 mod copies;
 mod harness;
 mod products;

@@ -1,0 +1,588 @@
+//! The slots that takes play in: what is uploaded when one begins, and what a replay advances.
+
+use super::Text;
+use super::interventions::{Halves, Points};
+use super::pages::Pages;
+use super::play::Take;
+use super::prefill::{Beginning, Prefill};
+use super::sampling::Sampling;
+use super::state::{LIMITS, NO_PAGE, PAGE, Sizes, State, put_row};
+use super::step::StepGraph;
+use crate::error::{ModelError, Result};
+use crate::musicgen::decoder::Decoder;
+use crate::musicgen::graph::Forward;
+use crate::musicgen::sites::{At, Site};
+use auscult_kernels::ops::cache_write::CacheWrite;
+use auscult_kernels::ops::capture_step::CaptureStep;
+use auscult_kernels::ops::linear::Activation;
+use auscult_kernels::ops::linear_rows::LinearRows;
+use auscult_kernels::ops::sample::Guidance;
+use auscult_kernels::{DType, TensorDesc};
+use auscult_runtime::{
+    Backend, Contents, Edit, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Tensor,
+};
+use std::sync::Arc;
+
+/// Columns whose captured rows the device keeps until they are fetched.
+const RING: usize = 64;
+
+/// Prompts kept for takes that begin alike, beyond those that play.
+const PREFIXES: usize = 4;
+
+/// A site whose rows are kept while takes play.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Capture {
+    /// Name of the result.
+    pub label: String,
+    /// Where.
+    pub site: Site,
+}
+
+/// How a generator is made.
+#[derive(Clone, Debug, Default)]
+pub struct GeneratorOptions {
+    /// Takes that play side by side at most; 0 for as many as there are.
+    pub slots: usize,
+    /// Frames of a window at most; `None` for what the model was trained on.
+    pub window: Option<usize>,
+    /// Sites to keep.
+    pub captures: Vec<Capture>,
+}
+
+/// A decoder with the memory to play takes.
+pub struct Generator<'d> {
+    decoder: &'d Decoder,
+    backend: Arc<dyn Backend>,
+    pub(crate) sizes: Sizes,
+    points: Points,
+    pub(crate) captures: Vec<Capture>,
+    state: State,
+    records: Vec<Tensor>,
+    /// `[rows, RING, width]` for each capture.
+    history: Vec<Tensor>,
+    step: Program,
+    text_program: Option<Program>,
+    prefills: Vec<Prefill>,
+    pages: Pages,
+    prefixes: Vec<Prefix>,
+    slots: Vec<Option<Slot>>,
+    /// The text whose keys and values lie in each slot's page.
+    texts: Vec<Option<Arc<Text>>>,
+}
+
+/// What a slot holds while a window plays in it.
+struct Slot {
+    /// Pages of each half.
+    pages: Vec<Vec<u32>>,
+    /// Next column to be fed.
+    column: usize,
+    /// First column that is not needed any more.
+    end: usize,
+}
+
+/// The columns of a prompt as they lie in the caches.
+struct Prefix {
+    key: PrefixKey,
+    columns: usize,
+    /// Pages of each half; the last one is shared only up to `columns`.
+    pages: Vec<Vec<u32>>,
+}
+
+/// Rows with the same key have the same keys and values.
+#[derive(PartialEq)]
+struct PrefixKey {
+    codes: Vec<u32>,
+    text: Option<Arc<Text>>,
+    records: Vec<Vec<Vec<u32>>>,
+}
+
+/// A stretch of a take that is played in one go.
+pub(crate) struct Window<'a> {
+    pub take: &'a Take,
+    /// Codes that it begins with, `[codebooks, prompt]`.
+    pub codes: &'a [u32],
+    pub prompt: usize,
+    /// Frames, the prompt's included.
+    pub frames: usize,
+    /// Frames of the take that have slid out of sight.
+    pub offset: usize,
+}
+
+impl<'d> Generator<'d> {
+    /// Makes a generator that has room for these takes, and for what is done to them.
+    ///
+    /// # Errors
+    /// A take that cannot be played, an intervention or a capture at a site that there is not, memory.
+    pub fn new(decoder: &'d Decoder, takes: &[Take], options: &GeneratorOptions) -> Result<Self> {
+        let config = decoder.config();
+        let backend = decoder.backend().clone();
+        let window = options.window.unwrap_or(decoder.trained_frames());
+        for take in takes {
+            take.check(config, window)?;
+        }
+        for edit in takes.iter().flat_map(|take| &take.edits) {
+            edit.site.within(config.num_hidden_layers)?;
+            if edit.site == Site::Logits {
+                let expected = "a site of the residual stream's width".into();
+                return Err(ModelError::Argument { argument: "site", found: "logits".into(), expected });
+            }
+        }
+        for capture in &options.captures {
+            capture.site.within(config.num_hidden_layers)?;
+        }
+        let guided = takes.iter().any(|take| take.text.is_some() && take.sampling.guidance != 1.0);
+        let most = takes.len().max(1);
+        let sizes = Sizes {
+            slots: if options.slots == 0 { most } else { options.slots.min(most) },
+            halves: if guided { 2 } else { 1 },
+            frames: takes.iter().map(|take| take.frames.min(window)).max().unwrap_or(1),
+            prefix: 0,
+            tokens: takes.iter().filter_map(|take| Some(take.text.as_ref()?.tokens())).max().unwrap_or(0),
+            cache: decoder.factors(),
+        };
+        let points = Points::of(takes.iter().map(|take| &*take.edits), config.hidden_size, &*backend)?;
+        let state = State::new(config, &sizes, &*backend)?;
+        let records = points.records(sizes.rows(), &*backend)?;
+        let history = options
+            .captures
+            .iter()
+            .map(|capture| {
+                let desc = TensorDesc::f32([sizes.rows(), RING, capture.site.width(config)]);
+                Ok(Tensor { span: backend.alloc(Contents::Undefined(desc.bytes()))?.span(), desc })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut edits = Edits::new();
+        for (capture, history) in options.captures.iter().zip(&history) {
+            let keep = Insert {
+                op: Arc::new(CaptureStep),
+                inputs: vec![
+                    Operand::Site,
+                    Operand::Tensor(state.positions.clone()),
+                    Operand::Tensor(history.clone()),
+                ],
+                place: Place::Beside,
+            };
+            edits.insert(capture.site, vec![keep]);
+        }
+        for (site, inserts) in points.inserts(&records, &state.positions) {
+            edits.insert(site, inserts);
+        }
+        let positions = decoder.positions(sizes.positions(config))?;
+        let step = StepGraph {
+            config,
+            weights: decoder.weights(),
+            positions: &positions,
+            state: &state,
+            guidance: if guided { Guidance::Pairs } else { Guidance::None },
+        };
+        let step = Program::new(backend.clone(), step.build(edits)?)?;
+        let pages = Pages::new(sizes.pages(config));
+        Ok(Self {
+            decoder,
+            backend,
+            points,
+            captures: options.captures.clone(),
+            records,
+            history,
+            step,
+            text_program: None,
+            prefills: Vec::new(),
+            pages,
+            prefixes: Vec::new(),
+            slots: (0..sizes.slots).map(|_| None).collect(),
+            texts: vec![None; sizes.slots],
+            sizes,
+            state,
+        })
+    }
+
+    /// The launches of one column, for printing.
+    pub fn graph(&self) -> &Graph {
+        self.step.graph()
+    }
+
+    /// Bytes of device memory held beside the weights: caches, and the activations of a step.
+    pub fn memory_bytes(&self) -> usize {
+        self.sizes.cache_bytes(self.decoder.config()) + self.step.arena_bytes()
+    }
+
+    /// Codebooks of the decoder.
+    pub(crate) fn codebooks(&self) -> usize {
+        self.decoder.config().num_codebooks
+    }
+
+    /// Columns by which the last codebook lags.
+    pub(crate) fn lag(&self) -> usize {
+        self.decoder.config().delays().into_iter().max().unwrap_or(0)
+    }
+
+    /// Bytes of a row of a capture.
+    pub(crate) fn row_bytes(&self, capture: usize) -> usize {
+        let desc = &self.history[capture].desc;
+        desc.shape[2] * desc.dtype.size()
+    }
+
+    /// Rows of a slot: the one that sees the text first.
+    fn rows(&self, slot: usize) -> impl Iterator<Item = usize> + use<> {
+        let slots = self.sizes.slots;
+        (0..self.sizes.halves).map(move |half| half * slots + slot)
+    }
+
+    /// Begins a window in a free slot. Returns what was captured of the prompt's columns: `[halves, columns, width]` for
+    /// each capture, and how many columns.
+    pub(crate) fn start(&mut self, slot: usize, window: &Window<'_>) -> Result<(usize, Vec<Vec<u8>>)> {
+        let config = self.decoder.config();
+        let codebooks = config.num_codebooks;
+        let text = window.take.text.clone();
+        self.put_text(slot, text.as_ref())?;
+        let records: Vec<_> = (0..self.sizes.halves)
+            .map(|half| {
+                let half = if half == 0 { Halves::Conditional } else { Halves::Unconditional };
+                self.points.row(&window.take.edits, half, window.offset)
+            })
+            .collect();
+        // a single column is as well fed like any other
+        let columns = if window.prompt >= 2 { window.prompt } else { 0 };
+        // every frame has a position behind its column, which only captures ask for where nothing lags
+        let end = window.frames + self.lag().max(usize::from(!self.captures.is_empty()));
+        let needed = (end + 1).div_ceil(PAGE);
+        let (pages, captured) = match columns {
+            0 => (self.take_pages(needed, self.sizes.halves)?, Vec::new()),
+            _ => self.begin(window, columns, needed, &text, &records)?,
+        };
+        let per_row = self.sizes.pages_per_row(config);
+        let backend = &*self.backend;
+        let first_column: Vec<u32> = (0..codebooks)
+            .map(|q| match columns.checked_sub(1 + config.delays()[q]) {
+                Some(t) => window.codes[q * window.prompt + t],
+                None => u32::try_from(config.special_token()).expect("validate() bounds the vocabulary"),
+            })
+            .collect();
+        for (half, row) in self.rows(slot).enumerate() {
+            let mut row_pages = pages[half].clone();
+            row_pages.resize(per_row, NO_PAGE);
+            put_row(backend, &self.state.pages, row, &row_pages)?;
+            put_row(backend, &self.state.positions, row, &[count(columns)])?;
+            put_row(backend, &self.state.ids, row, &first_column)?;
+            for (table, words) in self.records.iter().zip(&records[half]) {
+                put_row(backend, table, row, words)?;
+            }
+        }
+        let sampling = &window.take.sampling;
+        let words = sampling.words(window.take.seed, window.take.row, count(window.offset));
+        put_row(backend, &self.state.settings, slot, &words)?;
+        let mut limits = [0; LIMITS];
+        limits[..2].copy_from_slice(&[count(window.prompt), count(window.frames)]);
+        put_row(backend, &self.state.limits, slot, &limits)?;
+        let mut codes = vec![0; codebooks * self.sizes.frames];
+        for q in 0..codebooks {
+            let prompt = &window.codes[q * window.prompt..][..window.prompt];
+            codes[q * self.sizes.frames..][..window.prompt].copy_from_slice(prompt);
+        }
+        put_row(backend, &self.state.codes, slot, &codes)?;
+        self.slots[slot] = Some(Slot { pages, column: columns, end });
+        Ok((columns, captured))
+    }
+
+    /// Frees a slot.
+    pub(crate) fn stop(&mut self, slot: usize) -> Result<()> {
+        if let Some(old) = self.slots[slot].take() {
+            old.pages.iter().flatten().for_each(|&page| self.pages.release(page));
+            for row in self.rows(slot) {
+                let none = vec![NO_PAGE; self.state.pages.desc.shape[1]];
+                put_row(&*self.backend, &self.state.pages, row, &none)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A slot in which nothing plays.
+    pub(crate) fn free_slot(&self) -> Option<usize> {
+        self.slots.iter().position(Option::is_none)
+    }
+
+    /// Columns until the first of the windows is done, or the captured rows must be fetched; `None` if nothing plays.
+    pub(crate) fn columns_ahead(&self) -> Option<usize> {
+        let ahead = self.slots.iter().flatten().map(|slot| slot.end - slot.column).min()?;
+        Some(if self.captures.is_empty() { ahead } else { ahead.min(RING) })
+    }
+
+    /// The column that a slot feeds next, and whether its window is done.
+    pub(crate) fn progress(&self, slot: usize) -> Option<(usize, bool)> {
+        self.slots[slot].as_ref().map(|slot| (slot.column, slot.column >= slot.end))
+    }
+
+    /// Plays so many columns in every slot. Returns when they are queued.
+    pub(crate) fn advance(&mut self, columns: usize) -> Result<()> {
+        for _ in 0..columns {
+            self.step.replay()?;
+        }
+        for slot in self.slots.iter_mut().flatten() {
+            slot.column += columns;
+        }
+        Ok(())
+    }
+
+    /// The codes of a slot so far, `[codebooks, frames of the generator]`.
+    pub(crate) fn codes(&self, slot: usize) -> Result<Vec<u32>> {
+        let row = 4 * self.decoder.config().num_codebooks * self.sizes.frames;
+        let span = self.state.codes.span.slice(slot * row, row)?;
+        Ok(bytemuck::pod_collect_to_vec(&self.backend.download(&span)?))
+    }
+
+    /// The rows of one capture that a slot's half left at columns `from..to`, at most [`RING`] of the last ones.
+    pub(crate) fn captured(
+        &self,
+        capture: usize,
+        slot: usize,
+        half: usize,
+        from: usize,
+        to: usize,
+    ) -> Result<Vec<u8>> {
+        let tensor = &self.history[capture];
+        let width = tensor.desc.shape[2] * tensor.desc.dtype.size();
+        let row = half * self.sizes.slots + slot;
+        let ring = self.backend.download(&tensor.span.slice(row * RING * width, RING * width)?)?;
+        Ok((from..to).flat_map(|column| ring[column % RING * width..][..width].to_vec()).collect())
+    }
+
+    /// Keys and values of a text for the layers of a slot, unless they lie there already.
+    fn put_text(&mut self, slot: usize, text: Option<&Arc<Text>>) -> Result<()> {
+        let Some(state) = &self.state.text else { return Ok(()) };
+        let backend = &*self.backend;
+        let row = slot; // the conditional one
+        let Some(text) = text else {
+            put_row(backend, &state.lengths, row, &[0_u32])?;
+            return put_row(backend, &state.pages, row, &[NO_PAGE]);
+        };
+        let page = [count(slot)];
+        put_row(backend, &state.lengths, row, &[count(text.tokens())])?;
+        put_row(backend, &state.pages, row, &page)?;
+        if self.texts[slot].as_ref().is_some_and(|there| Arc::ptr_eq(there, text)) {
+            return Ok(());
+        }
+        let (d, tokens) = (self.decoder.config().hidden_size, self.sizes.tokens);
+        if self.text_program.is_none() {
+            let graph = self.text_graph()?;
+            self.text_program = Some(Program::new(self.backend.clone(), graph)?);
+        }
+        let program = self.text_program.as_ref().expect("made above");
+        let mut values = text.values().to_vec();
+        values.resize(tokens * d, 0.0);
+        program.run(&[
+            (TEXT_STATES, bytemuck::cast_slice(&values)),
+            (TEXT_PAGE, bytemuck::cast_slice(&page)),
+            (TEXT_FIRST, bytemuck::cast_slice(&[0_u32])),
+        ])?;
+        self.texts[slot] = Some(text.clone());
+        Ok(())
+    }
+
+    /// The keys and values of one text, for every layer.
+    fn text_graph(&self) -> Result<Graph> {
+        let state = self.state.text.as_ref().expect("asked for only where there is text");
+        let (d, tokens) = (self.decoder.config().hidden_size, self.sizes.tokens);
+        let mut g = GraphBuilder::new(Edits::new());
+        let x = g.input(TEXT_STATES, TensorDesc::f32([tokens, d]))?;
+        let page = g.input(TEXT_PAGE, TensorDesc::u32([1, 1]))?;
+        let first = g.input(TEXT_FIRST, TensorDesc::u32([1]))?;
+        for (l, cache) in state.layers.iter().enumerate() {
+            let w = self.decoder.weights().cross(l)?;
+            let [key, value, keys, values] =
+                [&w.attn.key, &w.attn.value, &cache.keys, &cache.values].map(|t| g.constant(t));
+            let product = LinearRows { activation: Activation::None };
+            let kv = g.op(&product, &[Some(x), Some(key), Some(value), None, None, None])?;
+            let write = CacheWrite { steps: tokens, k_first: 0, v_first: d };
+            g.op(&write, &[kv, kv, first, page, keys, values].map(Some))?;
+        }
+        Ok(g.finish()?)
+    }
+
+    /// So many free pages for each half, letting go of prompts that nobody plays where there are too few.
+    fn take_pages(&mut self, each: usize, halves: usize) -> Result<Vec<Vec<u32>>> {
+        while self.pages.free() < each * halves && !self.prefixes.is_empty() {
+            let prefix = self.prefixes.remove(0);
+            prefix.pages.iter().flatten().for_each(|&page| self.pages.release(page));
+        }
+        let mut take = || {
+            self.pages
+                .take()
+                .expect("there are pages for every slot, and prompts hold none beyond theirs now")
+        };
+        Ok((0..halves).map(|_| (0..each).map(|_| take()).collect()).collect())
+    }
+
+    /// Fills the caches with the columns of a prompt, or shares those of a take that began alike.
+    fn begin(
+        &mut self,
+        window: &Window<'_>,
+        columns: usize,
+        needed: usize,
+        text: &Option<Arc<Text>>,
+        records: &[Vec<Vec<u32>>],
+    ) -> Result<(Vec<Vec<u32>>, Vec<Vec<u8>>)> {
+        let key = PrefixKey { codes: window.codes.to_vec(), text: text.clone(), records: records.to_vec() };
+        // what was captured of a prompt belongs to every take
+        let shared = match self.captures.is_empty() {
+            true => self.prefixes.iter().position(|p| p.columns == columns && p.key == key),
+            false => None,
+        };
+        if let Some(at) = shared {
+            let prefix = self.prefixes.remove(at);
+            self.prefixes.push(prefix);
+            let kept = self.prefixes.last().expect("pushed above").pages.clone();
+            let full = columns / PAGE;
+            // held before others are asked for, so that nothing lets go of them
+            kept.iter().for_each(|half| half[..full].iter().for_each(|&page| self.pages.hold(page)));
+            let partly = self.hold_last(&kept, full, columns);
+            let own = self.take_pages(needed - full, kept.len())?;
+            let mut pages = Vec::new();
+            for (shared, own) in kept.iter().zip(own) {
+                if columns > full * PAGE {
+                    self.copy_page(shared[full], own[0])?;
+                }
+                pages.push([&shared[..full], &own].concat());
+            }
+            partly.into_iter().for_each(|page| self.pages.release(page));
+            return Ok((pages, Vec::new()));
+        }
+        let pages = self.take_pages(needed, self.sizes.halves)?;
+        let captured = self.prefill(window, columns, text, &pages, records)?;
+        let held = columns.div_ceil(PAGE);
+        let prefix = Prefix { key, columns, pages: pages.iter().map(|half| half[..held].to_vec()).collect() };
+        prefix.pages.iter().flatten().for_each(|&page| self.pages.hold(page));
+        self.prefixes.push(prefix);
+        if self.prefixes.len() > PREFIXES {
+            let oldest = self.prefixes.remove(0);
+            oldest.pages.iter().flatten().for_each(|&page| self.pages.release(page));
+        }
+        Ok((pages, captured))
+    }
+
+    /// Holds the pages that are only partly a prompt's, so that they last until they are copied.
+    fn hold_last(&mut self, kept: &[Vec<u32>], full: usize, columns: usize) -> Vec<u32> {
+        if columns == full * PAGE {
+            return Vec::new();
+        }
+        let partly: Vec<u32> = kept.iter().map(|half| half[full]).collect();
+        partly.iter().for_each(|&page| self.pages.hold(page));
+        partly
+    }
+
+    /// Copies a page of every layer. By way of other memory: a copy within one buffer is refused by WebGPU.
+    fn copy_page(&self, from: u32, to: u32) -> Result<()> {
+        let bytes = self.state.layers[0].keys.desc.bytes() / self.state.layers[0].keys.desc.shape[0];
+        let between = self.backend.alloc(Contents::Undefined(bytes))?;
+        for cache in &self.state.layers {
+            for tensor in [&cache.keys, &cache.values] {
+                let at = |page: u32| tensor.span.slice(page as usize * bytes, bytes);
+                self.backend.copy(&at(from)?, &between.span())?;
+                self.backend.copy(&between.span(), &at(to)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prefill(
+        &mut self,
+        window: &Window<'_>,
+        columns: usize,
+        text: &Option<Arc<Text>>,
+        pages: &[Vec<u32>],
+        records: &[Vec<Vec<u32>>],
+    ) -> Result<Vec<Vec<u8>>> {
+        let config = self.decoder.config();
+        let at = match self.prefills.iter().position(|prefill| prefill.columns == columns) {
+            Some(at) => at,
+            None => {
+                // each holds the activations of its columns
+                self.prefills.clear();
+                let mut edits = Edits::new();
+                for capture in &self.captures {
+                    let into = capture.label.clone();
+                    edits.push(capture.site, Edit::Capture { into, dtype: DType::F32 });
+                }
+                let last = Site::Layer(config.num_hidden_layers - 1, At::SelfAttnOut);
+                let sites = self.points.sites().chain(self.captures.iter().map(|capture| capture.site));
+                let positions = self.decoder.positions(columns)?;
+                let forward = Forward {
+                    config,
+                    weights: self.decoder.weights(),
+                    positions: &positions,
+                    batch: self.sizes.halves,
+                    frames: columns - 1,
+                    tokens: (self.sizes.tokens > 0).then_some(self.sizes.tokens),
+                    deepest: sites.chain([last]).max().expect("the last layer is one of them"),
+                    factors: self.decoder.factors(),
+                    caches: None,
+                };
+                self.prefills.push(Prefill::new(forward, &self.state, &self.points, edits, &self.backend)?);
+                self.prefills.len() - 1
+            }
+        };
+        let (codebooks, frames) = (config.num_codebooks, columns - 1);
+        let codes: Vec<u32> = (0..codebooks)
+            .flat_map(|q| window.codes[q * window.prompt..][..frames].iter().copied())
+            .collect();
+        let per_row = self.sizes.pages_per_row(config);
+        let mut row_pages = pages.to_vec();
+        row_pages.iter_mut().for_each(|row| row.resize(per_row, NO_PAGE));
+        let room = self.sizes.tokens * config.hidden_size;
+        let mut values = text.as_ref().map(|text| text.values().to_vec()).unwrap_or_default();
+        values.resize(room, 0.0);
+        let begin = Beginning {
+            codes: &codes,
+            text: (room > 0).then(|| (&*values, text.as_ref().map_or(0, |text| text.tokens()))),
+            pages: &row_pages,
+            records,
+        };
+        self.prefills[at].run(&begin, &*self.backend)?;
+        self.captures.iter().map(|capture| self.prefills[at].output(&capture.label)).collect()
+    }
+}
+
+/// Names of the inputs of the pass over a text.
+const TEXT_STATES: &str = "states";
+const TEXT_PAGE: &str = "page";
+const TEXT_FIRST: &str = "first";
+
+/// A count as the device reads it: bounded by what was allocated.
+fn count(value: usize) -> u32 {
+    u32::try_from(value).expect("bounded by the positions of a take")
+}
+
+impl Take {
+    /// Refuses takes that no generator of this decoder plays.
+    fn check(&self, config: &crate::musicgen::config::MusicgenDecoderConfig, window: usize) -> Result<()> {
+        let bad = |argument, found: String, expected: String| {
+            Err(ModelError::Argument { argument, found, expected })
+        };
+        Sampling::check(&self.sampling)?;
+        if self.frames == 0 {
+            return bad("frames", "0".into(), "at least one frame".into());
+        }
+        if let Some(text) = &self.text
+            && text.width() != config.hidden_size
+        {
+            return bad(
+                "text",
+                format!("rows of {}", text.width()),
+                format!("rows of {}", config.hidden_size),
+            );
+        }
+        let Some(prompt) = &self.prompt else { return Ok(()) };
+        prompt.check(config.num_codebooks, config.vocab_size)?;
+        if prompt.frames() == 0 {
+            return bad("prompt", "0 frames".into(), "at least one frame, or no prompt".into());
+        }
+        if prompt.frames() >= self.frames {
+            let expected = format!("less than {}, the frames asked for", self.frames);
+            return bad("prompt", format!("{} frames", prompt.frames()), expected);
+        }
+        if prompt.frames() >= window {
+            let expected = format!("less than {window} frames, which are in sight at a time");
+            return bad("prompt", format!("{} frames", prompt.frames()), expected);
+        }
+        Ok(())
+    }
+}

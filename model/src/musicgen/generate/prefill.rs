@@ -1,0 +1,87 @@
+//! The columns of a prompt at once, into the caches.
+
+use super::interventions::{Points, upload};
+use super::state::State;
+use crate::error::Result;
+use crate::musicgen::graph::{CACHE_PAGES, CACHE_POSITIONS, CODES, Caches, Forward, TEXT, TEXT_LENGTHS};
+use auscult_kernels::TensorDesc;
+use auscult_runtime::{Backend, Edits, Program, Tensor};
+use std::sync::Arc;
+
+/// A pass over so many columns of the rows of one take.
+pub(crate) struct Prefill {
+    pub columns: usize,
+    program: Program,
+    records: Vec<Tensor>,
+}
+
+/// What a take is begun with.
+pub(crate) struct Beginning<'a> {
+    /// Codes `[codebooks, frames]`, frames one less than the columns.
+    pub codes: &'a [u32],
+    /// Text f32 `[tokens, hidden]`, and how many tokens, of those that the generator has room for.
+    pub text: Option<(&'a [f32], usize)>,
+    /// Pages of each row.
+    pub pages: &'a [Vec<u32>],
+    /// Records of each row at each point.
+    pub records: &'a [Vec<Vec<u32>>],
+}
+
+impl Prefill {
+    /// A pass over `columns` columns, with the interventions of `points` and `captures` on top.
+    pub fn new(
+        forward: Forward<'_>,
+        state: &State,
+        points: &Points,
+        mut edits: Edits,
+        backend: &Arc<dyn Backend>,
+    ) -> Result<Self> {
+        let (rows, columns) = (forward.batch, forward.frames + 1);
+        let columns_u32 = u32::try_from(columns).expect("a window has fewer positions");
+        let positions: Vec<u32> = (0..rows).flat_map(|_| 0..columns_u32).collect();
+        let positions = upload(&**backend, TensorDesc::u32([rows * columns]), &positions)?;
+        let records = points.records(rows * columns, &**backend)?;
+        for (site, inserts) in points.inserts(&records, &positions) {
+            edits.insert(site, inserts);
+        }
+        let caches = Caches { layers: &state.layers, pages_per_row: state.pages.desc.shape[1] };
+        let graph = Forward { caches: Some(caches), ..forward }.build(edits)?;
+        Ok(Self { columns, program: Program::new(backend.clone(), graph)?, records })
+    }
+
+    /// Runs it.
+    pub fn run(&self, begin: &Beginning<'_>, backend: &dyn Backend) -> Result<()> {
+        let rows = begin.pages.len();
+        for (point, table) in self.records.iter().enumerate() {
+            let words: Vec<u32> = begin
+                .records
+                .iter()
+                .flat_map(|row| (0..self.columns).flat_map(|_| row[point].iter().copied()))
+                .collect();
+            backend.upload(&table.span, bytemuck::cast_slice(&words))?;
+        }
+        let codes = begin.codes.repeat(rows);
+        let pages: Vec<u32> = begin.pages.concat();
+        let positions = vec![0_u32; rows];
+        let mut inputs: Vec<(&str, &[u8])> = vec![
+            (CODES, bytemuck::cast_slice(&codes)),
+            (CACHE_PAGES, bytemuck::cast_slice(&pages)),
+            (CACHE_POSITIONS, bytemuck::cast_slice(&positions)),
+        ];
+        let (states, mut lengths);
+        if let Some((values, tokens)) = begin.text {
+            // only the first row, the conditional one, sees it
+            states = [values, &vec![0.0; values.len() * (rows - 1)]].concat();
+            lengths = vec![0_u32; rows];
+            lengths[0] = u32::try_from(tokens).expect("a text has fewer tokens");
+            inputs.push((TEXT, bytemuck::cast_slice(&states)));
+            inputs.push((TEXT_LENGTHS, bytemuck::cast_slice(&lengths)));
+        }
+        Ok(self.program.run(&inputs)?)
+    }
+
+    /// Bytes of a captured output of the last run, `[rows, columns, width]`.
+    pub fn output(&self, name: &str) -> Result<Vec<u8>> {
+        Ok(self.program.output(name)?)
+    }
+}
