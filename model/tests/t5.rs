@@ -86,7 +86,7 @@ fn prompts_and_states_are_checked() {
     let projection = TextProjection::open(dir.path(), cpu()).expect("a whole checkpoint");
     assert_eq!((projection.text_width(), projection.width()), (48, 128));
     let states = TextStates::new(5, vec![0.0; 10]).expect("whole rows");
-    assert_eq!(refused(projection.project(&states)), "text: states of width 5, expected 48");
+    assert_eq!(refused(projection.project(&[states])), "text: states of width 5, expected 48");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use libtest_mimic::Failed;
 use std::sync::Arc;
 
 /// Every prompt of a text run; with `attend`, padded by rows of zeros.
-fn texts(generation: &Generation, name: &str, pad: TextPad) -> Result<Vec<Arc<Text>>, Failed> {
+pub fn texts(generation: &Generation, name: &str, pad: TextPad) -> Result<Vec<Arc<Text>>, Failed> {
     let run = generation.text(name);
     let projected = run.projected();
     let (longest, width) = (projected.shape[1], projected.shape[2]);
@@ -86,11 +86,26 @@ pub const CHOSEN: [&str; 3] = ["greedy.guided", "sample.both", "continue.p5"];
 pub fn sequence(executor: &Executor, case: &str, name: &str) -> Check {
     let generation = Generation::committed(case);
     let run = generation.sequence(name);
+    let texts = match &run.facts.text {
+        Some(name) => texts(&generation, name, run.facts.text_pad.unwrap_or(TextPad::Mask))?,
+        None => vec![],
+    };
+    sequence_told(executor, &generation, &run, &texts)
+}
+
+/// As [`sequence`], from given forms of its texts.
+pub fn sequence_told(
+    executor: &Executor,
+    generation: &Generation,
+    run: &Run<'_, SequenceFacts>,
+    texts: &[Arc<Text>],
+) -> Check {
     if executor.slow && run.facts.frames > FEW && run.facts.window.is_none() {
-        return shortened(executor, &generation, &run);
+        return shortened(executor, generation, run, texts);
     }
-    let decoder = decoder(executor, &generation)?;
-    let takes = takes(&generation, &run)?;
+    let name = run.name;
+    let decoder = decoder(executor, generation)?;
+    let takes = takes(run, texts)?;
     let (window, context) = match &run.facts.window {
         Some(window) => (Some(window.longest), Context::Stride(window.stride)),
         None => (None, Context::Full),
@@ -102,8 +117,8 @@ pub fn sequence(executor: &Executor, case: &str, name: &str) -> Check {
     let row = codes.count() / run.facts.rows;
     for (r, generated) in made.iter().enumerate() {
         let want: Vec<u32> = codes.i32()[r * row..][..row].iter().map(|code| code.cast_unsigned()).collect();
-        same_codes(&run, r, generated.codes.values(), &want)?;
-        scores(executor, &run, r, generated)?;
+        same_codes(run, r, generated.codes.values(), &want)?;
+        scores(executor, run, r, generated)?;
         if let Some(window) = &run.facts.window {
             let spans: Vec<[usize; 3]> = generated
                 .windows
@@ -119,9 +134,14 @@ pub fn sequence(executor: &Executor, case: &str, name: &str) -> Check {
 }
 
 /// The first columns of a long sequence: what comes later does not change them.
-fn shortened(executor: &Executor, generation: &Generation, run: &Run<'_, SequenceFacts>) -> Check {
+fn shortened(
+    executor: &Executor,
+    generation: &Generation,
+    run: &Run<'_, SequenceFacts>,
+    texts: &[Arc<Text>],
+) -> Check {
     let decoder = decoder(executor, generation)?;
-    let mut takes = takes(generation, run)?;
+    let mut takes = takes(run, texts)?;
     takes.iter_mut().for_each(|take| take.frames = run.facts.frames.min(run.facts.prompt + FEW));
     let made = play(&decoder, &takes, &GeneratorOptions::default(), Context::Full)?;
     let (codes, delays) = (run.codes(), &run.facts.delays);
@@ -141,12 +161,8 @@ fn shortened(executor: &Executor, generation: &Generation, run: &Run<'_, Sequenc
     Ok(())
 }
 
-fn takes(generation: &Generation, run: &Run<'_, SequenceFacts>) -> Result<Vec<Take>, Failed> {
+fn takes(run: &Run<'_, SequenceFacts>, texts: &[Arc<Text>]) -> Result<Vec<Take>, Failed> {
     let facts = &run.facts;
-    let texts = match &facts.text {
-        Some(name) => texts(generation, name, facts.text_pad.unwrap_or(TextPad::Mask))?,
-        None => vec![],
-    };
     let codebooks = facts.delays.len();
     let prompts = run.prompt();
     let take = |row: usize| {
