@@ -117,7 +117,8 @@ fn encode(
 }
 
 fn tokens(tokenizer: &Tokenizer, prompts: &[Named]) -> Result<Vec<Vec<u32>>> {
-    let one = |(name, text): &Named| tokenizer.prompt(text).with_context(|| format!("{name} cannot be encoded"));
+    let one =
+        |(name, text): &Named| tokenizer.prompt(text).with_context(|| format!("{name} cannot be encoded"));
     prompts.iter().map(one).collect()
 }
 

@@ -39,6 +39,7 @@ fn help_names_every_option() {
                 "[AUDIO]",
                 "--hooks",
                 "--out",
+                "--text",
                 "--window",
                 "--stride",
                 "--start",

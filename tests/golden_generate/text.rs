@@ -15,7 +15,8 @@ use std::sync::Arc;
 /// A tokenizer that reads `7 30` as these two tokens and the end, 1.
 fn write_tokenizer(dir: &Path, vocabulary: u64) -> Check {
     let words: Map<String, Value> = (0..vocabulary).map(|id| (id.to_string(), json!(id))).collect();
-    let whole = json!([{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "1", "type_id": 0 } }]);
+    let whole =
+        json!([{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "1", "type_id": 0 } }]);
     let tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "decoder": null,
         "pre_tokenizer": { "type": "WhitespaceSplit" },
@@ -57,7 +58,11 @@ pub fn from_strings(executor: &Executor, case: &str) -> Check {
 }
 
 /// The case's prompts, encoded. Those of more than the end are strings too, which must come to the same.
-fn made(encoder: &TextEncoder, generation: &Generation, pad: TextPad) -> Result<Vec<Arc<Text>>, libtest_mimic::Failed> {
+fn made(
+    encoder: &TextEncoder,
+    generation: &Generation,
+    pad: TextPad,
+) -> Result<Vec<Arc<Text>>, libtest_mimic::Failed> {
     let ids = generation.text("text").ids();
     let slices: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
     let made = encoder.texts_of(&slices, pad)?;
