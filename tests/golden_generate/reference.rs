@@ -2,6 +2,7 @@
 
 use super::common::compare::measure;
 use super::common::generation::{ForwardFacts, Generation, Part, Run, SequenceFacts, TextPad, real_rows};
+use super::melody;
 use super::{Check, Executor, captures, decoder, play, values};
 use auscult_kernels::DType;
 use auscult_model::Codes;
@@ -25,7 +26,7 @@ pub fn texts(generation: &Generation, name: &str, pad: TextPad) -> Result<Vec<Ar
     run.facts.lengths.iter().enumerate().map(text).collect()
 }
 
-fn codes_of(values: &[i32], codebooks: usize) -> Result<Codes, Failed> {
+pub fn codes_of(values: &[i32], codebooks: usize) -> Result<Codes, Failed> {
     let values: Vec<u32> = values.iter().map(|&code| code.cast_unsigned()).collect();
     Ok(Codes::new(codebooks, values.len() / codebooks, values)?)
 }
@@ -105,7 +106,7 @@ pub fn sequence_told(
     }
     let name = run.name;
     let decoder = decoder(executor, generation)?;
-    let takes = takes(run, texts)?;
+    let takes = takes(generation, run, texts)?;
     let (window, context) = match &run.facts.window {
         Some(window) => (Some(window.longest), Context::Stride(window.stride)),
         None => (None, Context::Full),
@@ -141,7 +142,7 @@ fn shortened(
     texts: &[Arc<Text>],
 ) -> Check {
     let decoder = decoder(executor, generation)?;
-    let mut takes = takes(run, texts)?;
+    let mut takes = takes(generation, run, texts)?;
     takes.iter_mut().for_each(|take| take.frames = run.facts.frames.min(run.facts.prompt + FEW));
     let made = play(&decoder, &takes, &GeneratorOptions::default(), Context::Full)?;
     let (codes, delays) = (run.codes(), &run.facts.delays);
@@ -161,8 +162,16 @@ fn shortened(
     Ok(())
 }
 
-fn takes(run: &Run<'_, SequenceFacts>, texts: &[Arc<Text>]) -> Result<Vec<Take>, Failed> {
+fn takes(
+    generation: &Generation,
+    run: &Run<'_, SequenceFacts>,
+    texts: &[Arc<Text>],
+) -> Result<Vec<Take>, Failed> {
     let facts = &run.facts;
+    let fronts = match &facts.prefix {
+        Some(name) => melody::fronts(generation, &generation.prefix(name))?,
+        None => vec![],
+    };
     let codebooks = facts.delays.len();
     let prompts = run.prompt();
     let take = |row: usize| {
@@ -183,7 +192,11 @@ fn takes(run: &Run<'_, SequenceFacts>, texts: &[Arc<Text>]) -> Result<Vec<Take>,
             }
         };
         Ok(Take {
-            text: facts.text_rows.as_ref().map(|rows| texts[rows[row]].clone()),
+            text: match fronts.get(row) {
+                Some((text, _)) => Some(text.clone()),
+                None => facts.text_rows.as_ref().map(|rows| texts[rows[row]].clone()),
+            },
+            melody: fronts.get(row).and_then(|(_, melody)| melody.clone()),
             prompt,
             frames: facts.frames,
             seed: facts.sampling.as_ref().map_or(0, |drawn| drawn.seeds[row]),
