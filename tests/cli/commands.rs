@@ -23,7 +23,7 @@ crate::trials!(
 fn help_names_every_option() {
     let dir = folder();
     for (command, options) in [
-        ("", &["demo", "doctor", "model", "capture", "sae", "store", "codec", "bench"][..]),
+        ("", &["demo", "doctor", "model", "capture", "sae", "store", "codec", "t5", "bench"][..]),
         ("demo", &["--out"]),
         ("doctor", &["--no-self-test", "--no-rates"]),
         ("model", &["info", "init", "convert"]),
@@ -39,6 +39,7 @@ fn help_names_every_option() {
                 "[AUDIO]",
                 "--hooks",
                 "--out",
+                "--text",
                 "--window",
                 "--stride",
                 "--start",
@@ -63,6 +64,8 @@ fn help_names_every_option() {
             "sae encode",
             &["--sae", "--input", "--tensor", "--store", "--hook", "--k", "--allow-misaligned", "--out"],
         ),
+        ("t5", &["encode"]),
+        ("t5 encode", &["--text", "--file", "--model", "--out"]),
         ("store", &["info", "verify", "export"]),
         ("store info", &["<STORE>"]),
         ("store verify", &["<STORE>"]),
