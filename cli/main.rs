@@ -7,6 +7,7 @@ mod context;
 mod demo;
 mod doctor;
 mod failure;
+mod generate;
 mod model;
 mod store;
 mod wav;
@@ -36,6 +37,8 @@ enum Command {
     Model(model::Command),
     /// Activations of audio at chosen sites, into a store
     Capture(Box<capture::Args>),
+    /// Music: from nothing, from audio that it continues, with edits inside the loop
+    Generate(Box<generate::Args>),
     /// Stores: look, check, export
     #[command(subcommand)]
     Store(store::Command),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Model(command) => model::run(&context, &command),
         Command::Capture(args) => capture::run(&context, &args),
+        Command::Generate(args) => generate::run(&context, &args),
         Command::Store(command) => store::run(&context, &command),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Codec(command) => codec::run(&context, &command),

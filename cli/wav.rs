@@ -13,9 +13,23 @@ use std::path::Path;
 /// # Errors
 /// The file cannot be written; the message names it.
 pub fn write_wav(path: &Path, samples: &[f32], rate: u32, encoding: Encoding) -> Result<Written> {
+    write_channels(path, samples, 1, rate, encoding)
+}
+
+/// Writes interleaved channels to `path`.
+///
+/// # Errors
+/// The file cannot be written; the message names it.
+pub fn write_channels(
+    path: &Path,
+    samples: &[f32],
+    channels: u16,
+    rate: u32,
+    encoding: Encoding,
+) -> Result<Written> {
     let mut file = AtomicFile::create(path)?;
     let write = |out: &mut BufWriter<File>| -> Result<Written, AudioError> {
-        let mut wav = WavWriter::new(out, rate, 1, encoding)?;
+        let mut wav = WavWriter::new(out, rate, channels, encoding)?;
         wav.write(samples)?;
         wav.finish()
     };

@@ -1,7 +1,7 @@
 //! `run.json`: what was run, by which program, on which device, over which files. It lies in every output directory and
 //! holds enough to run the same again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use auscult_runtime::DeviceInfo;
 use auscult_runtime::files::{FileError, atomic_write_bytes, open_regular, sha256_bytes, sha256_file};
@@ -180,6 +180,20 @@ impl RunRecord {
     /// [`FileError`].
     pub fn write(&self, dir: impl AsRef<Path>) -> Result<(), FileError> {
         atomic_write_bytes(dir.as_ref().join(RUN_JSON), &pretty(self))
+    }
+
+    /// Writes the record of a run that made a single file beside that file, as `<file>.run.json`, atomically. Returns
+    /// where.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn write_beside(&self, file: impl AsRef<Path>) -> Result<PathBuf, FileError> {
+        let mut path = file.as_ref().as_os_str().to_owned();
+        path.push(".");
+        path.push(RUN_JSON);
+        let path = PathBuf::from(path);
+        atomic_write_bytes(&path, &pretty(self))?;
+        Ok(path)
     }
 
     /// Reads a `run.json`.

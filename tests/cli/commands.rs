@@ -23,7 +23,7 @@ crate::trials!(
 fn help_names_every_option() {
     let dir = folder();
     for (command, options) in [
-        ("", &["demo", "doctor", "model", "capture", "store", "codec", "bench"][..]),
+        ("", &["demo", "doctor", "model", "capture", "generate", "store", "codec", "bench"][..]),
         ("demo", &["--out"]),
         ("doctor", &["--no-self-test", "--no-rates"]),
         ("model", &["info", "init", "convert"]),
@@ -51,6 +51,28 @@ fn help_names_every_option() {
                 "--limit",
                 "--check-finite",
                 "--explain",
+            ],
+        ),
+        (
+            "generate",
+            &[
+                "--model",
+                "--seconds",
+                "--out",
+                "--audio-prompt",
+                "--prompt-seconds",
+                "--seed",
+                "--count",
+                "--same-noise",
+                "--cfg",
+                "--top-k",
+                "--top-p",
+                "--temperature",
+                "--greedy",
+                "--context",
+                "--window",
+                "--batch",
+                "--float",
             ],
         ),
         ("bench", &["--kernel"]),

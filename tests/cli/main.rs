@@ -8,6 +8,7 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod disk;
 mod faults;
+mod generate;
 #[cfg(unix)]
 mod interrupt;
 mod store;
@@ -33,7 +34,8 @@ pub(crate) use trials;
 fn main() -> ExitCode {
     let args = Arguments::from_args();
     let model = (!args.list).then(support::make_model);
-    let groups = [capture::trials(), commands::trials(), faults::trials(), store::trials()];
+    let groups =
+        [capture::trials(), commands::trials(), faults::trials(), generate::trials(), store::trials()];
     let mut all: Vec<Trial> = groups.into_iter().flatten().collect();
     all.extend(capture::on_an_adapter(args.list));
     #[cfg(unix)]

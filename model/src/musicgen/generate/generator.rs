@@ -12,11 +12,11 @@ use crate::error::{ModelError, Result};
 use crate::musicgen::decoder::Decoder;
 use crate::musicgen::graph::Forward;
 use crate::musicgen::sites::{At, Site};
+use auscult_kernels::ops::cache_write::CacheWrite;
 use auscult_kernels::ops::capture_step::CaptureStep;
 use auscult_kernels::ops::linear::Activation;
 use auscult_kernels::ops::linear_rows::LinearRows;
 use auscult_kernels::ops::sample::Guidance;
-use auscult_kernels::ops::cache_write::CacheWrite;
 use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::{
     Backend, Contents, Edit, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Tensor,
@@ -130,16 +130,8 @@ impl<'d> Generator<'d> {
         for capture in &options.captures {
             capture.site.within(config.num_hidden_layers)?;
         }
-        let guided = takes.iter().any(|take| take.text.is_some() && take.sampling.guidance != 1.0);
-        let most = takes.len().max(1);
-        let sizes = Sizes {
-            slots: if options.slots == 0 { most } else { options.slots.min(most) },
-            halves: if guided { 2 } else { 1 },
-            frames: takes.iter().map(|take| take.frames.min(window)).max().unwrap_or(1),
-            prefix: 0,
-            tokens: takes.iter().filter_map(|take| Some(take.text.as_ref()?.tokens())).max().unwrap_or(0),
-            cache: decoder.factors(),
-        };
+        let sizes = Sizes::of(decoder, takes, options);
+        let guided = sizes.halves == 2;
         let points = Points::of(takes.iter().map(|take| &*take.edits), config.hidden_size, &*backend)?;
         let state = State::new(config, &sizes, &*backend)?;
         let records = points.records(sizes.rows(), &*backend)?;
@@ -194,6 +186,11 @@ impl<'d> Generator<'d> {
             sizes,
             state,
         })
+    }
+
+    /// Bytes of device memory that the caches of a generator for these takes would hold, without making it.
+    pub fn cache_bytes(decoder: &Decoder, takes: &[Take], options: &GeneratorOptions) -> usize {
+        Sizes::of(decoder, takes, options).cache_bytes(decoder.config())
     }
 
     /// The launches of one column, for printing.
@@ -405,7 +402,9 @@ impl<'d> Generator<'d> {
             prefix.pages.iter().flatten().for_each(|&page| self.pages.release(page));
         }
         let mut take = || {
-            self.pages.take().expect("there are pages for every slot, and prompts hold none beyond theirs now")
+            self.pages
+                .take()
+                .expect("there are pages for every slot, and prompts hold none beyond theirs now")
         };
         Ok((0..halves).map(|_| (0..each).map(|_| take()).collect()).collect())
     }
@@ -539,6 +538,22 @@ impl<'d> Generator<'d> {
     }
 }
 
+impl Sizes {
+    fn of(decoder: &Decoder, takes: &[Take], options: &GeneratorOptions) -> Self {
+        let window = options.window.unwrap_or(decoder.trained_frames());
+        let guided = takes.iter().any(|take| take.text.is_some() && take.sampling.guidance != 1.0);
+        let most = takes.len().max(1);
+        Self {
+            slots: if options.slots == 0 { most } else { options.slots.min(most) },
+            halves: if guided { 2 } else { 1 },
+            frames: takes.iter().map(|take| take.frames.min(window)).max().unwrap_or(1),
+            prefix: 0,
+            tokens: takes.iter().filter_map(|take| Some(take.text.as_ref()?.tokens())).max().unwrap_or(0),
+            cache: decoder.factors(),
+        }
+    }
+}
+
 /// Names of the inputs of the pass over a text.
 const TEXT_STATES: &str = "states";
 const TEXT_PAGE: &str = "page";
@@ -562,7 +577,11 @@ impl Take {
         if let Some(text) = &self.text
             && text.width() != config.hidden_size
         {
-            return bad("text", format!("rows of {}", text.width()), format!("rows of {}", config.hidden_size));
+            return bad(
+                "text",
+                format!("rows of {}", text.width()),
+                format!("rows of {}", config.hidden_size),
+            );
         }
         let Some(prompt) = &self.prompt else { return Ok(()) };
         prompt.check(config.num_codebooks, config.vocab_size)?;

@@ -1,0 +1,197 @@
+//! What a run leaves: audio, codes, and a record of each take.
+
+use crate::failure::Failure;
+use crate::wav::write_channels;
+use anyhow::Result;
+use auscult_analysis::record::RunRecord;
+use auscult_audio::integrated_loudness;
+use auscult_audio::wav::Encoding;
+use auscult_kernels::DType;
+use auscult_model::Codes;
+use auscult_model::encodec::Encodec;
+use auscult_model::musicgen::generate::{Generated, Take, WindowRecord};
+use auscult_runtime::files::{FileError, atomic_write_bytes};
+use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// The records of all takes, one a line.
+const TAKES: &str = "takes.jsonl";
+
+/// Where a run writes.
+pub enum Target {
+    /// A directory with every take.
+    Dir(PathBuf),
+    /// A file with the only one.
+    File(PathBuf),
+}
+
+/// A take, as people know it.
+pub struct Told {
+    /// What it is for: `take`, or its part in an experiment.
+    pub label: String,
+    /// The text.
+    pub text: Option<String>,
+    /// What is done to it.
+    pub edits: Vec<Value>,
+}
+
+impl Target {
+    /// Refuses a place that cannot be written to; nothing is made yet.
+    pub fn check(out: &Path, single_file: bool, takes: usize) -> Result<Self> {
+        if single_file {
+            if takes != 1 {
+                let message = format!(
+                    "`--out` is the file {}, which holds one take, and there are {takes}; expected a directory",
+                    out.display()
+                );
+                return Err(Failure::usage(message));
+            }
+            return Ok(Self::File(out.to_path_buf()));
+        }
+        let failed = |e| FileError::io(out, "list", e);
+        match std::fs::read_dir(out) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed(e).into()),
+            Ok(mut entries) => {
+                if let Some(entry) = entries.next() {
+                    let holds = entry.map_err(failed)?.file_name().display().to_string();
+                    let message = format!(
+                        "`--out` is the directory {}, which is not empty (it holds `{holds}`), expected an empty or absent one",
+                        out.display()
+                    );
+                    return Err(Failure::usage(message));
+                }
+            }
+        }
+        Ok(Self::Dir(out.to_path_buf()))
+    }
+
+    /// Makes the directory.
+    pub fn create(&self) -> Result<()> {
+        if let Self::Dir(dir) = self {
+            std::fs::create_dir_all(dir).map_err(|e| FileError::io(dir, "create directory", e))?;
+        }
+        Ok(())
+    }
+
+    /// The path of a take's audio.
+    fn audio(&self, number: usize) -> PathBuf {
+        match self {
+            Self::Dir(dir) => dir.join(format!("take-{number:03}.wav")),
+            Self::File(file) => file.clone(),
+        }
+    }
+
+    /// Writes a take's audio and codes; returns its record.
+    pub fn write_take(
+        &self,
+        number: usize,
+        take: &Take,
+        told: &Told,
+        made: &Generated,
+        codec: &Encodec,
+        encoding: Encoding,
+    ) -> Result<Value> {
+        let rate = codec.config().sampling_rate;
+        let channels = made.codes.codebooks() / codec.codebooks();
+        let planes =
+            (0..channels).map(|c| Ok(codec.decode(&super::prompt::channel(&made.codes, c, channels)?)?));
+        let planes = planes.collect::<Result<Vec<_>>>()?;
+        let samples = weave(planes);
+        let channels = u16::try_from(channels).expect("a decoder has one channel or two");
+        let path = self.audio(number);
+        let beyond = write_channels(&path, &samples, channels, rate, encoding)?.clipped;
+        let mut record = json!({ "take": number, "file": name(&path) });
+        if let Self::Dir(dir) = self {
+            let codes = dir.join(format!("take-{number:03}.codes.safetensors"));
+            write_codes(&codes, &made.codes, codec)?;
+            record["codes"] = json!(name(&codes));
+        }
+        let peak = samples.iter().fold(0.0_f32, |peak, x| peak.max(x.abs()));
+        let sampling = &take.sampling;
+        let more = json!({
+            "label": told.label,
+            "seconds": take.frames as f64 / codec.config().frames_per_second(),
+            "frames": take.frames,
+            "prompt_frames": take.prompt.as_ref().map_or(0, |prompt| prompt.frames()),
+            "text": told.text,
+            "text_tokens": take.text.as_ref().map(|text| text.tokens()),
+            "seed": take.seed,
+            "row": take.row,
+            "settings": {
+                "cfg": sampling.guidance, "temperature": sampling.temperature, "top_k": sampling.top_k,
+                "top_p": sampling.top_p, "greedy": sampling.greedy,
+            },
+            "edits": told.edits,
+            "sample_rate": rate,
+            "channels": channels,
+            "samples": samples.len() / usize::from(channels),
+            "beyond_full_scale": beyond,
+            "peak": peak,
+            "peak_dbfs": (peak > 0.0).then(|| 20.0 * f64::from(peak).log10()),
+            "loudness_lufs": integrated_loudness(&samples, channels, rate),
+            "windows": made.windows.iter().map(|window| describe(window, take)).collect::<Vec<_>>(),
+        });
+        let (record_map, Value::Object(more)) = (record.as_object_mut().expect("an object"), more) else {
+            unreachable!("written as an object above");
+        };
+        record_map.extend(more);
+        Ok(record)
+    }
+
+    /// Writes the records of the takes that were made, and of the run; returns where the last one lies.
+    pub fn finish(&self, takes: &[Value], mut record: RunRecord) -> Result<PathBuf> {
+        record.finish();
+        match self {
+            Self::Dir(dir) => {
+                let lines: String = takes.iter().map(|take| format!("{take}\n")).collect();
+                atomic_write_bytes(dir.join(TAKES), lines.as_bytes())?;
+                record.write(dir)?;
+                Ok(dir.join(auscult_analysis::record::RUN_JSON))
+            }
+            Self::File(file) => {
+                record.details.insert("take".into(), takes.first().cloned().unwrap_or_default());
+                Ok(record.write_beside(file)?)
+            }
+        }
+    }
+}
+
+/// A file's own name, as records beside it use it.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().display().to_string()
+}
+
+/// Samples of the channels, alternating.
+fn weave(mut planes: Vec<Vec<f32>>) -> Vec<f32> {
+    if planes.len() == 1 {
+        return planes.remove(0);
+    }
+    let samples = planes.iter().map(Vec::len).min().unwrap_or(0);
+    (0..samples).flat_map(|i| planes.iter().map(move |plane| plane[i])).collect()
+}
+
+fn describe(window: &WindowRecord, take: &Take) -> Value {
+    json!({
+        "frames": [window.frames.start, window.frames.end],
+        "sees_from": window.sees_from,
+        "prompt_frames": window.prompt_frames,
+        "audio_prompt_in_sight": window.prompt_frames > 0,
+        "text_in_sight": take.text.is_some(),
+    })
+}
+
+fn write_codes(path: &Path, codes: &Codes, codec: &Encodec) -> Result<()> {
+    let config = codec.config();
+    let metadata = [
+        ("sample_rate".to_string(), config.sampling_rate.to_string()),
+        ("frames_per_second".to_string(), config.frames_per_second().to_string()),
+        ("codebook_size".to_string(), config.codebook_size.to_string()),
+    ];
+    let spec = TensorSpec::new("codes", DType::I32, [codes.codebooks(), codes.frames()]);
+    write_safetensors(path, &metadata, &[spec], |_, w| {
+        codes.values().iter().try_for_each(|code| w.write_all(&code.to_le_bytes()))
+    })?;
+    Ok(())
+}
