@@ -1,7 +1,7 @@
 //! Every kernel at its cases, on every device: `cargo bench --bench kernels -- [FILTER]`.
 //!
 //! The answer is checked once before it is timed. Inputs are noise, and rotated past the last cache. Each line gives shape,
-//! device, time, bandwidth and arithmetic rate, with the share of what the device was measured to reach in the same run: by
+//! device, the form that ran, time, bandwidth and arithmetic rate, with the share of what the device was measured to reach in the same run: by
 //! a copy for bytes, by a square matrix product for arithmetic. Times are the device's own where it has a clock. `AUSCULT_BENCH_SOFTWARE=1` includes adapters that run on
 //! the host's processor, which are no measure of a GPU.
 

@@ -143,7 +143,7 @@ fn named(precision: Precision, device: &DeviceInfo) -> Result<Vec<Case>, ShapeEr
         Precision::F16 => DType::F16,
         Precision::BF16 => DType::BF16,
     };
-    let factors = if device.multiplies_halves() { weight } else { DType::F32 };
+    let factors = if device.multiplies(weight) { weight } else { DType::F32 };
     let product = |activation, rows, cols, outs, residual: Option<&TensorDesc>| {
         let (x, weight) = (TensorDesc::new(factors, [rows, cols]), TensorDesc::new(weight, [outs, cols]));
         if factors == DType::F32 {

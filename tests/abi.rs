@@ -3,7 +3,8 @@
 //! WGSL is read through naga, as the executor reads it; PTX, which has no such reader here, line by line. The checkers
 //! are held to sources with a fault in each place first.
 
-use auscult_kernels::{Access, DType, KernelInfo, Ptx, REGISTRY, Slot, TensorMap};
+use auscult_kernels::{Access, DType, KernelInfo, Ptx, REGISTRY, Slot, TensorMap, Wgsl, WgslNeeds};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
 use std::collections::HashSet;
 
@@ -18,43 +19,49 @@ fn ensure(is: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if is { Ok(()) } else { Err(what()) }
 }
 
-/// The module of a kernel, its `override` constants put in.
-fn module(kernel: &KernelInfo) -> Result<Module, String> {
-    let source = kernel.wgsl.source;
-    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
-    // only what WGSL itself has: what is optional on an adapter is refused
-    let capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
+/// What the adapters that run a form offer: where it needs nothing, only what WGSL itself has.
+fn capabilities(form: &Wgsl) -> Capabilities {
+    let always = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    match form.needs {
+        WgslNeeds::Nothing => always,
+        WgslNeeds::HalfMatrices16 => {
+            always | Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX
+        }
+    }
+}
+
+/// The module of a form, its `override` constants put in, and what its validation found.
+fn module(form: &Wgsl) -> Result<(Module, ModuleInfo), String> {
+    let source = form.source;
+    let mut front = naga::front::wgsl::Frontend::new_with_options(naga::front::wgsl::Options {
+        capabilities: capabilities(form),
+        ..naga::front::wgsl::Options::new()
+    });
+    let module = front.parse(source).map_err(|e| e.emit_to_string(source))?;
+    let info = Validator::new(ValidationFlags::all(), capabilities(form))
         .validate(&module)
         .map_err(|e| e.emit_to_string(source))?;
-    for (name, _) in kernel.wgsl.overrides {
+    for (name, _) in form.overrides {
         let known = module.overrides.iter().any(|(_, constant)| constant.name.as_deref() == Some(name));
         ensure(known, || format!("the WGSL has no `override {name}`"))?;
     }
     // one kernel a file: what follows drops all other entry points
     let entries: Vec<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
-    ensure(entries == [kernel.wgsl.entry], || {
-        format!("entry points {entries:?}, expected `{}`", kernel.wgsl.entry)
-    })?;
-    let constants = kernel.wgsl.overrides.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-    let entry = Some((naga::ShaderStage::Compute, kernel.wgsl.entry));
-    let (module, _) = naga::back::pipeline_constants::process_overrides(&module, &info, entry, &constants)
+    ensure(entries == [form.entry], || format!("entry points {entries:?}, expected `{}`", form.entry))?;
+    let constants = form.overrides.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+    let entry = Some((naga::ShaderStage::Compute, form.entry));
+    let (module, info) = naga::back::pipeline_constants::process_overrides(&module, &info, entry, &constants)
         .map_err(|e| e.to_string())?;
-    Ok(module.into_owned())
+    Ok((module.into_owned(), info.into_owned()))
 }
 
-fn check_wgsl(kernel: &KernelInfo) -> Result<(), String> {
-    let module = module(kernel)?;
+fn check_wgsl(kernel: &KernelInfo, form: &Wgsl) -> Result<(), String> {
+    let (module, _) = module(form)?;
     let entry = module.entry_points.first().ok_or("no entry point")?;
-    let workgroup = kernel.wgsl.workgroup;
+    let workgroup = form.workgroup;
     ensure(entry.workgroup_size == workgroup, || {
         format!("workgroup {:?}, expected {workgroup:?}", entry.workgroup_size)
     })?;
-
-    for (name, _) in kernel.wgsl.overrides {
-        let known = module.overrides.iter().any(|(_, value)| value.name.as_deref() == Some(*name));
-        ensure(known, || format!("no override `{name}`"))?;
-    }
 
     let mut bound: Vec<_> = module
         .global_variables
@@ -76,7 +83,7 @@ fn check_wgsl(kernel: &KernelInfo) -> Result<(), String> {
         };
         let expected = slot.access != Access::Read;
         ensure(written == expected, || format!("`{found}` is writable: {written}, expected {expected}"))?;
-        check_element(&module, variable.ty, slot)?;
+        check_element(&module, variable.ty, slot, form.needs)?;
     }
     let (binding, params) = bound.last().ok_or("no bindings")?;
     let uniform =
@@ -86,7 +93,12 @@ fn check_wgsl(kernel: &KernelInfo) -> Result<(), String> {
 }
 
 /// A slot is an array of its element type, of vectors of it, or of words that pack it.
-fn check_element(module: &Module, ty: naga::Handle<naga::Type>, slot: &Slot) -> Result<(), String> {
+fn check_element(
+    module: &Module,
+    ty: naga::Handle<naga::Type>,
+    slot: &Slot,
+    needs: WgslNeeds,
+) -> Result<(), String> {
     let TypeInner::Array { base, .. } = module.types[ty].inner else {
         return Err(format!("`{}` is no array", slot.name));
     };
@@ -100,6 +112,9 @@ fn check_element(module: &Module, ty: naga::Handle<naga::Type>, slot: &Slot) -> 
         DType::I32 => &[ScalarKind::Sint],
         DType::U32 | DType::F16 | DType::BF16 | DType::U8 | DType::U16 | DType::I64 => &[ScalarKind::Uint],
     };
+    if needs == WgslNeeds::HalfMatrices16 && slot.dtype == DType::F16 && scalar == Scalar::F16 {
+        return Ok(());
+    }
     let Scalar { kind, width } = scalar;
     ensure(width == 4 && expected.contains(&kind), || {
         format!(
@@ -132,12 +147,12 @@ fn check_params(module: &Module, ty: naga::Handle<naga::Type>, kernel: &KernelIn
     Ok(())
 }
 
-/// Within what every adapter offers, at every case.
-fn check_limits(kernel: &KernelInfo) -> Result<(), String> {
-    let module = module(kernel)?;
+/// Within what every adapter offers, or what the form needs, at every case that it takes.
+fn check_limits(kernel: &KernelInfo, form: &Wgsl) -> Result<(), String> {
+    let (module, _) = module(form)?;
     let slots = kernel.slots.len();
     ensure(slots <= SLOTS, || format!("{slots} slots, expected at most {SLOTS}"))?;
-    let workgroup = kernel.wgsl.workgroup;
+    let workgroup = form.workgroup;
     let fits = workgroup.iter().zip(WORKGROUP).all(|(&extent, limit)| (1..=limit).contains(&extent));
     ensure(fits && workgroup.iter().product::<u32>() <= INVOCATIONS, || {
         format!("workgroup {workgroup:?}, expected at most {INVOCATIONS} invocations")
@@ -146,11 +161,18 @@ fn check_limits(kernel: &KernelInfo) -> Result<(), String> {
     // each starts at a multiple of 16
     let bytes: u32 =
         shared.map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx()).next_multiple_of(16)).sum();
-    ensure(bytes <= WORKGROUP_STORAGE, || {
-        format!("{bytes} bytes shared, expected at most {WORKGROUP_STORAGE}")
-    })?;
+    let most = match form.needs {
+        WgslNeeds::Nothing => WORKGROUP_STORAGE,
+        WgslNeeds::HalfMatrices16 => WgslNeeds::SHARED,
+    };
+    ensure(bytes <= most, || format!("{bytes} bytes shared, expected at most {most}"))?;
+    let mut taken = 0;
     for case in (kernel.cases)() {
-        let grid = (kernel.wgsl.grid)(&case.plan.params);
+        if !(form.takes)(&case.plan.params) {
+            continue;
+        }
+        taken += 1;
+        let grid = (form.grid)(&case.plan.params);
         ensure(grid.iter().all(|&groups| groups <= GROUPS), || {
             format!("case `{}`: grid {grid:?}", case.why)
         })?;
@@ -162,7 +184,44 @@ fn check_limits(kernel: &KernelInfo) -> Result<(), String> {
             format!("case `{}`: {length} bytes of parameters", case.why)
         })?;
     }
-    Ok(())
+    let cases = (kernel.cases)().len();
+    ensure(taken > 0 || cases == 0, || "takes none of the cases".into())
+}
+
+/// Some form takes every launch on every adapter: the last, and only it, since none behind it would ever run.
+fn check_forms(kernel: &KernelInfo) -> Result<(), String> {
+    let everywhere = |form: &Wgsl| {
+        let takes = (kernel.cases)().iter().all(|case| (form.takes)(&case.plan.params));
+        form.needs == WgslNeeds::Nothing && takes
+    };
+    let (last, others) = kernel.wgsl.split_last().ok_or("no WGSL form")?;
+    ensure(everywhere(last), || format!("`{}` is the last form, but does not run everywhere", last.entry))?;
+    let hides = others.iter().find(|form| everywhere(form));
+    ensure(hides.is_none(), || "a form that runs everywhere is not the last".into())?;
+    let entries: HashSet<&str> = kernel.wgsl.iter().map(|form| form.entry).collect();
+    ensure(entries.len() == kernel.wgsl.len(), || "two forms of one entry".into())
+}
+
+/// The form as the Vulkan driver gets it: what it may use there, SPIR-V has words for.
+fn check_spirv(form: &Wgsl) -> Result<(), String> {
+    use naga::back::spv;
+    let (module, info) = module(form)?;
+    let options = spv::Options { lang_version: (1, 6), ..Default::default() };
+    let pipeline =
+        spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: form.entry.into() };
+    let words = spv::write_vec(&module, &info, &options, Some(&pipeline)).map_err(|e| e.to_string())?;
+    // SPIR-V, 2.3 physical layout: its number, then after five words instructions with their length above their number
+    ensure(words.first() == Some(&0x0723_0203), || "no SPIR-V came out".into())?;
+    let mut opcodes = HashSet::new();
+    let mut at = 5;
+    while let Some(word) = words.get(at) {
+        opcodes.insert(word & 0xffff);
+        at += (word >> 16).max(1) as usize;
+    }
+    // SPV_KHR_cooperative_matrix: OpTypeCooperativeMatrixKHR, load, store, multiply and add
+    let matrices = [4456, 4457, 4458, 4459].map(|opcode| opcodes.contains(&opcode));
+    let expected = [form.needs == WgslNeeds::HalfMatrices16; 4];
+    ensure(matrices == expected, || format!("matrix instructions {matrices:?}, expected {expected:?}"))
 }
 
 /// The comment that opens a source: its sections in order, every slot, every field with its offset.
@@ -246,20 +305,38 @@ fn all(check: impl Fn(&KernelInfo) -> Result<(), String>) {
     assert!(refused.is_empty(), "\n{}", refused.join("\n"));
 }
 
-#[test]
-fn wgsl_matches_definition() {
-    all(check_wgsl);
+/// The same for every WGSL form, by its entry.
+fn all_wgsl(check: impl Fn(&KernelInfo, &Wgsl) -> Result<(), String>) {
+    all(|kernel| {
+        let named = |form: &Wgsl| check(kernel, form).map_err(|message| format!("{}: {message}", form.entry));
+        kernel.wgsl.iter().try_for_each(named)
+    });
 }
 
 #[test]
-fn wgsl_needs_only_what_every_adapter_has() {
-    all(check_limits);
+fn wgsl_matches_definition() {
+    all_wgsl(check_wgsl);
+}
+
+#[test]
+fn wgsl_needs_only_what_its_adapters_have() {
+    all_wgsl(check_limits);
+}
+
+#[test]
+fn the_last_wgsl_form_runs_everywhere() {
+    all(check_forms);
+}
+
+#[test]
+fn wgsl_becomes_spirv() {
+    all_wgsl(|_, form| check_spirv(form));
 }
 
 #[test]
 fn headers_match_definition() {
     all(|kernel| {
-        check_header(kernel, kernel.wgsl.entry, kernel.wgsl.source)?;
+        kernel.wgsl.iter().try_for_each(|form| check_header(kernel, form.entry, form.source))?;
         kernel.ptx.iter().try_for_each(|ptx| check_header(kernel, ptx.entry, ptx.source))
     });
 }
@@ -292,7 +369,7 @@ mod checkers {
     //! The checkers, on a kernel that is right and on ones with a fault each.
 
     use super::*;
-    use auscult_kernels::{Field, Wgsl};
+    use auscult_kernels::Field;
 
     const WGSL: &str = "\
 // scale_f32: y = factor * x, n elements.
@@ -339,19 +416,20 @@ fn scale_f32(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invoca
     const SLOTS: &[Slot] = &[Slot::read("x", DType::F32), Slot::write("y", DType::F32)];
     const FIELDS: &[Field] = &[Field { name: "n", offset: 0 }, Field { name: "factor", offset: 4 }];
 
-    fn kernel(source: String) -> KernelInfo {
+    fn form(source: String) -> Wgsl {
+        Wgsl {
+            overrides: &[("BLOCK", 64.0)],
+            ..Wgsl::new(source.leak(), "scale_f32", [64, 1, 1], |_| [1, 1, 1])
+        }
+    }
+
+    fn kernel(wgsl: Vec<Wgsl>) -> KernelInfo {
         KernelInfo {
             name: "scale_f32",
             slots: SLOTS,
             fields: FIELDS,
             params_size: 16,
-            wgsl: Wgsl {
-                source: source.leak(),
-                entry: "scale_f32",
-                overrides: &[("BLOCK", 64.0)],
-                workgroup: [64, 1, 1],
-                grid: |_| [1, 1, 1],
-            },
+            wgsl: wgsl.leak(),
             ptx: &[],
             reference: |_, _| {},
             cpu: None,
@@ -378,7 +456,7 @@ fn scale_f32(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invoca
     fn wgsl() {
         refuses(
             WGSL,
-            |text| check_wgsl(&kernel(text)),
+            |text| check_wgsl(&kernel(vec![]), &form(text)),
             &[
                 ("fn scale_f32", "fn scale", "entry points [\"scale\"]"),
                 ("size(BLOCK)", "size(BLOCK * 2)", "workgroup [128, 1, 1]"),
@@ -399,16 +477,40 @@ fn scale_f32(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invoca
     fn limits() {
         refuses(
             WGSL,
-            |text| check_limits(&kernel(text)),
+            |text| check_limits(&kernel(vec![]), &form(text)),
             &[("f32, 64>", "f32, 4097>", "bytes shared"), ("x: array<f32>", "x: array<f16>", "f16")],
         );
+    }
+
+    #[test]
+    fn forms() {
+        let matrices = |source: &str| Wgsl { needs: WgslNeeds::HalfMatrices16, ..form(source.into()) };
+        let other = |source: &str| Wgsl { entry: "other", ..matrices(source) };
+        let said = |wgsl: Vec<Wgsl>| check_forms(&kernel(wgsl)).err().unwrap_or_default();
+        assert_eq!(said(vec![other(WGSL), form(WGSL.into())]), "");
+        assert!(said(vec![]).contains("no WGSL form"));
+        assert!(said(vec![matrices(WGSL)]).contains("does not run everywhere"));
+        assert!(
+            said(vec![form(WGSL.into()), Wgsl { entry: "other", ..form(WGSL.into()) }])
+                .contains("is not the last")
+        );
+        assert!(said(vec![matrices(WGSL), form(WGSL.into())]).contains("two forms of one entry"));
+        // what a form needs widens what it may use, and must be used
+        let halves = WGSL.replace("x: array<f32>", "x: array<f16>");
+        let halves = format!("enable f16;\n{halves}");
+        let refused = module(&form(halves.clone())).err().unwrap_or_default();
+        assert!(refused.contains("f16"), "{refused}");
+        module(&matrices(&halves)).expect("f16 where it is needed");
+        let unused = check_spirv(&matrices(WGSL)).err().unwrap_or_default();
+        assert!(unused.contains("matrix instructions"), "{unused}");
+        check_spirv(&form(WGSL.into())).expect("a form without matrices");
     }
 
     #[test]
     fn header() {
         refuses(
             WGSL,
-            |text| check_header(&kernel(WGSL.to_string()), "scale_f32", &text),
+            |text| check_header(&kernel(vec![]), "scale_f32", &text),
             &[
                 ("// scale_f32:", "// scale:", "opens with"),
                 ("// cost ", "// price ", "sections"),
@@ -424,7 +526,7 @@ fn scale_f32(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invoca
             PTX,
             |text| {
                 let form = Ptx::new(text.leak(), "scale_f32", [64, 1, 1], |_, _| [1, 1, 1]);
-                check_ptx(&kernel(WGSL.to_string()), &form)
+                check_ptx(&kernel(vec![]), &form)
             },
             &[
                 (".target sm_80", ".target sm_90", "no `.target sm_80`"),

@@ -145,6 +145,60 @@ fn zeroing_changes_the_logits_at_every_site_before_them() {
     }
 }
 
+/// The stream behind a product, captured in the type of the factors, is stored by the product itself, to the bits that a launch of
+/// its own stores: the site that follows shows the same values, and no product stands before its edits.
+#[test]
+fn a_narrow_capture_of_the_stream_is_stored_by_the_product() {
+    let [_, s] = both();
+    let kernels = |edits: Edits| {
+        let forward = s.decoder.teacher_forced(BATCH, FRAMES, edits).unwrap();
+        let named = |step: &Step| match step {
+            Step::Dispatch { plan, .. } => Some(plan.kernel.name),
+            Step::Site { .. } => None,
+        };
+        let names: Vec<_> = forward.graph().steps().iter().filter_map(named).collect();
+        let count = |name: &str| names.iter().filter(|n| **n == name).count();
+        forward.run(&s.codes).unwrap();
+        (forward, [count("capture_f16"), count("linear_half_capture_f16")])
+    };
+    for layer in 0..s.decoder.config().num_hidden_layers - 1 {
+        let [mid, post] = [At::ResidMid, At::ResidPost].map(|at| Site::Layer(layer, at));
+        let next = Site::Layer(layer + 1, At::ResidPre);
+        let mut edits = Edits::new();
+        edits.capture(mid, DType::F16).capture(post, DType::F16).capture(Site::Logits, DType::F32);
+        edits.push(post, Edit::Capture { into: "again".into(), dtype: DType::F16 });
+        let (fused, counts) = kernels(edits);
+        assert_eq!(counts, [0, 2], "{post}");
+
+        let mut edits = Edits::new();
+        // the summand's own site keeps the product from adding to the stream
+        edits.capture(Site::Layer(layer, At::SelfAttnOut), DType::F32).capture(mid, DType::F16);
+        edits.capture(next, DType::F16).capture(Site::Logits, DType::F32);
+        let (plain, counts) = kernels(edits);
+        assert_eq!(counts, [2, 0], "{post}");
+        for (site, output) in [(mid, &mid), (next, &post)] {
+            let want = plain.output(&site.to_string()).unwrap();
+            assert_eq!(fused.output(&output.to_string()).unwrap(), want, "{output}");
+        }
+        assert_eq!(fused.output("again").unwrap(), fused.output(&post.to_string()).unwrap());
+        assert_eq!(fused.output("logits").unwrap(), plain.output("logits").unwrap());
+
+        // an insert acts behind what is stored
+        let mut edits = Edits::new();
+        edits.insert(post, vec![Insert::unary(Scale { factor: 0.5 })]);
+        edits.capture(post, DType::F16).capture(next, DType::F32);
+        let (edited, counts) = kernels(edits);
+        assert_eq!(counts, [0, 1], "{post}");
+        assert_eq!(edited.output(&post.to_string()).unwrap(), fused.output(&post.to_string()).unwrap());
+        let mut edits = Edits::new();
+        edits.capture(post, DType::F32).capture(mid, DType::BF16);
+        let (wide, counts) = kernels(edits);
+        assert_eq!(counts, [0, 0], "{post}");
+        let halved: Vec<f32> = wide.output_f32(&post.to_string()).unwrap().iter().map(|v| 0.5 * v).collect();
+        assert_eq!(bits(&edited.output_f32(&next.to_string()).unwrap()), bits(&halved));
+    }
+}
+
 #[test]
 fn what_is_added_at_cross_attention_reaches_the_logits() {
     let s = setup(CpuBackend::new(None).unwrap());

@@ -1,7 +1,7 @@
 //! The README keeps what it promises: its program compiles, runs and stands there word for word; its table of kernels is
 //! the registry's. `AUSCULT_UPDATE_README=1` writes both anew.
 
-use auscult_kernels::REGISTRY;
+use auscult_kernels::{REGISTRY, WgslNeeds};
 use auscult_model::init::{Preset, init};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,7 +33,9 @@ fn the_table_of_kernels_is_the_registrys() {
     for kernel in REGISTRY {
         let cpu = if kernel.cpu.is_some() { "own" } else { "reference" };
         let ptx = if kernel.ptx.is_empty() { "no" } else { "yes" };
-        table += &format!("| `{}` | yes | {cpu} | yes | {ptx} |\n", kernel.name);
+        let on_matrices = kernel.wgsl.iter().any(|form| form.needs == WgslNeeds::HalfMatrices16);
+        let wgsl = if on_matrices { "yes, and on cooperative matrices" } else { "yes" };
+        table += &format!("| `{}` | yes | {cpu} | {wgsl} | {ptx} |\n", kernel.name);
     }
     section("kernels", &table);
 }

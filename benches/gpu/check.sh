@@ -5,14 +5,15 @@
 #     (copy target/release/auscult, and deps/parity-* and deps/capture-* as `parity` and `capture`, into one folder)
 #     benches/gpu/check.sh BIN [OUT]
 #
-# Parity on cuda, compute-sanitizer over it, doctor, bench, the main job, and the peer in torch. Logs go to OUT (gpu-check
+# Parity on cuda, compute-sanitizer over it, doctor, bench, the main job, and the peer in torch; and on the same device
+# through Vulkan parity and bench of WGSL, its cooperative matrices included. Logs go to OUT (gpu-check
 # by default); what they come to goes to OUT/DATE-DEVICE.txt, and into benches/record/ where that can be written. Ends with
 # 1 if anything failed or could not be run. `SKIP="peer sanitizer"` leaves steps out, and the record says so.
 # PYTHON is the interpreter with torch (python3); SANITIZER_FILTER narrows what the sanitizers see ("::cuda").
 set -u
 
 here=$(cd "$(dirname "$0")/../.." && pwd)
-[ $# -ge 1 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
 bin=$(cd "$1" && pwd) || exit 2
 out=${2:-gpu-check}
 mkdir -p "$out" || exit 2
@@ -49,6 +50,12 @@ step() {
 # the trials of the executor and no others; their absence must not pass for success
 parity() { AUSCULT_REQUIRE_CUDA=1 "$bin/parity" ::cuda "$@" && grep -q ' [1-9][0-9]* passed' "$out/$step.log"; }
 
+# the same on the device's Vulkan; forms for cooperative matrices that would not run are failures
+wgsl() {
+    AUSCULT_REQUIRE_WGPU=1 AUSCULT_REQUIRE_MATRICES=1 "$bin/parity" ::wgpu "$@" &&
+        grep -q ' [1-9][0-9]* passed' "$out/$step.log"
+}
+
 sanitize() {
     tool=$1
     shift
@@ -73,8 +80,12 @@ step parity parity
 for tool in memcheck racecheck initcheck synccheck; do
     step "sanitizer-$tool" sanitize "$tool"
 done
+step wgsl-parity wgsl
 step doctor "$bin/auscult" --device cuda doctor && sed 's/^/    /' "$out/doctor.log" >>"$record"
 step bench json bench.json "$bin/auscult" --device cuda bench --json
+step wgsl-bench json bench-wgpu.json "$bin/auscult" --device wgpu bench --json
+step wgsl-products "$python" "$here/benches/gpu/products.py" "$out/bench.json" "$out/bench-wgpu.json" &&
+    cat "$out/wgsl-products.log" >>"$record"
 step capture json capture.json "$bin/capture" --device cuda --precision f16 --clips 64 --repeat 5
 step peer "$python" "$here/benches/peers/torch_gpu.py" --ours "$out/bench.json" --ours "$out/capture.json" \
     --out "$out/peer.json" && sed -n '/ratio  unit/,$p' "$out/peer.log" >>"$record"
@@ -87,7 +98,7 @@ for line in report["lines"]:
     shares = f'{100 * line["copy_share"]:.0f} % of copy'
     if line["tflop_per_s"] is not None:
         shares += f', {line["tflop_per_s"]:.2f} TFLOP/s ({100 * line["matrix_share"]:.0f} %)'
-    print(f'{line["kernel"]}  {line["why"]} | {line["us"]:.1f} us | {line["gb_per_s"]:.1f} GB/s, {shares}')
+    print(f'{line["kernel"]}  {line["why"]} | {line["form"]} | {line["us"]:.1f} us | {line["gb_per_s"]:.1f} GB/s, {shares}')
 PY
 [ -s "$out/capture.json" ] && cat "$out/capture.json" >>"$record"
 if [ $failed -eq 0 ]; then say "all passed"; else say "something failed"; fi

@@ -65,7 +65,37 @@ macro_rules! fields {
     };
 }
 
-/// The WGSL form of a kernel.
+/// What a WGSL form asks of an adapter beyond what WebGPU promises of every one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WgslNeeds {
+    /// Nothing: it runs everywhere.
+    Nothing,
+    /// Products of 16 by 16 matrices of f16, summed in f32, each by a subgroup of 32 (`wgpu_cooperative_matrix`); f16 in
+    /// memory and arithmetic (`shader-f16`); subgroups; [`SHARED`](Self::SHARED) bytes for a workgroup to share.
+    HalfMatrices16,
+}
+
+impl WgslNeeds {
+    /// Bytes that a workgroup may share where a form needs more than WebGPU promises.
+    pub const SHARED: u32 = 32_768;
+
+    /// Whether a device has it.
+    pub const fn met_by(self, device: &WgslDevice) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::HalfMatrices16 => device.half_matrices,
+        }
+    }
+}
+
+/// What the choice of WGSL forms goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WgslDevice {
+    /// Whether it has what [`WgslNeeds::HalfMatrices16`] tells.
+    pub half_matrices: bool,
+}
+
+/// One WGSL form of a kernel; bound at group 0 in slot order, the parameter block last, as a uniform.
 #[derive(Clone, Copy)]
 pub struct Wgsl {
     /// The file, legal as it stands.
@@ -78,6 +108,22 @@ pub struct Wgsl {
     pub workgroup: [u32; 3],
     /// Workgroups for a parameter block; each at most 65,535.
     pub grid: fn(params: &[u8]) -> [u32; 3],
+    /// Adapters that run it.
+    pub needs: WgslNeeds,
+    /// Whether it takes a launch with this parameter block. It must not look at counts of rows or clips, as in [`Ptx`].
+    pub takes: fn(params: &[u8]) -> bool,
+}
+
+impl Wgsl {
+    /// A form that runs everywhere and takes every launch, with no `override`.
+    pub const fn new(
+        source: &'static str,
+        entry: &'static str,
+        workgroup: [u32; 3],
+        grid: fn(params: &[u8]) -> [u32; 3],
+    ) -> Self {
+        Self { source, entry, overrides: &[], workgroup, grid, needs: WgslNeeds::Nothing, takes: |_| true }
+    }
 }
 
 /// Generation of NVIDIA device that a PTX form is written for.
@@ -215,8 +261,9 @@ pub struct KernelInfo {
     pub fields: &'static [Field],
     /// Bytes of the parameter block; a multiple of 16.
     pub params_size: usize,
-    /// WGSL form; bound at group 0 in slot order, the parameter block last, as a uniform.
-    pub wgsl: Wgsl,
+    /// WGSL forms, the preferred first, the last for every launch on every adapter. All take the same slots and
+    /// parameters and compute the same function.
+    pub wgsl: &'static [Wgsl],
     /// PTX forms, the preferred first. All take the same slots and parameters and compute the same function.
     pub ptx: &'static [Ptx],
     /// The definition as a loop, accumulating in f64.
@@ -228,6 +275,11 @@ pub struct KernelInfo {
 }
 
 impl KernelInfo {
+    /// The form that an adapter runs for a parameter block: the first that it has the means for and that takes the launch.
+    pub fn wgsl_for(&self, params: &[u8], device: &WgslDevice) -> Option<&'static Wgsl> {
+        self.wgsl.iter().find(|wgsl| wgsl.needs.met_by(device) && (wgsl.takes)(params))
+    }
+
     /// The form that a device runs for a parameter block: the first that it has and that takes the launch.
     pub fn ptx_for(&self, params: &[u8], device: &PtxDevice) -> Option<&'static Ptx> {
         self.ptx.iter().find(|ptx| ptx.target.runs_on(device.capability) && (ptx.takes)(params))

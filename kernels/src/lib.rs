@@ -22,7 +22,8 @@ pub use case::{Case, Fill, Tolerance, noise};
 pub use error::ShapeError;
 pub use host::{HostFn, HostSlot};
 pub use kernel::{
-    Access, Field, KernelInfo, Ptx, PtxDevice, Slot, Swizzle, Target, TensorMap, Wgsl, fold_groups,
+    Access, Field, KernelInfo, Ptx, PtxDevice, Slot, Swizzle, Target, TensorMap, Wgsl, WgslDevice, WgslNeeds,
+    fold_groups,
 };
 pub use ops::REGISTRY;
 pub use plan::{Cost, Op, Piece, Plan, Split};

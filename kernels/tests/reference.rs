@@ -13,6 +13,7 @@ use auscult_kernels::{
         layer_norm::LayerNorm,
         linear::{Activation, Linear},
         linear_half::LinearHalf,
+        linear_half_capture::LinearHalfCapture,
         scale::Scale,
     },
 };
@@ -131,8 +132,18 @@ fn linear_activations_at_known_points() {
     }
 }
 
+/// Plans of ReLU from x, weight, bias and residual.
+type HalfPlan<'a> = &'a dyn Fn([&TensorDesc; 2], [&TensorDesc; 2]) -> Result<Plan, ShapeError>;
+
 /// The products of [`linear`] in half precision, with a bias of half a unit that is lost where y is rounded to `out`.
 fn linear_half<T: Pod>(half: DType, out: DType) -> Vec<T> {
+    let plan = |[x, weight]: [&TensorDesc; 2], [bias, residual]: [&TensorDesc; 2]| {
+        LinearHalf { activation: Activation::Relu, out }.plan(x, weight, Some(bias), Some(residual))
+    };
+    half_products(half, &plan, |plan, inputs| run(Ok(plan), inputs))
+}
+
+fn half_products<R>(half: DType, plan: HalfPlan<'_>, run: impl FnOnce(Plan, &[&[u8]]) -> R) -> R {
     let (x, w) = ([1.0_f32, 2.0, 3.0, -4.0], [1.0_f32, 0.5, -1.0, 1.0, 0.0, 2.0]);
     let words = |values: &[f32]| -> Vec<u16> {
         let narrow = |&v: &f32| match half {
@@ -141,12 +152,8 @@ fn linear_half<T: Pod>(half: DType, out: DType) -> Vec<T> {
         };
         values.iter().map(narrow).collect()
     };
-    let plan = LinearHalf { activation: Activation::Relu, out }.plan(
-        &TensorDesc::new(half, [2, 2]),
-        &TensorDesc::new(half, [3, 2]),
-        Some(&f32s([3])),
-        Some(&f32s([2, 3])),
-    );
+    let factors = [&TensorDesc::new(half, [2, 2]), &TensorDesc::new(half, [3, 2])];
+    let plan = plan(factors, [&f32s([3]), &f32s([2, 3])]).expect("shapes fit");
     let (x, w) = (words(&x), words(&w));
     // relu of [[2.5, 1, 4], [1.5, -7, -8]]
     let residual = [2048.0_f32, 2048.0, 2049.0, 256.0, 1.0, 2.0];
@@ -164,6 +171,28 @@ fn linear_half_is_linear_with_one_rounding_at_the_end() {
     // bf16 has multiples of 16 from 2048, of 2 from 256
     let y: Vec<bf16> = linear_half(DType::BF16, DType::BF16);
     assert_eq!(y, [2048.0, 2048.0, 2048.0, 258.0, 1.0, 2.0].map(bf16::from_f32));
+}
+
+#[test]
+fn linear_half_capture_keeps_what_linear_half_makes_and_rounds_it() {
+    let plan = |[x, weight]: [&TensorDesc; 2], [bias, residual]: [&TensorDesc; 2]| {
+        LinearHalfCapture { activation: Activation::Relu }.plan(x, weight, Some(bias), Some(residual))
+    };
+    let both = |half| {
+        half_products(half, &plan, |plan, inputs| {
+            let (mut y, mut kept) = ([f32::NAN; 6], [u16::MAX; 6]);
+            let mut slots: Vec<HostSlot<'_>> = inputs.iter().map(|bytes| HostSlot::Read(bytes)).collect();
+            slots.push(HostSlot::Write(cast_slice_mut(&mut y)));
+            slots.push(HostSlot::Write(cast_slice_mut(&mut kept)));
+            (plan.kernel.reference)(&plan.params, &mut slots);
+            (y, kept)
+        })
+    };
+    let exact = [2050.5_f32, 2049.0, 2053.0, 257.5, 1.0, 2.0];
+    let f16s = [2050.0, 2048.0, 2052.0, 257.5, 1.0, 2.0].map(|v| f16::from_f32(v).to_bits());
+    assert_eq!(both(DType::F16), (exact, f16s));
+    let bf16s = [2048.0, 2048.0, 2048.0, 258.0, 1.0, 2.0].map(|v| bf16::from_f32(v).to_bits());
+    assert_eq!(both(DType::BF16), (exact, bf16s));
 }
 
 #[test]

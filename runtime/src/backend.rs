@@ -1,7 +1,7 @@
 //! What every executor can do, and the handles it hands out.
 
 use crate::weights::HostBytes;
-use auscult_kernels::{Plan, PtxDevice, ShapeError, TensorDesc};
+use auscult_kernels::{DType, Plan, PtxDevice, ShapeError, TensorDesc, WgslDevice};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -24,13 +24,25 @@ pub struct DeviceInfo {
     pub binding_align: usize,
     /// What the choice of PTX forms goes by, where PTX is what runs.
     pub ptx: Option<PtxDevice>,
+    /// What the choice of WGSL forms goes by, where WGSL is what runs.
+    pub wgsl: Option<WgslDevice>,
 }
 
 impl DeviceInfo {
-    /// Whether products of two-byte factors run at a rate of their own, several times that of f32.
+    /// Whether products of f16 factors run at a rate of their own, several times that of f32.
     pub fn multiplies_halves(&self) -> bool {
-        // every device that runs PTX forms has matrix units (compute capability 8.0)
-        self.ptx.is_some()
+        self.multiplies(DType::F16)
+    }
+
+    /// Whether products of factors of this type run at a rate of their own, several times that of f32.
+    pub fn multiplies(&self, factors: DType) -> bool {
+        match factors {
+            // every device that runs PTX forms has matrix units (compute capability 8.0)
+            DType::F16 => self.ptx.is_some() || self.wgsl.is_some_and(|device| device.half_matrices),
+            // WGSL has no type for it
+            DType::BF16 => self.ptx.is_some(),
+            _ => false,
+        }
     }
 }
 

@@ -61,6 +61,7 @@ impl CpuBackend {
             max_binding: usize::MAX,
             binding_align: 8,
             ptx: None,
+            wgsl: None,
         };
         Ok(Self { info, form, pool })
     }

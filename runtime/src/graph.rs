@@ -285,6 +285,8 @@ pub struct GraphBuilder {
     edits: Edits,
     /// Rows that captures keep; all of them if `None`.
     kept_rows: Option<Value>,
+    /// Values that were made together with a rounded copy, and that copy.
+    rounded: Vec<(Value, Value)>,
     passed: BTreeSet<String>,
 }
 
@@ -292,7 +294,7 @@ impl GraphBuilder {
     /// An empty graph that will apply `edits` at the sites they name.
     pub fn new(edits: Edits) -> Self {
         let graph = Graph { descs: vec![], sources: vec![], steps: vec![], outputs: vec![] };
-        Self { graph, edits, kept_rows: None, passed: BTreeSet::new() }
+        Self { graph, edits, kept_rows: None, rounded: vec![], passed: BTreeSet::new() }
     }
 
     fn value(&mut self, desc: TensorDesc, source: Source) -> Value {
@@ -351,6 +353,24 @@ impl GraphBuilder {
         self.launch(op, inputs, Some(into))
     }
 
+    /// Applies an op to values, as [`Self::op`] does, that writes an f32 value and then that value rounded. A capture of
+    /// all its rows in the type of the copy is that copy, and no launch of its own.
+    ///
+    /// # Panics
+    /// Where the op's kernel does not write two slots.
+    pub fn op_with_rounded(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
+        let value = self.launch(op, inputs, None)?;
+        let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() else {
+            unreachable!("a launch is a step")
+        };
+        let is_copy = |(slot, written): &(&Slot, &Option<Value>)| {
+            slot.access == Access::Write && **written != Some(value)
+        };
+        let copy = plan.kernel.slots.iter().zip(slots).find(is_copy).and_then(|(_, copy)| *copy);
+        self.rounded.push((value, copy.expect("the op writes a value and its rounded copy")));
+        Ok(value)
+    }
+
     fn launch(
         &mut self,
         op: &dyn Op,
@@ -368,6 +388,10 @@ impl GraphBuilder {
                 Access::Read => next(),
                 Access::ReadWrite => {
                     let value = next();
+                    if let Some(root) = value.map(|value| self.graph.root(value)) {
+                        // a copy is of what stood there before
+                        self.rounded.retain(|&(of, _)| self.graph.root(of) != root);
+                    }
                     updated = updated.or(value);
                     value
                 }
@@ -403,6 +427,13 @@ impl GraphBuilder {
         self.edits.at(&site.to_string()).next().is_some()
     }
 
+    /// Whether an edit at this site stores all its rows as `dtype`, so that what makes the value may store them at once.
+    pub fn captures_all(&self, site: impl fmt::Display, dtype: DType) -> bool {
+        let site = site.to_string();
+        let captures = |edit: &Edit| matches!(edit, Edit::Capture { dtype: kept, .. } if *kept == dtype);
+        self.kept_rows.is_none() && self.edits.at(&site).any(captures)
+    }
+
     /// Marks a site, applies its edits, and returns the value that goes on: captures first, then inserts, so a capture
     /// sees the value before the edits and everything after the site sees the value behind them.
     pub fn site(&mut self, site: impl fmt::Display, value: Value) -> Result<Value, GraphError> {
@@ -414,8 +445,7 @@ impl GraphBuilder {
         let edits: Vec<Edit> = self.edits.at(&id).cloned().collect();
         for edit in &edits {
             if let Edit::Capture { into, dtype } = edit {
-                let kept = self.kept_rows;
-                let stored = self.op(&CaptureOp { dtype: *dtype }, &[Some(value), kept])?;
+                let stored = self.captured(value, *dtype)?;
                 self.output(into, stored)?;
             }
         }
@@ -433,6 +463,14 @@ impl GraphBuilder {
             }
         }
         Ok(current)
+    }
+
+    fn captured(&mut self, value: Value, dtype: DType) -> Result<Value, GraphError> {
+        let copy = self.rounded.iter().find(|&&(of, copy)| of == value && self.desc(copy).dtype == dtype);
+        match (copy, self.kept_rows) {
+            (Some(&(_, copy)), None) => Ok(copy),
+            (_, rows) => self.op(&CaptureOp { dtype }, &[Some(value), rows]),
+        }
     }
 
     fn insert(

@@ -1,9 +1,7 @@
 //! Ops that update what they are given: on constants, on values of steps, and at sites.
 
 use auscult_kernels::ops::scale::Scale;
-use auscult_kernels::{
-    Cost, DType, HostSlot, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl,
-};
+use auscult_kernels::{Cost, DType, HostSlot, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc};
 use auscult_runtime::weights::HostBytes;
 use auscult_runtime::{
     Backend, Contents, CpuBackend, Edits, Graph, GraphBuilder, GraphError, Insert, Operand, Place, Program,
@@ -21,7 +19,7 @@ const fn kernel(
         slots,
         fields: &[],
         params_size: 0,
-        wgsl: Wgsl { source: "", entry: name, overrides: &[], workgroup: [1; 3], grid: |_| [1; 3] },
+        wgsl: &[],
         ptx: &[],
         reference,
         cpu: None,

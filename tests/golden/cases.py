@@ -4,7 +4,8 @@ A decoder case is a whole MusicGen (T5 + EnCodec + decoder) so that its config.j
 real checkpoint; a codec case is an EnCodec alone. `runs` are (batch, frames) or lengths in samples.
 """
 
-from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig, T5Config
+from transformers import (EncodecConfig, MusicgenConfig, MusicgenDecoderConfig, MusicgenMelodyConfig,
+                          MusicgenMelodyDecoderConfig, T5Config)
 
 # Weights as a checkpoint stored in half precision would give them.
 STORED = ("f16", "bf16")
@@ -30,6 +31,13 @@ DECODERS = {
                     [(3, 3), (1, 31)]),
     "hd96": decoder("frames two past two key tiles of 64", 1, 96, 200, 1, 4, 33, [(1, 130)]),
     "hd128": decoder("the widest head", 3, 128, 384, 1, 4, 65, [(1, 2), (1, 17)]),
+}
+
+# MusicGen Melody: chroma and text are rows before the first column; no cross-attention.
+MELODIES = {
+    "melody": decoder("chroma and text as a prefix of the columns", 3, 16, 96, 2, 4, 37, None, chroma_length=11),
+    "melody-stereo": decoder("the same with 8 codebooks; T5 as wide as the decoder: no projection of text", 2, 10, 50, 2,
+                             8, 16, None, stereo=True, text_width=20, chroma_length=9),
 }
 
 REAL_DECODERS = {"small": (1024, 24), "medium": (1536, 48)}
@@ -121,10 +129,13 @@ def musicgen_config(case):
                           codebook_size=1 << (vocab.bit_length() - 1), use_causal_conv=False, normalize=False,
                           use_conv_shortcut=False)
     codec.target_bandwidths = [bandwidth_for(codec, codebooks // 2 if stereo else codebooks)]
-    lm = MusicgenDecoderConfig(vocab_size=vocab, hidden_size=d_model, ffn_dim=case["ffn"],
-                               num_hidden_layers=case["layers"], num_attention_heads=case["heads"],
-                               num_codebooks=codebooks, audio_channels=2 if stereo else 1, pad_token_id=vocab,
-                               bos_token_id=vocab, activation_function=case.get("activation", "gelu"))
+    melody = "chroma_length" in case
+    lm = (MusicgenMelodyDecoderConfig if melody else MusicgenDecoderConfig)(
+        vocab_size=vocab, hidden_size=d_model, ffn_dim=case["ffn"], num_hidden_layers=case["layers"],
+        num_attention_heads=case["heads"], num_codebooks=codebooks, audio_channels=2 if stereo else 1,
+        pad_token_id=vocab, bos_token_id=vocab, activation_function=case.get("activation", "gelu"))
+    if melody:
+        return MusicgenMelodyConfig.from_sub_models_config(t5, codec, lm, chroma_length=case["chroma_length"])
     return MusicgenConfig.from_sub_models_config(t5, codec, lm)
 
 

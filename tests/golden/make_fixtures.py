@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Golden outputs of MusicGen's decoder and of EnCodec, from Hugging Face transformers run in float64.
+Text and generation are `make_generation_fixtures.py`'s.
 
     make_fixtures.py --out tests/golden                  every committed case (see cases.py)
     make_fixtures.py --check tests/golden                run them again, compare with what is there

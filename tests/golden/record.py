@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import MusicgenForConditionalGeneration
+from transformers import MusicgenForConditionalGeneration, MusicgenMelodyConfig, MusicgenMelodyForConditionalGeneration
 
 import procedural
 
@@ -137,6 +137,9 @@ def named(config, architecture):
 
 
 def musicgen(config, rounding=None):
-    model = MusicgenForConditionalGeneration(named(config, "MusicgenForConditionalGeneration")).eval()
+    """A model with its procedural weights, what rebuilds them, and their SHA-256."""
+    melody = isinstance(config, MusicgenMelodyConfig)
+    architecture = MusicgenMelodyForConditionalGeneration if melody else MusicgenForConditionalGeneration
+    model = architecture(named(config, architecture.__name__)).eval()
     spec, digest = procedural.fill(model, config.text_encoder, STORED_TYPES[rounding])
     return model, spec, digest

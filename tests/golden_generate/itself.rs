@@ -75,8 +75,9 @@ fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>, Fai
 fn caches_equal_one_pass(executor: &Executor) -> Check {
     for case in ["tiny", "stereo", "hd8"] {
         let (decoder, texts) = model(executor, case)?;
-        let sites: Vec<String> =
-            auscult_model::musicgen::Site::all(decoder.config().num_hidden_layers).map(|s| s.to_string()).collect();
+        let sites: Vec<String> = auscult_model::musicgen::Site::all(decoder.config().num_hidden_layers)
+            .map(|s| s.to_string())
+            .collect();
         let mut takes = vec![take(Some(&texts[1]), 1), take(Some(&texts[0]), 2)];
         takes[1].prompt = Some(prompt(&decoder, 18)?);
         takes[1].frames = 26;
@@ -94,7 +95,12 @@ fn caches_equal_one_pass(executor: &Executor) -> Check {
                 forward.run_with_texts(&[made.codes.clone()], &[text])?;
                 for site in &sites {
                     let (got, want) = (rows(&made, site, half)?, forward.output_f32(site)?);
-                    measure(&format!("{case}, take {number}, {half:?}, {site}"), &got, &want, executor.tolerance)?;
+                    measure(
+                        &format!("{case}, take {number}, {half:?}, {site}"),
+                        &got,
+                        &want,
+                        executor.tolerance,
+                    )?;
                 }
             }
         }
@@ -107,7 +113,11 @@ fn takes_do_not_hear_each_other(executor: &Executor) -> Check {
     let (decoder, texts) = model(executor, "tiny")?;
     let site = "layers.1.resid_post".to_string();
     let options = |slots| {
-        Ok::<_, Failed>(GeneratorOptions { slots, captures: captures(std::slice::from_ref(&site))?, window: None })
+        Ok::<_, Failed>(GeneratorOptions {
+            slots,
+            captures: captures(std::slice::from_ref(&site))?,
+            window: None,
+        })
     };
     let one = take(Some(&texts[1]), 77);
     let alone = play(&decoder, std::slice::from_ref(&one), &options(0)?, Context::Full)?.remove(0);
@@ -241,7 +251,8 @@ fn directions_are_written(executor: &Executor) -> Check {
     let width = decoder.config().hidden_size;
     let direction: Arc<[f32]> = auscult_kernels::noise("direction", width).collect();
     let other: Arc<[f32]> = auscult_kernels::noise("another run", 6 * width).collect();
-    let along = |d: &Arc<[f32]>, action| Intervention::along(BEFORE.parse().expect("a site"), d.clone(), action);
+    let along =
+        |d: &Arc<[f32]>, action| Intervention::along(BEFORE.parse().expect("a site"), d.clone(), action);
     let none: Arc<[f32]> = Arc::new([]);
     // several at one site, in their order
     let steered = vec![along(&direction, Action::Steer(2.0)), along(&direction, Action::Steer(-0.5))];
@@ -289,15 +300,14 @@ fn prompts_are_shared(executor: &Executor) -> Check {
     let (decoder, texts) = model(executor, "tiny")?;
     for frames in [1, 2, 16, 19, 33] {
         let prompt = prompt(&decoder, frames)?;
-        let continued = |seed| Take {
-            prompt: Some(prompt.clone()),
-            frames: frames + 9,
-            ..take(Some(&texts[1]), seed)
-        };
+        let continued =
+            |seed| Take { prompt: Some(prompt.clone()), frames: frames + 9, ..take(Some(&texts[1]), seed) };
         let takes: Vec<Take> = (0..4).map(continued).collect();
-        let together = play(&decoder, &takes, &GeneratorOptions { slots: 3, ..Default::default() }, Context::Full)?;
+        let together =
+            play(&decoder, &takes, &GeneratorOptions { slots: 3, ..Default::default() }, Context::Full)?;
         for (i, take) in takes.iter().enumerate() {
-            let alone = play(&decoder, std::slice::from_ref(take), &GeneratorOptions::default(), Context::Full)?;
+            let alone =
+                play(&decoder, std::slice::from_ref(take), &GeneratorOptions::default(), Context::Full)?;
             ensure(alone[0].codes == together[i].codes, || format!("prompt of {frames}: take {i} differs"))?;
         }
         let distinct = together.windows(2).any(|pair| pair[0].codes != pair[1].codes);

@@ -214,26 +214,40 @@ fn narrow_weights(executor: &Executor) -> Check {
         (Precision::F16, AsWeights, 1e-3),
         (Precision::BF16, AsWeights, 8e-3),
     ];
+    const STREAM: &str = "layers.1.resid_post";
     for (precision, activations, relative) in modes {
+        let (kept, widen): (_, fn([u8; 2]) -> f32) = match precision {
+            Precision::BF16 => (DType::BF16, |bytes| half::bf16::from_ne_bytes(bytes).to_f32()),
+            _ => (DType::F16, |bytes| half::f16::from_ne_bytes(bytes).to_f32()),
+        };
         let options = DecoderOptions { precision, activations, ..DecoderOptions::default() };
         let decoder = Decoder::open(dir.path(), executor.backend.clone(), &options)?;
         for run in case.decoder_runs().iter().filter(|run| run.facts.weights == Stored::F32) {
             let mut edits = Edits::new();
-            edits.capture("logits", DType::F32);
+            // the stream as products of two-byte factors store it: rounded once more
+            edits.capture("logits", DType::F32).capture(STREAM, kept);
             let forward = decoder.teacher_forced(run.facts.batch, run.facts.frames, edits)?;
             forward.run(&clips(run)?)?;
-            let (got, want) = (forward.output_f32("logits")?, run.site("logits"));
-            let name = format!("{}.logits in {precision}, activations {activations:?}", run.name);
-            let squares = |v: f64| v * v;
-            let off: f64 =
-                got.iter().zip(want.f32()).map(|(&g, &w)| squares(f64::from(g) - f64::from(w))).sum();
-            let scale: f64 = want.f32().iter().map(|&w| squares(f64::from(w))).sum();
-            let error = (off / scale).sqrt();
-            // were nothing narrowed, the error would be that of f32
-            if !(1e-5..=relative).contains(&error) {
-                return Err(
-                    format!("{name}: relative L2 error {error:e}, expected 1e-5 to {relative:e}").into()
+            for (site, got) in [
+                ("logits", forward.output_f32("logits")?),
+                (STREAM, forward.output(STREAM)?.chunks_exact(2).map(|b| widen([b[0], b[1]])).collect()),
+            ] {
+                let (name, want) = (
+                    format!("{}.{site} in {precision}, activations {activations:?}", run.name),
+                    run.site(site),
                 );
+                let squares = |v: f64| v * v;
+                let off: f64 =
+                    got.iter().zip(want.f32()).map(|(&g, &w)| squares(f64::from(g) - f64::from(w))).sum();
+                let scale: f64 = want.f32().iter().map(|&w| squares(f64::from(w))).sum();
+                let error = (off / scale).sqrt();
+                // were nothing narrowed, the error would be that of f32
+                if got.len() != want.f32().len() || !(1e-5..=relative).contains(&error) {
+                    return Err(format!(
+                        "{name}: relative L2 error {error:e}, expected 1e-5 to {relative:e}"
+                    )
+                    .into());
+                }
             }
         }
     }

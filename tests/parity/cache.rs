@@ -6,7 +6,6 @@ use auscult_kernels::ops::{
     attention_cache::AttentionCache, attention_merge::AttentionMerge, cache_write::CacheWrite,
 };
 use auscult_kernels::{DType, Op, TensorDesc, noise};
-use auscult_runtime::weights::HostBytes;
 use auscult_runtime::{
     Backend, Contents, CpuBackend, CudaBackend, DeviceError, Edits, GraphBuilder, Program, PtxSim, Tensor,
     WgpuBackend,
@@ -157,10 +156,11 @@ fn company(backend: Arc<dyn Backend>) -> Result<(), Failed> {
         }
         // the others become something else altogether
         let cols = rows.width() + 1;
+        let page = rows.pages[3][0];
         for r in [0, 1, 2, 4, 5, 6] {
             rows.q[r * cols..][..cols].fill(f32::NAN);
             rows.positions[r] = NONE;
-            rows.pages[r].fill(rows.pages[3][0]);
+            rows.pages[r].fill(page);
         }
         let changed = rows.attend(&*backend, &[0, 1, 2, 3, 4, 5, 6])?;
         equal(&format!("{kind}: row 3 beside others"), &changed[3], &together[3])
@@ -184,7 +184,7 @@ fn unused_room(backend: Arc<dyn Backend>) -> Result<(), Failed> {
         }
         // what lies in the cache behind the last key is not looked at
         let row = 2;
-        rows.pages[row] = (0..9).collect();
+        rows.pages[row][..9].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
         let alone = rows.attend(&*backend, &[row])?;
         let keys = rows.positions[row] as usize + 1;
         for tensor in &rows.cache {

@@ -46,7 +46,7 @@ pub fn trials(cuda: &Executor<CudaBackend>) -> Vec<Trial> {
     shared.chain(own).chain([Trial::test("device::no CUDA device is an error", no_device)]).collect()
 }
 
-/// A check that needs a device.
+/// A check that shows as ignored where there is no device.
 pub fn trial(
     name: String,
     cuda: &Executor<CudaBackend>,

@@ -1,20 +1,23 @@
 //! Every kernel on every executor, held to its reference; launches cut in pieces, held to whole ones; and what the
 //! wgpu executor promises besides.
 //!
-//! One test for each kernel, case and executor, made from the registry. Where there is no wgpu adapter its tests show
-//! as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures. So it is with CUDA devices and
-//! `AUSCULT_REQUIRE_CUDA=1`. With `AUSCULT_PTX_SOURCES=DIR` the interpreter of PTX takes the text of forms from
+//! One test for each kernel, case and executor, made from the registry; where a kernel has several forms in WGSL or PTX,
+//! one for each. Where there is no wgpu adapter its tests show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes
+//! them failures. So it is with CUDA devices and `AUSCULT_REQUIRE_CUDA=1`, and with what a form of WGSL needs of an adapter
+//! and `AUSCULT_REQUIRE_MATRICES=1`. With `AUSCULT_PTX_SOURCES=DIR` the interpreter of PTX takes the text of forms from
 //! `DIR/<op>/<entry>.ptx` where that is a file.
 
+mod alone;
 mod cache;
 mod child;
 mod comparator;
 mod cuda;
 mod device;
+mod fused;
 mod probe;
 mod ptx_sim;
 
-use auscult_kernels::{Access, Case, KernelInfo, REGISTRY};
+use auscult_kernels::{Access, Case, KernelInfo, REGISTRY, Wgsl};
 use auscult_runtime::selftest::{self, Outputs, POISON, compare, run, run_reference};
 use auscult_runtime::{Backend, CpuBackend, CudaBackend, WgpuBackend};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -36,11 +39,18 @@ struct Judged {
     kernel: &'static KernelInfo,
     case: Case,
     want: OnceLock<Result<Outputs, String>>,
-    /// What the wgpu executor makes of it.
-    wgpu: OnceLock<Result<Outputs, String>>,
+    /// The WGSL forms that take it, and what the wgpu executor makes of it by each.
+    wgpu: Vec<(&'static Wgsl, OnceLock<Result<Outputs, String>>)>,
 }
 
 impl Judged {
+    fn new(case: Case) -> Self {
+        let kernel = case.plan.kernel;
+        let taking = kernel.wgsl.iter().filter(|form| (form.takes)(&case.plan.params));
+        let wgpu = taking.map(|form| (form, OnceLock::new())).collect();
+        Self { kernel, case, want: OnceLock::new(), wgpu }
+    }
+
     fn want(&self) -> Result<&Outputs, Failed> {
         let want = self.want.get_or_init(|| {
             let plan = &self.case.plan;
@@ -49,9 +59,10 @@ impl Judged {
         want.as_ref().map_err(|message| self.fail("reference", message))
     }
 
-    /// Made by the first test that asks for it.
-    fn wgpu(&self, gpu: &WgpuBackend) -> Result<&Outputs, Failed> {
-        let got = self.wgpu.get_or_init(|| run(gpu, &self.case, POISON));
+    /// By form number `form`, which is all that the executor runs; made by the first test that asks for it.
+    fn wgpu(&self, gpu: &WgpuBackend, form: usize) -> Result<&Outputs, Failed> {
+        let (_, got) = &self.wgpu[form];
+        let got = got.get_or_init(|| run(gpu, &self.case, POISON));
         got.as_ref().map_err(|message| self.fail(&gpu.info().id, message))
     }
 
@@ -109,9 +120,9 @@ fn parity(backend: &dyn Backend, judged: &Judged) -> Result<Completion, Failed> 
 
 /// The same on the wgpu executor, where a software adapter takes its time: a launch that can be cut is run again in
 /// pieces only, by [`split`].
-fn parity_wgpu(gpu: &WgpuBackend, judged: &Judged) -> Result<Completion, Failed> {
+fn parity_wgpu(gpu: &WgpuBackend, judged: &Judged, form: usize) -> Result<Completion, Failed> {
     let executor = gpu.info().id.as_str();
-    let got = judged.wgpu(gpu)?;
+    let got = judged.wgpu(gpu, form)?;
     agrees(executor, judged, got)?;
     if judged.limits().is_empty() {
         let fail = |message: String| judged.fail(executor, &message);
@@ -122,9 +133,9 @@ fn parity_wgpu(gpu: &WgpuBackend, judged: &Judged) -> Result<Completion, Failed>
 }
 
 /// Cut as the executor cuts it, over another filling of the outputs: the same bits.
-fn split(whole: &WgpuBackend, judged: &Judged) -> Result<Completion, Failed> {
+fn split(whole: &WgpuBackend, judged: &Judged, form: usize) -> Result<Completion, Failed> {
     let executor = whole.info().id.as_str();
-    let expected = judged.wgpu(whole)?;
+    let expected = judged.wgpu(whole, form)?;
     for limit in judged.limits() {
         let fail = |message: String| judged.fail(executor, &format!("in pieces of {limit} bytes: {message}"));
         let before = whole.counters().launches;
@@ -158,6 +169,38 @@ fn same_bits(judged: &Judged, first: &Outputs, second: &Outputs, what: &str) -> 
     Ok(())
 }
 
+/// What a case is held to on the wgpu executor, by form number so and so.
+type WgpuCheck = fn(&WgpuBackend, &Judged, usize) -> Result<Completion, Failed>;
+
+/// A trial for every WGSL form that takes the case.
+fn wgpu_trials(
+    name: &str,
+    wgpu: &Executor<WgpuBackend>,
+    judged: &Arc<Judged>,
+    check: WgpuCheck,
+) -> Vec<Trial> {
+    let several = judged.wgpu.len() > 1;
+    let trial = |(number, (form, _)): (usize, &(&'static Wgsl, _))| {
+        let form: &'static Wgsl = form;
+        let name = if several { format!("{name}::{}", form.entry) } else { name.to_string() };
+        let (judged, wgpu) = (Arc::clone(judged), wgpu.clone());
+        Trial::ignorable_test(name, move || {
+            let wgpu = match wgpu_or_skip(&wgpu) {
+                Ok(wgpu) => wgpu,
+                Err(skipped) => return skipped,
+            };
+            let device = wgpu.info().wgsl.ok_or("the wgpu executor runs WGSL")?;
+            if form.needs.met_by(&device) {
+                return check(&wgpu.only(form.entry), &judged, number);
+            }
+            let why = format!("{} lacks what the form needs: {:?}", wgpu.info().id, form.needs);
+            let required = std::env::var("AUSCULT_REQUIRE_MATRICES").is_ok_and(|value| value == "1");
+            if required { Err(why.into()) } else { Ok(Completion::ignored_with(why)) }
+        })
+    };
+    judged.wgpu.iter().enumerate().map(trial).collect()
+}
+
 /// The tests of one kernel.
 fn trials(
     kernel: &'static KernelInfo,
@@ -169,20 +212,14 @@ fn trials(
     let mut trials = Vec::new();
     let (mut can_split, mut is_split) = (false, false);
     for case in (kernel.cases)() {
-        let judged = Arc::new(Judged { kernel, case, want: OnceLock::new(), wgpu: OnceLock::new() });
+        let judged = Arc::new(Judged::new(case));
         let name =
             |kind: &str, executor: &str| format!("{kind}::{}::{}::{executor}", kernel.name, judged.case.why);
         {
             let (judged, cpu) = (Arc::clone(&judged), cpu.clone());
             trials.push(Trial::ignorable_test(name("parity", "cpu"), move || parity(cpu?.as_ref(), &judged)));
         }
-        {
-            let (judged, wgpu) = (Arc::clone(&judged), wgpu.clone());
-            trials.push(Trial::ignorable_test(name("parity", "wgpu"), move || match wgpu_or_skip(&wgpu) {
-                Ok(wgpu) => parity_wgpu(wgpu.as_ref(), &judged),
-                Err(skipped) => skipped,
-            }));
-        }
+        trials.extend(wgpu_trials(&name("parity", "wgpu"), wgpu, &judged, parity_wgpu));
         trials.push(cuda::parity_trial(name("parity", "cuda"), cuda, &judged));
         trials.extend(ptx_sim.trials(&name("parity", "ptx_sim"), &judged));
         can_split |= !judged.case.plan.splits.is_empty();
@@ -194,13 +231,7 @@ fn trials(
             let judged = Arc::clone(&judged);
             trials.push(Trial::ignorable_test(name("split", "reference"), move || split_reference(&judged)));
         }
-        {
-            let (judged, wgpu) = (Arc::clone(&judged), wgpu.clone());
-            trials.push(Trial::ignorable_test(name("split", "wgpu"), move || match wgpu_or_skip(&wgpu) {
-                Ok(wgpu) => split(wgpu.as_ref(), &judged),
-                Err(skipped) => skipped,
-            }));
-        }
+        trials.extend(wgpu_trials(&name("split", "wgpu"), wgpu, &judged, split));
     }
     if can_split {
         trials.push(Trial::test(format!("split::{}::some case can be cut", kernel.name), move || {
@@ -231,7 +262,11 @@ fn main() -> ExitCode {
     let wgpu: Executor<WgpuBackend> = WgpuBackend::new(None).map(Arc::new).map_err(|error| error.to_string());
     if let Ok(wgpu) = &wgpu {
         let info = wgpu.info();
-        println!("{}: {} ({}), {} bytes a binding", info.id, info.name, info.driver, info.max_binding);
+        let halves = if info.multiplies_halves() { "multiplies" } else { "does not multiply" };
+        println!(
+            "{}: {} ({}), {} bytes a binding, {halves} matrices of f16",
+            info.id, info.name, info.driver, info.max_binding
+        );
     }
     let cuda = CudaBackend::new(None).map(Arc::new).map_err(|error| error.to_string());
     if let Ok(cuda) = &cuda {
@@ -240,6 +275,8 @@ fn main() -> ExitCode {
     let ptx_sim = ptx_sim::Forms::default();
     let mut trials: Vec<Trial> =
         REGISTRY.iter().flat_map(|kernel| self::trials(kernel, &cpu, &wgpu, &cuda, &ptx_sim)).collect();
+    trials.extend(alone::trials(&cpu, &wgpu, &cuda, &ptx_sim));
+    trials.extend(fused::trials(&cpu, &wgpu, &cuda, &ptx_sim));
     trials.extend(ptx_sim::trials());
     trials.extend(cuda::trials(&cuda));
     trials.extend(cache::trials(&cpu, &wgpu, &cuda));

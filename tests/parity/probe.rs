@@ -27,15 +27,15 @@ const SLOTS: &[Slot] = &[
 const FIELDS: &[Field] = fields![Params; n, add, has_bias, has_twin];
 
 /// `y = 3 * x + add + bias`, and the same into `twin`; `bias` and `twin` may be left out.
-pub static PROBE: KernelInfo = probe(include_str!("probe.wgsl"), &[form(include_str!("probe.ptx"))]);
+pub static PROBE: KernelInfo = probe(&[wgsl(include_str!("probe.wgsl"))], &[form(include_str!("probe.ptx"))]);
 
 /// The same, with sources that no compiler takes.
 pub static BROKEN: KernelInfo =
-    probe("fn probe_u32( {", &[form(".version 7.0\n.target sm_80\n.address_size 64\nnonsense;\n")]);
+    probe(&[wgsl("fn probe_u32( {")], &[form(".version 7.0\n.target sm_80\n.address_size 64\nnonsense;\n")]);
 
 /// The same with a form that writes to address 16, which nothing may.
 pub static STRAY: KernelInfo = probe(
-    include_str!("probe.wgsl"),
+    &[wgsl(include_str!("probe.wgsl"))],
     &[form(
         ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry probe_u32(.param .u64 x, .param .u64 bias, \
          .param .u64 y, .param .u64 twin, .param .align 4 .b8 params[16])\n{\n.reg .u64 at;\nmov.u64 at, 16;\n\
@@ -47,23 +47,23 @@ const fn form(source: &'static str) -> Ptx {
     Ptx::new(source, "probe_u32", [64, 1, 1], blocks)
 }
 
+const fn wgsl(source: &'static str) -> Wgsl {
+    Wgsl::new(source, "probe_u32", [64, 1, 1], |params| {
+        [bytemuck::pod_read_unaligned::<Params>(params).n.div_ceil(64), 1, 1]
+    })
+}
+
 fn blocks(params: &[u8], _: &PtxDevice) -> [u32; 3] {
     [bytemuck::pod_read_unaligned::<Params>(params).n.div_ceil(64), 1, 1]
 }
 
-const fn probe(source: &'static str, ptx: &'static [Ptx]) -> KernelInfo {
+const fn probe(wgsl: &'static [Wgsl], ptx: &'static [Ptx]) -> KernelInfo {
     KernelInfo {
         name: "probe_u32",
         slots: SLOTS,
         fields: FIELDS,
         params_size: size_of::<Params>(),
-        wgsl: Wgsl {
-            source,
-            entry: "probe_u32",
-            overrides: &[],
-            workgroup: [64, 1, 1],
-            grid: |params| [bytemuck::pod_read_unaligned::<Params>(params).n.div_ceil(64), 1, 1],
-        },
+        wgsl,
         ptx,
         reference,
         cpu: None,

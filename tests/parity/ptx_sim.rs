@@ -27,7 +27,8 @@ impl Forms {
         forms.into_iter().map(trial).collect()
     }
 
-    fn executor(&self, entry: &'static str) -> Result<Arc<PtxSim>, Failed> {
+    /// The executor that runs this form and refuses all others.
+    pub fn executor(&self, entry: &'static str) -> Result<Arc<PtxSim>, Failed> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(executor) = made.get(entry) {
             return Ok(Arc::clone(executor));

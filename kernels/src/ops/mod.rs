@@ -20,6 +20,7 @@ pub mod gated_gelu;
 pub mod layer_norm;
 pub mod linear;
 pub mod linear_half;
+pub mod linear_half_capture;
 pub mod linear_rows;
 pub mod lstm;
 pub mod rms_norm;
@@ -69,6 +70,8 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &linear_half::F16_F32,
     &linear_half::BF16,
     &linear_half::BF16_F32,
+    &linear_half_capture::F16,
+    &linear_half_capture::BF16,
     &linear_rows::F32,
     &linear_rows::F16,
     &linear_rows::BF16,

@@ -5,7 +5,7 @@ use super::generate::Text;
 use super::graph::{CODES, Forward, TEXT, TEXT_LENGTHS};
 use super::positions::Posemb;
 use super::sites::Site;
-use super::weights::{Conditioning, DecoderWeights};
+use super::weights::DecoderWeights;
 use crate::codes::Codes;
 use crate::config::{CONFIG_FILE, CheckpointConfig};
 use crate::device::HostTensor;
@@ -121,11 +121,9 @@ impl Decoder {
             checkpoint.check_finite()?;
         }
         let loader = Loader::new(&checkpoint);
-        let conditioning = Conditioning::CrossAttention;
-        let weights =
-            DecoderWeights::load(&loader, &config.decoder, conditioning, options.precision, backend.clone())?;
+        let weights = DecoderWeights::load(&loader, &config.decoder, options.precision, backend.clone())?;
         let narrow = match options.activations {
-            Activations::WhatIsFast => backend.info().multiplies_halves(),
+            Activations::WhatIsFast => backend.info().multiplies(options.precision.dtype()),
             Activations::F32 => false,
             Activations::AsWeights => true,
         };

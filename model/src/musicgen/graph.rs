@@ -20,6 +20,7 @@ use auscult_kernels::ops::{
     layer_norm::LayerNorm,
     linear::{Activation as Epilogue, Linear},
     linear_half::LinearHalf,
+    linear_half_capture::LinearHalfCapture,
 };
 use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::{Edits, Graph, GraphBuilder, Tensor, Value};
@@ -102,7 +103,9 @@ impl Forward<'_> {
             if self.deepest < Site::Layer(l, At::ResidPre) {
                 return Ok(());
             }
-            let Some(next) = self.layer(g, self.weights.layer(l)?, (text, places), l, x)? else { return Ok(()) };
+            let Some(next) = self.layer(g, self.weights.layer(l)?, (text, places), l, x)? else {
+                return Ok(());
+            };
             x = next;
         }
         if self.deepest < Site::FinalNorm {
@@ -209,7 +212,8 @@ impl Forward<'_> {
             }
         };
         let a = self.attention(g, q, k, v)?;
-        let x = self.add_to_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut))?;
+        let x =
+            self.add_to_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut), Some(site(At::ResidMid)))?;
         if self.deepest == site(At::SelfAttnOut) {
             return Ok(None);
         }
@@ -217,9 +221,9 @@ impl Forward<'_> {
         if self.deepest == site(At::ResidMid) {
             return Ok(None);
         }
-        let x = match (text, self.weights.cross(l)?) {
-            (Some(text), Some(w)) => self.cross_attention(g, w, text, x, site(At::CrossAttnOut))?,
-            _ => no_cross_attention(g, x, site(At::CrossAttnOut))?,
+        let x = match text {
+            Some(text) => self.cross_attention(g, self.weights.cross(l)?, text, x, site(At::CrossAttnOut))?,
+            None => no_cross_attention(g, x, site(At::CrossAttnOut))?,
         };
         if self.deepest == site(At::CrossAttnOut) {
             return Ok(None);
@@ -230,7 +234,7 @@ impl Forward<'_> {
             Activation::Relu => Epilogue::Relu,
         };
         let h = self.product(g, h, &w.fc1, activation, None, self.factors)?; // [rows, ffn]
-        let x = self.add_to_stream(g, h, &w.fc2, x, site(At::MlpOut))?;
+        let x = self.add_to_stream(g, h, &w.fc2, x, site(At::MlpOut), Some(site(At::ResidPost)))?;
         if self.deepest == site(At::MlpOut) {
             return Ok(None);
         }
@@ -253,13 +257,11 @@ impl Forward<'_> {
         let v = self.linear(g, text.states, &w.attn.value, self.factors)?;
         let q = g.view(q, [self.batch, steps, d])?;
         let [k, v] = [k, v].map(|x| g.view(x, [self.batch, text.tokens, d]));
-        let op = AttentionMasked {
-            heads: self.config.num_attention_heads,
-            scale: self.config.attention_scale(),
-        };
+        let op =
+            AttentionMasked { heads: self.config.num_attention_heads, scale: self.config.attention_scale() };
         let a = g.op(&op, &[Some(q), Some(k?), Some(v?), Some(text.lengths), None])?;
         let a = g.view(a, [self.batch * steps, d])?;
-        self.add_to_stream(g, a, &w.attn.out, x, summand)
+        self.add_to_stream(g, a, &w.attn.out, x, summand, None)
     }
 
     fn attention(&self, g: &mut GraphBuilder, q: Value, k: Value, v: Value) -> Result<Value> {
@@ -275,7 +277,8 @@ impl Forward<'_> {
         Ok(g.view(a, [rows, d])?)
     }
 
-    /// `stream + h * weight`, in one launch unless an edit wants the summand.
+    /// `stream + h * weight`, in one launch unless an edit wants the summand; together with what a capture of the sum, where a
+    /// site shows it, keeps in the type of the factors.
     fn add_to_stream(
         &self,
         g: &mut GraphBuilder,
@@ -283,11 +286,17 @@ impl Forward<'_> {
         weight: &Tensor,
         stream: Value,
         summand: Site,
+        sum: Option<Site>,
     ) -> Result<Value> {
         if g.wants(summand) {
             let out = self.linear(g, h, weight, DType::F32)?;
             let out = g.site(summand, out)?;
             return Ok(g.op(&Add { alpha: 1.0 }, &[Some(stream), Some(out)])?);
+        }
+        if self.factors != DType::F32 && sum.is_some_and(|sum| g.captures_all(sum, self.factors)) {
+            let op = LinearHalfCapture { activation: Epilogue::None };
+            let inputs = [Some(h), Some(g.constant(weight)), None, Some(stream)];
+            return Ok(g.op_with_rounded(&op, &inputs)?);
         }
         self.product(g, h, weight, Epilogue::None, Some(stream), DType::F32)
     }

@@ -34,7 +34,7 @@ pub(crate) struct Layer<T> {
     pub fc2: T,
 }
 
-/// A layer's cross-attention to text, which layers without text do without.
+/// A layer's cross-attention to text, which passes without text do without.
 pub(crate) struct Cross<T> {
     pub norm: Norm<T>,
     pub attn: Attention<T>,
@@ -47,22 +47,12 @@ pub(crate) struct Head<T> {
     pub logits: T,
 }
 
-/// How a checkpoint's decoder is told what to play.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Conditioning {
-    /// Every layer attends to the text.
-    CrossAttention,
-    /// Chroma and text stand before the tokens.
-    Prefix,
-}
-
 /// The decoder's weights on the host, and as much of them on the device as was used.
 pub(crate) struct DecoderWeights {
     backend: Arc<dyn Backend>,
     precision: Precision,
     host_layers: Vec<Layer<HostTensor>>,
     layers: Vec<OnceLock<Layer<Tensor>>>,
-    /// Empty where the checkpoint has no cross-attention.
     host_cross: Vec<Cross<HostTensor>>,
     cross: Vec<OnceLock<Cross<Tensor>>>,
     host_embeddings: Vec<HostTensor>,
@@ -75,14 +65,13 @@ pub(crate) struct DecoderWeights {
 }
 
 impl DecoderWeights {
-    /// Takes every tensor of the decoder, those of cross-attention where checkpoints of its kind have them.
+    /// Takes every tensor of the decoder.
     ///
     /// # Errors
     /// All missing, misshapen and unexpected tensors at once; a linear weight beyond the range of the precision.
     pub fn load(
         all: &Loader<'_>,
         config: &MusicgenDecoderConfig,
-        conditioning: Conditioning,
         precision: Precision,
         backend: Arc<dyn Backend>,
     ) -> Result<Self> {
@@ -95,12 +84,9 @@ impl DecoderWeights {
         let layers: Vec<_> = (0..config.num_hidden_layers)
             .map(|l| take_layer(&model.prefix(&format!("layers.{l}.")), d, config.ffn_dim))
             .collect();
-        let crossing = match conditioning {
-            Conditioning::CrossAttention => 0..config.num_hidden_layers,
-            Conditioning::Prefix => 0..0,
-        };
-        let cross: Vec<_> =
-            crossing.map(|l| take_cross(&model.prefix(&format!("layers.{l}.")), d)).collect();
+        let cross: Vec<_> = (0..config.num_hidden_layers)
+            .map(|l| take_cross(&model.prefix(&format!("layers.{l}.")), d))
+            .collect();
         let norm = take_norm(&model, "layer_norm", d);
         let head = |q| loader.take(&format!("lm_heads.{q}.weight"), &[config.vocab_size, d]);
         let heads: Vec<_> = (0..codebooks).map(head).collect();
@@ -138,13 +124,12 @@ impl DecoderWeights {
         })
     }
 
-    /// The cross-attention of layer `l` on the device; `None` where the checkpoint has none.
-    pub fn cross(&self, l: usize) -> Result<Option<&Cross<Tensor>>> {
-        let Some(host) = self.host_cross.get(l) else { return Ok(None) };
-        let cross = once(&self.cross[l], || {
+    /// The cross-attention of layer `l` on the device, where it goes only for passes with text.
+    pub fn cross(&self, l: usize) -> Result<&Cross<Tensor>> {
+        once(&self.cross[l], || {
+            let host = &self.host_cross[l];
             Ok(Cross { norm: self.norm(&host.norm)?, attn: self.attention(&host.attn, "encoder_attn")? })
-        })?;
-        Ok(Some(cross))
+        })
     }
 
     /// Embedding tables on the device, f32 `[codebooks of the group * (vocabulary + 1), hidden]`: one table, or as many as

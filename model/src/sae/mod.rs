@@ -43,14 +43,20 @@ impl Sae {
         let bad = |argument, found: String, expected: String| {
             Err(ModelError::Argument { argument, found, expected })
         };
-        for (name, values, want) in [("W_enc", &parts.w_enc, width * features), ("W_dec", &parts.w_dec, width * features)]
+        for (name, values, want) in
+            [("W_enc", &parts.w_enc, width * features), ("W_dec", &parts.w_dec, width * features)]
         {
             if values.len() != want || want == 0 {
                 let expected = format!("{features} features (b_enc) times {width} (b_dec)");
                 return bad(name, format!("{} values", values.len()), expected);
             }
         }
-        for (name, values) in [("W_enc", &parts.w_enc), ("b_enc", &parts.b_enc), ("W_dec", &parts.w_dec), ("b_dec", &parts.b_dec)] {
+        for (name, values) in [
+            ("W_enc", &parts.w_enc),
+            ("b_enc", &parts.b_enc),
+            ("W_dec", &parts.w_dec),
+            ("b_dec", &parts.b_dec),
+        ] {
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                 return bad(name, format!("{} at {at}", values[at]), "finite values".into());
             }

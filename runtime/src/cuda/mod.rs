@@ -86,6 +86,7 @@ impl CudaBackend {
             max_binding: usize::MAX,
             binding_align: GRAIN,
             ptx: Some(gpu.ptx),
+            wgsl: None,
         };
         let stream = || gpu.attempt("making a stream", gpu.context.new_stream());
         let event = || gpu.attempt("making an event", gpu.context.new_event(None));

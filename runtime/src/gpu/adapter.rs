@@ -1,6 +1,9 @@
 //! Which adapters there are, and how one is chosen.
 
+use super::experimental::has_half_matrices;
 use crate::backend::DeviceError;
+#[cfg(doc)]
+use auscult_kernels::WgslNeeds;
 use serde::Serialize;
 
 /// What is known of an adapter before it is opened.
@@ -30,8 +33,10 @@ pub struct AdapterDescription {
     pub workgroup_invocations: u32,
     /// Storage buffers of one launch.
     pub storage_buffers: u32,
-    /// Optional abilities that matter to computing, by their WebGPU or wgpu names; no kernel needs one.
+    /// Optional abilities that matter to computing, by their WebGPU or wgpu names; every kernel has a form that needs none.
     pub features: Vec<&'static str>,
+    /// Whether it multiplies matrices as forms that need [`WgslNeeds::HalfMatrices16`] ask.
+    pub half_matrices: bool,
 }
 
 /// All adapters, in the order that selects them. Empty where there is no driver or no Vulkan loader.
@@ -96,6 +101,7 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterDescription {
         ("shader-f16", wgpu::Features::SHADER_F16),
         ("shader-int64", wgpu::Features::SHADER_INT64),
         ("subgroups", wgpu::Features::SUBGROUP),
+        ("wgpu-cooperative-matrix", wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
     ];
     AdapterDescription {
         index,
@@ -115,5 +121,6 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterDescription {
             .filter(|(_, feature)| features.contains(*feature))
             .map(|(name, _)| *name)
             .collect(),
+        half_matrices: has_half_matrices(adapter),
     }
 }

@@ -1,8 +1,10 @@
 //! The open device: its limits, and its failures as errors rather than panics.
 
 use super::adapter::{AdapterDescription, choose};
+use super::experimental::{HALF_MATRICES, has_half_matrices, leave};
 use super::memory::GRAIN;
 use crate::backend::DeviceError;
+use auscult_kernels::WgslDevice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,6 +21,8 @@ pub(super) struct Gpu {
     /// Workgroups along one axis.
     pub max_groups: u32,
     pub has_timestamps: bool,
+    /// What the choice of forms goes by.
+    pub wgsl: WgslDevice,
     /// Numbers of buffers that were dropped; what is kept for them can go.
     pub dead: Arc<Mutex<Vec<u64>>>,
     faults: Arc<Faults>,
@@ -44,23 +48,36 @@ impl Gpu {
         let (adapter, description) = choose(selector)?;
         let id = format!("wgpu:{}", description.index);
         let offered = adapter.limits();
-        // every limit, then what WebGPU guarantees plus long bindings, then old hardware
+        let plain = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let matrices = if has_half_matrices(&adapter) { plain | HALF_MATRICES } else { plain };
+        // every limit and what forms ask for, every limit, then what WebGPU guarantees plus long bindings, then old
+        // hardware
         let attempts = [
-            offered.clone(),
-            wgpu::Limits {
-                max_buffer_size: offered.max_buffer_size,
-                max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
-                ..wgpu::Limits::default()
-            },
-            wgpu::Limits::downlevel_defaults(),
+            (matrices, offered.clone()),
+            (plain, offered.clone()),
+            (
+                plain,
+                wgpu::Limits {
+                    max_buffer_size: offered.max_buffer_size,
+                    max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+                    ..wgpu::Limits::default()
+                },
+            ),
+            (plain, wgpu::Limits::downlevel_defaults()),
         ];
         let mut refusal = None;
         let mut opened = None;
-        for required_limits in attempts {
+        for (required_features, required_limits) in attempts {
+            let experimental = required_features.contains(HALF_MATRICES);
             let asked = wgpu::DeviceDescriptor {
                 label: Some("auscult"),
-                required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+                required_features,
                 required_limits,
+                experimental_features: if experimental {
+                    leave()
+                } else {
+                    wgpu::ExperimentalFeatures::disabled()
+                },
                 memory_hints: wgpu::MemoryHints::MemoryUsage,
                 ..Default::default()
             };
@@ -95,6 +112,7 @@ impl Gpu {
             params_align: size(limits.min_uniform_buffer_offset_alignment.into()),
             max_buffer: size(limits.max_buffer_size),
             max_groups: limits.max_compute_workgroups_per_dimension,
+            wgsl: WgslDevice { half_matrices: device.features().contains(HALF_MATRICES) },
             has_timestamps: device.features().contains(wgpu::Features::TIMESTAMP_QUERY),
             dead: Arc::default(),
             faults,

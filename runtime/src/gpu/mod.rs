@@ -8,6 +8,7 @@ mod adapter;
 mod binding;
 mod commands;
 mod device;
+mod experimental;
 mod memory;
 mod pipeline;
 mod timing;
@@ -15,7 +16,7 @@ mod timing;
 pub use adapter::{AdapterDescription, adapters, best_accelerator};
 
 use crate::backend::{Backend, Buffer, Contents, DeviceError, DeviceInfo, Span, Timing, check_binding};
-use auscult_kernels::Plan;
+use auscult_kernels::{Plan, Wgsl};
 use binding::{Binder, Bound};
 use commands::{Command, Recorder};
 use device::Gpu;
@@ -28,6 +29,8 @@ use timing::Timer;
 #[derive(Clone)]
 pub struct WgpuBackend {
     info: DeviceInfo,
+    /// Entry of the only forms that run.
+    only: Option<&'static str>,
     shared: Arc<Shared>,
 }
 
@@ -77,6 +80,7 @@ impl WgpuBackend {
             max_binding: gpu.max_binding,
             binding_align: gpu.binding_align,
             ptx: None,
+            wgsl: Some(gpu.wgsl),
         };
         let state = State {
             recorder: Recorder::new(&gpu)?,
@@ -86,7 +90,7 @@ impl WgpuBackend {
             staging: Staging::default(),
             timer: None,
         };
-        Ok(Self { info, shared: Arc::new(Shared { gpu, state: Mutex::new(state) }) })
+        Ok(Self { info, only: None, shared: Arc::new(Shared { gpu, state: Mutex::new(state) }) })
     }
 
     /// The same device, binding at most `bytes` bytes to a slot (rounded down to a multiple of 4, at least 16): launches
@@ -94,7 +98,29 @@ impl WgpuBackend {
     pub fn with_max_binding(&self, bytes: usize) -> Self {
         let mut info = self.info.clone();
         info.max_binding = (bytes / 4 * 4).clamp(16, self.info.max_binding);
-        Self { info, shared: Arc::clone(&self.shared) }
+        Self { info, only: self.only, shared: Arc::clone(&self.shared) }
+    }
+
+    /// The same device, running no forms but those with this entry; launches that none of them takes fail.
+    pub fn only(&self, entry: &'static str) -> Self {
+        Self { info: self.info.clone(), only: Some(entry), shared: Arc::clone(&self.shared) }
+    }
+
+    /// The form that runs a launch with this parameter block.
+    fn form(&self, plan: &Plan, params: &[u8]) -> Result<&'static Wgsl, DeviceError> {
+        let gpu = &self.shared.gpu;
+        let found = match self.only {
+            None => plan.kernel.wgsl_for(params, &gpu.wgsl),
+            Some(entry) => plan
+                .kernel
+                .wgsl
+                .iter()
+                .find(|form| form.entry == entry && form.needs.met_by(&gpu.wgsl) && (form.takes)(params)),
+        };
+        found.ok_or_else(|| {
+            let which = self.only.map_or_else(String::new, |entry| format!(" called `{entry}`"));
+            gpu.failed(format!("{}: no WGSL form{which} takes this launch", plan.kernel.name))
+        })
     }
 
     /// What was done so far.
@@ -164,11 +190,12 @@ impl State {
         &mut self,
         gpu: &Gpu,
         plan: &Plan,
+        form: &'static Wgsl,
         params: &[u8],
         slots: &[Option<Bound<'_>>],
     ) -> Result<(), DeviceError> {
         let kernel = plan.kernel;
-        let grid = (kernel.wgsl.grid)(params);
+        let grid = (form.grid)(params);
         if grid.contains(&0) {
             return Ok(());
         }
@@ -181,7 +208,7 @@ impl State {
         if self.recorder.is_full(params.len()) {
             self.flush(gpu)?;
         }
-        let pipeline = self.pipelines.get(gpu, kernel)?;
+        let pipeline = self.pipelines.get(gpu, kernel, form)?;
         let group = self.binder.group(gpu, pipeline, kernel, slots, self.recorder.params_buffer())?;
         self.recorder.launch(pipeline.compute.clone(), group, params, grid);
         if self.recorder.add_work(plan.cost.flops) {
@@ -322,7 +349,8 @@ impl Backend for WgpuBackend {
         }
         let bound = self.bound(plan, slots)?;
         if bound.iter().flatten().all(|slot| slot.bytes <= self.info.max_binding) {
-            return self.lock().launch(gpu, plan, &plan.params, &bound);
+            let form = self.form(plan, &plan.params)?;
+            return self.lock().launch(gpu, plan, form, &plan.params, &bound);
         }
         let pieces = plan.pieces(self.info.max_binding, self.info.binding_align)?;
         let mut state = self.lock();
@@ -335,7 +363,7 @@ impl Backend for WgpuBackend {
                     (bytes > 0).then_some(Bound { memory: slot.memory, offset: slot.offset + offset, bytes })
                 })
                 .collect();
-            state.launch(gpu, plan, &piece.params, &part)?;
+            state.launch(gpu, plan, self.form(plan, &piece.params)?, &piece.params, &part)?;
         }
         Ok(())
     }

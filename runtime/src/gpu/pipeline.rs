@@ -1,12 +1,12 @@
-//! One compute pipeline for each kernel, made when it is first launched.
+//! One compute pipeline for each form of a kernel, made when it is first launched.
 
 use super::device::Gpu;
 use crate::backend::DeviceError;
-use auscult_kernels::{Access, KernelInfo};
+use auscult_kernels::{Access, KernelInfo, Wgsl};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-/// A kernel, compiled.
+/// A form of a kernel, compiled.
 pub(super) struct Pipeline {
     /// Its number among the pipelines of the device.
     pub number: u64,
@@ -14,31 +14,37 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// The pipelines of a device. A kernel's static is its identity: variants by `override` have one of their own.
+/// The pipelines of a device. A kernel's static is its identity, since variants by `override` have one of their own, and so
+/// is the place of a form in it.
 #[derive(Default)]
 pub(super) struct Pipelines {
-    by_kernel: HashMap<usize, Pipeline>,
+    by_form: HashMap<[usize; 2], Pipeline>,
 }
 
 impl Pipelines {
-    pub fn get(&mut self, gpu: &Gpu, kernel: &'static KernelInfo) -> Result<&Pipeline, DeviceError> {
-        let key = std::ptr::from_ref(kernel).addr();
+    pub fn get(
+        &mut self,
+        gpu: &Gpu,
+        kernel: &'static KernelInfo,
+        form: &'static Wgsl,
+    ) -> Result<&Pipeline, DeviceError> {
+        let key = [std::ptr::from_ref(kernel).addr(), std::ptr::from_ref(form).addr()];
         let number = self.len();
-        match self.by_kernel.entry(key) {
+        match self.by_form.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                Ok(entry.insert(compile(gpu, kernel, number)?))
+                Ok(entry.insert(compile(gpu, kernel, form, number)?))
             }
         }
     }
 
     /// Pipelines made so far.
     pub fn len(&self) -> u64 {
-        self.by_kernel.len() as u64
+        self.by_form.len() as u64
     }
 }
 
-fn compile(gpu: &Gpu, kernel: &KernelInfo, number: u64) -> Result<Pipeline, DeviceError> {
+fn compile(gpu: &Gpu, kernel: &KernelInfo, form: &Wgsl, number: u64) -> Result<Pipeline, DeviceError> {
     let entry = |binding: usize, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {
         binding: u32::try_from(binding).expect("a handful of slots"),
         visibility: wgpu::ShaderStages::COMPUTE,
@@ -61,7 +67,7 @@ fn compile(gpu: &Gpu, kernel: &KernelInfo, number: u64) -> Result<Pipeline, Devi
     gpu.attempt(kernel.name, || {
         let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label,
-            source: wgpu::ShaderSource::Wgsl(kernel.wgsl.source.into()),
+            source: wgpu::ShaderSource::Wgsl(form.source.into()),
         });
         let layout = gpu
             .device
@@ -75,9 +81,9 @@ fn compile(gpu: &Gpu, kernel: &KernelInfo, number: u64) -> Result<Pipeline, Devi
             label,
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some(kernel.wgsl.entry),
+            entry_point: Some(form.entry),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: kernel.wgsl.overrides,
+                constants: form.overrides,
                 ..Default::default()
             },
             cache: None,

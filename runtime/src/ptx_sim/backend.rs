@@ -55,6 +55,7 @@ impl PtxSim {
             max_binding: usize::MAX,
             binding_align: 256,
             ptx: Some(device),
+            wgsl: None,
         };
         Ok(Self {
             info,

@@ -1,6 +1,7 @@
 //! Launches timed beside what the device was measured to reach in the same run.
 
 use super::rates::{copy_rate, half_rate, matrix_rate};
+use crate::explain::form;
 use crate::{Backend, Contents, DeviceError, Launch, Recording, Span};
 use auscult_kernels::{Access, Case, DType, Plan, TensorDesc};
 use serde::Serialize;
@@ -143,6 +144,8 @@ pub struct Measured {
     pub shapes: Vec<(&'static str, Vec<usize>)>,
     /// The device's id and name.
     pub device: String,
+    /// Which form of the kernel ran: the entry of the PTX or WGSL, or which host form.
+    pub form: &'static str,
     /// Microseconds of one launch.
     pub us: f64,
     /// Compulsory bytes a second, in units of 10^9.
@@ -173,6 +176,7 @@ impl Measured {
             why: case.why,
             shapes: kernel.slots.iter().zip(slots).filter_map(shape).collect(),
             device: format!("{} {}", backend.info().id, backend.info().name),
+            form: form(&case.plan, backend.info()),
             us: seconds * 1e6,
             gb_per_s: bytes / 1e9,
             copy_share: bytes / ceiling.bytes,
@@ -190,10 +194,11 @@ impl fmt::Display for Measured {
             self.shapes.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
         write!(
             f,
-            "{}  {} | {} | {:.1} us | {:.1} GB/s ({:.0} % of {:.0})",
+            "{}  {} | {} | {} | {:.1} us | {:.1} GB/s ({:.0} % of {:.0})",
             self.kernel,
             shapes.join("  "),
             self.device,
+            self.form,
             self.us,
             self.gb_per_s,
             100.0 * self.copy_share,

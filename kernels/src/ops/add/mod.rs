@@ -37,16 +37,10 @@ pub static INFO: KernelInfo = KernelInfo {
     slots: &[Slot::read("x", DType::F32), Slot::read("v", DType::F32), Slot::write("y", DType::F32)],
     fields: fields![Params; rows, cols, v_rows, alpha],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("add.wgsl"),
-        entry: "add_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| {
-            let p: Params = bytemuck::pod_read_unaligned(params);
-            fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
-        },
-    },
+    wgsl: &[Wgsl::new(include_str!("add.wgsl"), "add_f32", [BLOCK, 1, 1], |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
+    })],
     ptx: &[Ptx {
         registers: 40,
         ..Ptx::new(include_str!("add_f32.ptx"), "add_f32", [256, 1, 1], |params, _| {

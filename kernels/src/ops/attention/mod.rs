@@ -52,14 +52,11 @@ const fn slots(values: DType) -> [Slot; 4] {
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     Wgsl {
-        source: include_str!("attention.wgsl"),
-        entry: "attention",
         overrides,
-        workgroup: [QUERIES * LANES, 1, 1],
-        grid: |params| {
+        ..Wgsl::new(include_str!("attention.wgsl"), "attention", [QUERIES * LANES, 1, 1], |params| {
             let p: Params = bytemuck::pod_read_unaligned(params);
             fold_groups(u64::from(p.batch) * u64::from(p.heads) * u64::from(p.steps.div_ceil(QUERIES)))
-        },
+        })
     }
 }
 
@@ -140,7 +137,7 @@ pub static F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("value_type", 0.0)]),
+    wgsl: &[wgsl(&[("value_type", 0.0)])],
     ptx: &[ptx_any(include_str!("attention_f32.ptx"), "attention_f32")],
     reference: reference::f32,
     cpu: Some(cpu::f32),
@@ -153,7 +150,7 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("value_type", 1.0)]),
+    wgsl: &[wgsl(&[("value_type", 1.0)])],
     ptx: &[
         hopper(include_str!("attention_f16_hd64_sm90a.ptx"), "attention_f16_hd64_sm90a"),
         ptx_64(include_str!("attention_f16_hd64.ptx"), "attention_f16_hd64"),
@@ -170,7 +167,7 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("value_type", 2.0)]),
+    wgsl: &[wgsl(&[("value_type", 2.0)])],
     ptx: &[
         hopper(include_str!("attention_bf16_hd64_sm90a.ptx"), "attention_bf16_hd64_sm90a"),
         ptx_64(include_str!("attention_bf16_hd64.ptx"), "attention_bf16_hd64"),

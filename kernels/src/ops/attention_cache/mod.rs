@@ -77,11 +77,10 @@ fn units(params: &[u8]) -> u32 {
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     Wgsl {
-        source: include_str!("attention_cache.wgsl"),
-        entry: "attention_cache",
         overrides,
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| fold_groups(units(params).into()),
+        ..Wgsl::new(include_str!("attention_cache.wgsl"), "attention_cache", [BLOCK, 1, 1], |params| {
+            fold_groups(units(params).into())
+        })
     }
 }
 
@@ -110,7 +109,7 @@ pub static F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("cached_type", 0.0)]),
+    wgsl: &[wgsl(&[("cached_type", 0.0)])],
     ptx: &[
         ptx_64(include_str!("attention_cache_f32_hd64.ptx"), "attention_cache_f32_hd64"),
         ptx_any(include_str!("attention_cache_f32_any.ptx"), "attention_cache_f32_any"),
@@ -126,7 +125,7 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("cached_type", 1.0)]),
+    wgsl: &[wgsl(&[("cached_type", 1.0)])],
     ptx: &[
         ptx_64(include_str!("attention_cache_f16_hd64.ptx"), "attention_cache_f16_hd64"),
         ptx_any(include_str!("attention_cache_f16_any.ptx"), "attention_cache_f16_any"),
@@ -142,7 +141,7 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("cached_type", 2.0)]),
+    wgsl: &[wgsl(&[("cached_type", 2.0)])],
     ptx: &[
         ptx_64(include_str!("attention_cache_bf16_hd64.ptx"), "attention_cache_bf16_hd64"),
         ptx_any(include_str!("attention_cache_bf16_any.ptx"), "attention_cache_bf16_any"),

@@ -28,6 +28,7 @@ const SHAPES: &[Shape] = &[
     (2, 67, 97, 3, 20, Noise(60.0), 3.0, "scores far apart: the maximum moves from tile to tile"),
     (1, 40, 129, 2, 31, Bias::None, 200.0, "one key takes all"),
     (4, 24, 24, 12, 64, Noise(8.0), 1.0, "texts of T5-base"),
+    (200, 3, 5, 2, 4, Noise(1.0), 1.0, "more texts than a cut takes at once"),
     (2, 301, 19, 16, 64, Bias::None, 1.0, "six seconds of MusicGen-small and their texts"),
 ];
 

@@ -67,11 +67,13 @@ fn blocks(params: &[u8]) -> u64 {
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     Wgsl {
-        source: include_str!("attention_masked.wgsl"),
-        entry: "attention_masked",
         overrides,
-        workgroup: [QUERIES * LANES, 1, 1],
-        grid: |params| fold_groups(blocks(params)),
+        ..Wgsl::new(
+            include_str!("attention_masked.wgsl"),
+            "attention_masked",
+            [QUERIES * LANES, 1, 1],
+            |params| fold_groups(blocks(params)),
+        )
     }
 }
 
@@ -95,7 +97,7 @@ pub static F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("value_type", 0.0)]),
+    wgsl: &[wgsl(&[("value_type", 0.0)])],
     ptx: &[ptx(include_str!("attention_masked_f32.ptx"), "attention_masked_f32")],
     reference: reference::f32,
     cpu: Some(cpu::f32),
@@ -108,7 +110,7 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("value_type", 1.0)]),
+    wgsl: &[wgsl(&[("value_type", 1.0)])],
     ptx: &[ptx(include_str!("attention_masked_f16.ptx"), "attention_masked_f16")],
     reference: reference::f16,
     cpu: Some(cpu::f16),
@@ -121,7 +123,7 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("value_type", 2.0)]),
+    wgsl: &[wgsl(&[("value_type", 2.0)])],
     ptx: &[ptx(include_str!("attention_masked_bf16.ptx"), "attention_masked_bf16")],
     reference: reference::bf16,
     cpu: Some(cpu::bf16),

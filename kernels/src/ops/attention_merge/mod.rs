@@ -42,13 +42,12 @@ pub static INFO: KernelInfo = KernelInfo {
     slots: &[Slot::read("parts", DType::F32), Slot::write("y", DType::F32)],
     fields: fields![Params; rows, heads, chunks, head_dim],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("attention_merge.wgsl"),
-        entry: "attention_merge_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| fold_groups(values(params).div_ceil(BLOCK).into()),
-    },
+    wgsl: &[Wgsl::new(
+        include_str!("attention_merge.wgsl"),
+        "attention_merge_f32",
+        [BLOCK, 1, 1],
+        |params| fold_groups(values(params).div_ceil(BLOCK).into()),
+    )],
     ptx: &[Ptx {
         registers: 40,
         ..Ptx::new(

@@ -46,8 +46,7 @@ pub struct Params {
 /// Invocations of a workgroup, threads of a block: those of one position.
 const BLOCK: u32 = 128;
 
-const FIELDS: &[Field] =
-    fields![Params; rows, steps, k_cols, k_first, v_cols, v_first, width, pages_held, page_steps, pages_per_row];
+const FIELDS: &[Field] = fields![Params; rows, steps, k_cols, k_first, v_cols, v_first, width, pages_held, page_steps, pages_per_row];
 
 const fn slots(cached: DType) -> [Slot; 6] {
     [
@@ -68,11 +67,10 @@ fn positions(params: &[u8]) -> u32 {
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     Wgsl {
-        source: include_str!("cache_write.wgsl"),
-        entry: "cache_write",
         overrides,
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| fold_groups(positions(params).into()),
+        ..Wgsl::new(include_str!("cache_write.wgsl"), "cache_write", [BLOCK, 1, 1], |params| {
+            fold_groups(positions(params).into())
+        })
     }
 }
 
@@ -86,7 +84,7 @@ pub static F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("cached_type", 0.0)]),
+    wgsl: &[wgsl(&[("cached_type", 0.0)])],
     ptx: &[ptx(include_str!("cache_write_f32.ptx"), "cache_write_f32")],
     reference: reference::f32,
     cpu: None,
@@ -99,7 +97,7 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("cached_type", 1.0)]),
+    wgsl: &[wgsl(&[("cached_type", 1.0)])],
     ptx: &[ptx(include_str!("cache_write_f16.ptx"), "cache_write_f16")],
     reference: reference::f16,
     cpu: None,
@@ -112,7 +110,7 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("cached_type", 2.0)]),
+    wgsl: &[wgsl(&[("cached_type", 2.0)])],
     ptx: &[ptx(include_str!("cache_write_bf16.ptx"), "cache_write_bf16")],
     reference: reference::bf16,
     cpu: None,
@@ -177,7 +175,8 @@ impl CacheWrite {
                 return Err(ShapeError::tensor(op, name, x, expected));
             }
             if first.checked_add(width).is_none_or(|end| end > cols) {
-                let expected = format!("at most {cols} (columns of {name}) less {width} (last axis of k_cache)");
+                let expected =
+                    format!("at most {cols} (columns of {name}) less {width} (last axis of k_cache)");
                 return Err(ShapeError::value(op, first_name, first, expected));
             }
             ShapeError::size(op, "elements of k and v", x.elements())?;
@@ -214,7 +213,14 @@ impl CacheWrite {
                 items: rows,
                 count_at: std::mem::offset_of!(Params, rows),
                 first_at: None,
-                item_bytes: vec![4 * self.steps * k_cols, 4 * self.steps * v_cols, 4, 4 * pages_per_row, 0, 0],
+                item_bytes: vec![
+                    4 * self.steps * k_cols,
+                    4 * self.steps * v_cols,
+                    4,
+                    4 * pages_per_row,
+                    0,
+                    0,
+                ],
             }],
         })
     }

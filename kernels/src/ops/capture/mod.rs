@@ -36,7 +36,7 @@ const BLOCK: u32 = 256;
 const PTX_VALUES: u32 = 4096;
 
 const fn wgsl(overrides: &'static [(&'static str, f64)], grid: fn(&[u8]) -> [u32; 3]) -> Wgsl {
-    Wgsl { source: include_str!("capture.wgsl"), entry: "capture", overrides, workgroup: [BLOCK, 1, 1], grid }
+    Wgsl { overrides, ..Wgsl::new(include_str!("capture.wgsl"), "capture", [BLOCK, 1, 1], grid) }
 }
 
 const fn ptx(source: &'static str, entry: &'static str) -> Ptx {
@@ -63,7 +63,7 @@ pub static F32: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, cols, kept, has_index],
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("kept_type", 0.0)], |params| grid(params, 1)),
+    wgsl: &[wgsl(&[("kept_type", 0.0)], |params| grid(params, 1))],
     ptx: &[ptx(include_str!("capture_f32.ptx"), "capture_f32")],
     reference: reference::f32,
     cpu: None,
@@ -80,7 +80,7 @@ pub static F16: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, cols, kept, has_index],
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("kept_type", 1.0)], |params| grid(params, 2)),
+    wgsl: &[wgsl(&[("kept_type", 1.0)], |params| grid(params, 2))],
     ptx: &[ptx(include_str!("capture_f16.ptx"), "capture_f16")],
     reference: reference::f16,
     cpu: None,
@@ -97,7 +97,7 @@ pub static BF16: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, cols, kept, has_index],
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("kept_type", 2.0)], |params| grid(params, 2)),
+    wgsl: &[wgsl(&[("kept_type", 2.0)], |params| grid(params, 2))],
     ptx: &[ptx(include_str!("capture_bf16.ptx"), "capture_bf16")],
     reference: reference::bf16,
     cpu: None,

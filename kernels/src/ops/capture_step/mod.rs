@@ -36,16 +36,10 @@ pub static INFO: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, cols, columns],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("capture_step.wgsl"),
-        entry: "capture_step_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| {
-            let p: Params = bytemuck::pod_read_unaligned(params);
-            fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
-        },
-    },
+    wgsl: &[Wgsl::new(include_str!("capture_step.wgsl"), "capture_step_f32", [BLOCK, 1, 1], |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
+    })],
     ptx: &[Ptx {
         registers: 24,
         ..Ptx::new(include_str!("capture_step_f32.ptx"), "capture_step_f32", [BLOCK, 1, 1], |params, _| {

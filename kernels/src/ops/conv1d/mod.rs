@@ -121,17 +121,11 @@ pub static INFO: KernelInfo = KernelInfo {
         reflect_steps, input_activation, output_activation, has_bias, has_residual
     ],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("conv1d.wgsl"),
-        entry: "conv1d_f32",
-        overrides: &[],
-        workgroup: [256, 1, 1],
-        grid: |params| {
-            let p: Params = bytemuck::pod_read_unaligned(params);
-            let tiles = u64::from(p.out_steps.div_ceil(TILE)) * u64::from(p.out_channels.div_ceil(TILE));
-            fold_groups(u64::from(p.batch) * tiles)
-        },
-    },
+    wgsl: &[Wgsl::new(include_str!("conv1d.wgsl"), "conv1d_f32", [256, 1, 1], |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        let tiles = u64::from(p.out_steps.div_ceil(TILE)) * u64::from(p.out_channels.div_ceil(TILE));
+        fold_groups(u64::from(p.batch) * tiles)
+    })],
     ptx: &[
         Ptx {
             takes: |params| {

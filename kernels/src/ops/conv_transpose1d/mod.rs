@@ -81,18 +81,17 @@ pub static INFO: KernelInfo = KernelInfo {
         output_activation, has_bias
     ],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("conv_transpose1d.wgsl"),
-        entry: "conv_transpose1d_f32",
-        overrides: &[],
-        workgroup: [256, 1, 1],
-        grid: |params| {
+    wgsl: &[Wgsl::new(
+        include_str!("conv_transpose1d.wgsl"),
+        "conv_transpose1d_f32",
+        [256, 1, 1],
+        |params| {
             let p: Params = bytemuck::pod_read_unaligned(params);
             let row_tiles = (p.in_steps + p.taps - 1).div_ceil(TILE);
             let out_tiles = (p.stride * p.out_channels).div_ceil(TILE);
             fold_groups(u64::from(p.batch) * u64::from(row_tiles) * u64::from(out_tiles))
         },
-    },
+    )],
     ptx: &[
         Ptx {
             takes: |params| {

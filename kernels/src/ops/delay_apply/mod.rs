@@ -40,17 +40,11 @@ pub static INFO: KernelInfo = KernelInfo {
     slots: &[Slot::read("codes", DType::U32), Slot::write("ids", DType::U32)],
     fields: fields![Params; batch, codebooks, frames, steps, special, channels],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("delay_apply.wgsl"),
-        entry: "delay_apply_u32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| {
-            let p: Params = bytemuck::pod_read_unaligned(params);
-            let ids = u64::from(p.batch) * u64::from(p.codebooks) * u64::from(p.steps);
-            fold_groups(ids.div_ceil(BLOCK.into()))
-        },
-    },
+    wgsl: &[Wgsl::new(include_str!("delay_apply.wgsl"), "delay_apply_u32", [BLOCK, 1, 1], |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        let ids = u64::from(p.batch) * u64::from(p.codebooks) * u64::from(p.steps);
+        fold_groups(ids.div_ceil(BLOCK.into()))
+    })],
     ptx: &[Ptx {
         registers: 16,
         ..Ptx::new(include_str!("delay_apply_u32.ptx"), "delay_apply_u32", [BLOCK, 1, 1], |params, _| {

@@ -49,13 +49,7 @@ pub static INFO: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; takes, codebooks, capacity, special, channels, paired],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("delay_step.wgsl"),
-        entry: "delay_step_u32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: groups,
-    },
+    wgsl: &[Wgsl::new(include_str!("delay_step.wgsl"), "delay_step_u32", [BLOCK, 1, 1], groups)],
     ptx: &[Ptx {
         registers: 40,
         ..Ptx::new(include_str!("delay_step_u32.ptx"), "delay_step_u32", [BLOCK, 1, 1], |params, _| {

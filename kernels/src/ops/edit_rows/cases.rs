@@ -34,7 +34,7 @@ fn mixed(row: usize, slot: usize) -> Record {
         direction: n * 5 % 19,
         amount: [2.5, -1.0, 0.0, 1.0, 0.25][row % 5],
         end: if n % 5 == 4 { 0 } else { 9 },
-        offset: if row % 3 == 0 { u32::MAX } else { n % 2 },
+        offset: if row.is_multiple_of(3) { u32::MAX } else { n % 2 },
         rows: 4,
         ..WINDOW
     }
@@ -113,7 +113,6 @@ fn setups() -> Vec<Setup> {
             },
             tolerance: Tolerance::EXACT,
             why: "records that change nothing leave every bit",
-            ..setup
         },
         Setup {
             rows: 55,

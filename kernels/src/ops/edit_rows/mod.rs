@@ -107,13 +107,7 @@ pub static INFO: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, width, slots, dirs, features, k],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("edit_rows.wgsl"),
-        entry: "edit_rows_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: groups,
-    },
+    wgsl: &[Wgsl::new(include_str!("edit_rows.wgsl"), "edit_rows_f32", [BLOCK, 1, 1], groups)],
     ptx: &[Ptx {
         registers: 48,
         static_shared: 128,
@@ -169,7 +163,7 @@ impl EditRows {
         ShapeError::expect(op, "positions", positions, &TensorDesc::u32([rows]), "rows of x")?;
         let mut features = 0;
         if let Some(pre) = pre {
-            let (DType::F32, &[r, n]) = (pre.dtype, pre.shape.as_slice()) else {
+            let (DType::F32, &[_, n]) = (pre.dtype, pre.shape.as_slice()) else {
                 return Err(ShapeError::tensor(op, "pre", pre, "F32 [rows, features]"));
             };
             ShapeError::expect(op, "pre", pre, &TensorDesc::f32([rows, n]), "rows of x")?;

@@ -63,16 +63,10 @@ pub static INFO: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, first_row, codebooks, first_codebook, ids_cols, entries, cols, steps, has_base, has_positions, has_at, places],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("embed_sum.wgsl"),
-        entry: "embed_sum_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| {
-            let p: Params = bytemuck::pod_read_unaligned(params);
-            fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
-        },
-    },
+    wgsl: &[Wgsl::new(include_str!("embed_sum.wgsl"), "embed_sum_f32", [BLOCK, 1, 1], |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
+    })],
     ptx: &[Ptx {
         registers: 72,
         ..Ptx::new(include_str!("embed_sum_f32.ptx"), "embed_sum_f32", [BLOCK, 1, 1], |params, _| {

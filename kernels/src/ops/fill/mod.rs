@@ -33,15 +33,9 @@ pub static INFO: KernelInfo = KernelInfo {
     slots: &[Slot::write("y", DType::F32)],
     fields: fields![Params; elements, value],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("fill.wgsl"),
-        entry: "fill_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| {
-            fold_groups(bytemuck::pod_read_unaligned::<Params>(params).elements.div_ceil(BLOCK).into())
-        },
-    },
+    wgsl: &[Wgsl::new(include_str!("fill.wgsl"), "fill_f32", [BLOCK, 1, 1], |params| {
+        fold_groups(bytemuck::pod_read_unaligned::<Params>(params).elements.div_ceil(BLOCK).into())
+    })],
     ptx: &[Ptx {
         registers: 24,
         ..Ptx::new(include_str!("fill_f32.ptx"), "fill_f32", [256, 1, 1], |params, _| {

@@ -36,13 +36,9 @@ pub static INFO: KernelInfo = KernelInfo {
     slots: &[Slot::read("a", DType::F32), Slot::read("b", DType::F32), Slot::write("y", DType::F32)],
     fields: fields![Params; elements],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("gated_gelu.wgsl"),
-        entry: "gated_gelu_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| fold_groups(elements(params).div_ceil(BLOCK).into()),
-    },
+    wgsl: &[Wgsl::new(include_str!("gated_gelu.wgsl"), "gated_gelu_f32", [BLOCK, 1, 1], |params| {
+        fold_groups(elements(params).div_ceil(BLOCK).into())
+    })],
     ptx: &[Ptx {
         registers: 40,
         ..Ptx::new(include_str!("gated_gelu_f32.ptx"), "gated_gelu_f32", [256, 1, 1], |params, _| {

@@ -41,11 +41,10 @@ fn wgsl_grid(params: &[u8], rows_per_group: u32) -> [u32; 3] {
 /// The form that packs two halves in a word: two rows a workgroup, so that no word belongs to two of them.
 const fn wgsl_half(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     Wgsl {
-        source: include_str!("layer_norm_half.wgsl"),
-        entry: "layer_norm_half",
         overrides,
-        workgroup: [128, 1, 1],
-        grid: |params| wgsl_grid(params, 2),
+        ..Wgsl::new(include_str!("layer_norm_half.wgsl"), "layer_norm_half", [128, 1, 1], |params| {
+            wgsl_grid(params, 2)
+        })
     }
 }
 
@@ -68,13 +67,9 @@ pub static F32: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, cols, eps],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("layer_norm.wgsl"),
-        entry: "layer_norm_f32",
-        overrides: &[],
-        workgroup: [128, 1, 1],
-        grid: |params| wgsl_grid(params, 1),
-    },
+    wgsl: &[Wgsl::new(include_str!("layer_norm.wgsl"), "layer_norm_f32", [128, 1, 1], |params| {
+        wgsl_grid(params, 1)
+    })],
     ptx: &[ptx(include_str!("layer_norm_f32.ptx"), "layer_norm_f32")],
     reference: reference::f32,
     cpu: Some(cpu::f32),
@@ -92,7 +87,7 @@ pub static F16: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, cols, eps],
     params_size: size_of::<Params>(),
-    wgsl: wgsl_half(&[("y_type", 1.0)]),
+    wgsl: &[wgsl_half(&[("y_type", 1.0)])],
     ptx: &[ptx(include_str!("layer_norm_f16.ptx"), "layer_norm_f16")],
     reference: reference::f16,
     cpu: Some(cpu::f16),
@@ -110,7 +105,7 @@ pub static BF16: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, cols, eps],
     params_size: size_of::<Params>(),
-    wgsl: wgsl_half(&[("y_type", 2.0)]),
+    wgsl: &[wgsl_half(&[("y_type", 2.0)])],
     ptx: &[ptx(include_str!("layer_norm_bf16.ptx"), "layer_norm_bf16")],
     reference: reference::bf16,
     cpu: Some(cpu::bf16),

@@ -53,7 +53,7 @@ const fn slots(weight: DType) -> [Slot; 5] {
 }
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
-    Wgsl { source: include_str!("linear.wgsl"), entry: "linear", overrides, workgroup: [256, 1, 1], grid }
+    Wgsl { overrides, ..Wgsl::new(include_str!("linear.wgsl"), "linear", [256, 1, 1], grid) }
 }
 
 fn grid(params: &[u8]) -> [u32; 3] {
@@ -82,7 +82,7 @@ pub static F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("weight_type", 0.0)]),
+    wgsl: &[wgsl(&[("weight_type", 0.0)])],
     ptx: &[ptx(include_str!("linear_f32.ptx"), "linear_f32")],
     reference: reference::f32,
     cpu: Some(cpu::f32),
@@ -95,7 +95,7 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("weight_type", 1.0)]),
+    wgsl: &[wgsl(&[("weight_type", 1.0)])],
     ptx: &[ptx(include_str!("linear_f16.ptx"), "linear_f16")],
     reference: reference::f16,
     cpu: Some(cpu::f16),
@@ -108,7 +108,7 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("weight_type", 2.0)]),
+    wgsl: &[wgsl(&[("weight_type", 2.0)])],
     ptx: &[ptx(include_str!("linear_bf16.ptx"), "linear_bf16")],
     reference: reference::bf16,
     cpu: Some(cpu::bf16),

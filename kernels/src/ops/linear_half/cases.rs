@@ -1,5 +1,5 @@
 use super::{Activation, LinearHalf};
-use crate::{Case, DType, TensorDesc, Tolerance};
+use crate::{Case, DType, Plan, ShapeError, TensorDesc, Tolerance};
 
 /// (rows, cols, outs, activation, bias, residual, why)
 type Shape = (usize, usize, usize, Activation, Extra, &'static str);
@@ -17,6 +17,7 @@ const SHAPES: &[Shape] = &[
     (0, 8, 5, Activation::None, Extra::Both, "no rows"),
     (3, 8, 0, Activation::Gelu, Extra::Both, "no outs"),
     (3, 0, 5, Activation::Elu, Extra::Both, "no columns: activation of the bias, plus residual"),
+    (3, 0, 6, Activation::Gelu, Extra::Bias, "no columns, even outs: units for matrices sum nothing"),
     (1, 1, 1, Activation::None, Extra::Neither, "smallest: half a word everywhere"),
     (1, 33, 70, Activation::Gelu, Extra::Bias, "one row, odd columns: rows of the weight start within words"),
     (
@@ -57,6 +58,14 @@ const SHAPES: &[Shape] = &[
     ),
     (128, 64, 128, Activation::Gelu, Extra::Both, "whole tiles of 128 both ways, two of columns"),
     (129, 96, 260, Activation::None, Extra::Residual, "one past a tile of 128 rows, three tiles of columns"),
+    (
+        130,
+        104,
+        134,
+        Activation::Elu,
+        Extra::Both,
+        "a few past a tile of 128 both ways, eight columns past three of 32",
+    ),
     (
         131,
         136,
@@ -102,17 +111,34 @@ fn tolerance(y: DType, cols: usize) -> Tolerance {
     }
 }
 
-pub(super) fn cases(half: DType, out: DType) -> Vec<Case> {
+/// Every shape, planned by `plan` from x, weight, bias and residual.
+pub(in crate::ops) fn planned(
+    half: DType,
+    narrowest: DType,
+    plan: impl Fn(
+        Activation,
+        [&TensorDesc; 2],
+        Option<&TensorDesc>,
+        Option<&TensorDesc>,
+    ) -> Result<Plan, ShapeError>,
+) -> Vec<Case> {
     let case = |&(rows, cols, outs, activation, extra, why): &Shape| {
         let bias = matches!(extra, Extra::Bias | Extra::Both).then(|| TensorDesc::f32([outs]));
         let residual = matches!(extra, Extra::Residual | Extra::Both).then(|| TensorDesc::f32([rows, outs]));
-        let plan = LinearHalf { activation, out }.plan(
-            &TensorDesc::new(half, [rows, cols]),
-            &TensorDesc::new(half, [outs, cols]),
-            bias.as_ref(),
-            residual.as_ref(),
-        );
-        Case { why, plan: plan.expect("a case's shapes fit"), fill: vec![], tolerance: tolerance(out, cols) }
+        let (x, weight) = (TensorDesc::new(half, [rows, cols]), TensorDesc::new(half, [outs, cols]));
+        let plan = plan(activation, [&x, &weight], bias.as_ref(), residual.as_ref());
+        Case {
+            why,
+            plan: plan.expect("a case's shapes fit"),
+            fill: vec![],
+            tolerance: tolerance(narrowest, cols),
+        }
     };
     SHAPES.iter().map(case).collect()
+}
+
+pub(super) fn cases(half: DType, out: DType) -> Vec<Case> {
+    planned(half, out, |activation, [x, weight], bias, residual| {
+        LinearHalf { activation, out }.plan(x, weight, bias, residual)
+    })
 }

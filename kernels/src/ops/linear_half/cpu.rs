@@ -4,6 +4,7 @@ use crate::{
     gemm::{Narrow, matmul_narrow_then, view, view_mut},
     ops::linear::finish,
 };
+use bytemuck::Pod;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
 
@@ -30,15 +31,27 @@ pub(super) fn bf16_f32(params: &[u8], slots: &mut [HostSlot<'_>]) {
     linear_half::<bf16, f32>(params, slots, <[f32]>::copy_from_slice);
 }
 
-fn linear_half<H: Narrow, Y: bytemuck::Pod + Send>(
+fn linear_half<H: Narrow, Y: Pod + Send>(
     params: &[u8],
     slots: &mut [HostSlot<'_>],
     round: impl Fn(&mut [Y], &[f32]) + Sync,
 ) {
     let p: Params = bytemuck::pod_read_unaligned(params);
-    let [x, weight, bias, residual, y] = slots else { panic!("linear_half has five slots") };
+    let [factors @ .., y] = slots else { panic!("linear_half has five slots") };
+    let y = y.write();
+    product::<H>(&p, factors, |first_row, sums| store(&p, y, first_row, sums, &round));
+}
+
+/// Hands `keep` the number of a row and the finished sums `[rows, outs]` from there on, part by part, of x, weight, bias and
+/// residual.
+pub(in crate::ops) fn product<H: Narrow>(
+    p: &Params,
+    factors: &[HostSlot<'_>],
+    mut keep: impl FnMut(usize, &[f32]),
+) {
+    let [x, weight, bias, residual] = factors else { panic!("a product reads four slots") };
     let (x, weight): (&[H], &[H]) = (x.read(), weight.read());
-    let (bias, residual, y): (&[f32], &[f32], &mut [Y]) = (bias.read(), residual.read(), y.write());
+    let (bias, residual): (&[f32], &[f32]) = (bias.read(), residual.read());
     let [rows, cols, outs, first, stride] =
         [p.rows, p.cols, p.outs, p.out_first, p.out_stride].map(|n| n as usize);
     if rows == 0 || outs == 0 {
@@ -61,7 +74,19 @@ fn linear_half<H: Narrow, Y: bytemuck::Pod + Send>(
             let residual = (p.has_residual == 1).then(|| &residual[at..][..values.len()]);
             finish(activation, values, bias, residual);
         });
-        let rows_of_y = y[first_row * stride..][..part * stride].par_chunks_mut(stride);
-        rows_of_y.zip(sums.par_chunks(outs)).for_each(|(y, sums)| round(&mut y[first..][..outs], sums));
+        keep(first_row, sums);
     }
+}
+
+/// Rounds finished sums `[rows, outs]` to where they lie in y, from row `first_row` on.
+pub(in crate::ops) fn store<Y: Pod + Send>(
+    p: &Params,
+    y: &mut [Y],
+    first_row: usize,
+    sums: &[f32],
+    round: impl Fn(&mut [Y], &[f32]) + Sync,
+) {
+    let [outs, first, stride] = [p.outs, p.out_first, p.out_stride].map(|n| n as usize);
+    let rows_of_y = y[first_row * stride..].par_chunks_mut(stride);
+    rows_of_y.zip(sums.par_chunks(outs)).for_each(|(y, sums)| round(&mut y[first..][..outs], sums));
 }

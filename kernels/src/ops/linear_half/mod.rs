@@ -3,14 +3,14 @@
 //! `y[r, o] = act(sum_c x[r, c] weight[o, c] + bias[o]) + residual[r, o]`. x and the weight are both f16 or both bf16;
 //! sums, bias, activation and residual are f32; y is f32, or rounded once to the type of x.
 
-mod cases;
-mod cpu;
-mod reference;
+pub(in crate::ops) mod cases;
+pub(in crate::ops) mod cpu;
+pub(in crate::ops) mod reference;
 
 use super::linear::{Activation, FIELDS, Params, tiles};
 use crate::{
     Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, Swizzle, Target, TensorDesc, TensorMap,
-    Wgsl, fold_groups,
+    Wgsl, WgslNeeds, fold_groups,
 };
 
 /// Rows and outs of the WGSL's tile.
@@ -27,16 +27,38 @@ const fn slots(half: DType, y: DType) -> [Slot; 5] {
 }
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
+    Wgsl { overrides, ..Wgsl::new(include_str!("linear_half.wgsl"), "linear_half", [256, 1, 1], grid) }
+}
+
+/// Rows and outs of the tile of the WGSL form on units for matrices.
+const MATRICES_TILE: u32 = 128;
+
+/// The form on units for matrices of f16.
+const fn matrices(overrides: &'static [(&'static str, f64)]) -> Wgsl {
     Wgsl {
-        source: include_str!("linear_half.wgsl"),
-        entry: "linear_half",
         overrides,
-        workgroup: [256, 1, 1],
-        grid,
+        needs: WgslNeeds::HalfMatrices16,
+        // rows of x and of the weight are read by 16 bytes, y is written in pairs
+        takes: |params| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            p.cols.is_multiple_of(8)
+                && [p.outs, p.out_first, p.out_stride].iter().all(|n| n.is_multiple_of(2))
+        },
+        ..Wgsl::new(
+            include_str!("linear_half_matrices.wgsl"),
+            "linear_half_matrices",
+            [128, 1, 1],
+            |params| {
+                let p: Params = bytemuck::pod_read_unaligned(params);
+                let tiles = |n: u32| u64::from(n.div_ceil(MATRICES_TILE));
+                fold_groups(tiles(p.rows) * tiles(p.outs))
+            },
+        )
     }
 }
 
-fn grid(params: &[u8]) -> [u32; 3] {
+/// Workgroups of the WGSL.
+pub(in crate::ops) fn grid(params: &[u8]) -> [u32; 3] {
     let p: Params = bytemuck::pod_read_unaligned(params);
     fold_groups(u64::from(p.rows.div_ceil(TILE)) * u64::from(p.outs.div_ceil(TILE)))
 }
@@ -49,7 +71,7 @@ const HOPPER_COLS: u32 = 64;
 const HOPPER_SHARED: u32 = 5 * 32_768 + 8 * 4_608 + 96;
 
 /// The form with asynchronous matrix products and tensor copies.
-const fn hopper(source: &'static str, entry: &'static str) -> Ptx {
+pub(in crate::ops) const fn hopper(source: &'static str, entry: &'static str) -> Ptx {
     Ptx {
         target: Target::Sm90a,
         // copies of tensors ask for rows that begin at multiples of 16 bytes; writing goes by 8 outs
@@ -81,7 +103,7 @@ const fn hopper(source: &'static str, entry: &'static str) -> Ptx {
 }
 
 /// Tiles of 128 rows and outs in pipelined copies of 16 bytes, which rows of x and of the weight must be multiples of.
-const fn piped(source: &'static str, entry: &'static str) -> Ptx {
+pub(in crate::ops) const fn piped(source: &'static str, entry: &'static str) -> Ptx {
     Ptx {
         takes: |params| bytemuck::pod_read_unaligned::<Params>(params).cols.is_multiple_of(8),
         registers: 240,
@@ -91,7 +113,7 @@ const fn piped(source: &'static str, entry: &'static str) -> Ptx {
 }
 
 /// Tiles of 64 rows and outs, read value by value.
-const fn any(source: &'static str, entry: &'static str) -> Ptx {
+pub(in crate::ops) const fn any(source: &'static str, entry: &'static str) -> Ptx {
     Ptx {
         registers: 80,
         static_shared: 12_288,
@@ -105,7 +127,7 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16, DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 0.0), ("y_type", 0.0)]),
+    wgsl: &[matrices(&[("y_type", 0.0)]), wgsl(&[("half_type", 0.0), ("y_type", 0.0)])],
     ptx: &[
         hopper(include_str!("linear_half_f16_sm90a.ptx"), "linear_half_f16_sm90a"),
         piped(include_str!("linear_half_f16.ptx"), "linear_half_f16"),
@@ -122,7 +144,7 @@ pub static F16_F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F16, DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 0.0), ("y_type", 1.0)]),
+    wgsl: &[matrices(&[("y_type", 1.0)]), wgsl(&[("half_type", 0.0), ("y_type", 1.0)])],
     ptx: &[
         hopper(include_str!("linear_half_f16_f32_sm90a.ptx"), "linear_half_f16_f32_sm90a"),
         piped(include_str!("linear_half_f16_f32.ptx"), "linear_half_f16_f32"),
@@ -139,7 +161,7 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16, DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 1.0), ("y_type", 0.0)]),
+    wgsl: &[wgsl(&[("half_type", 1.0), ("y_type", 0.0)])],
     ptx: &[
         hopper(include_str!("linear_half_bf16_sm90a.ptx"), "linear_half_bf16_sm90a"),
         piped(include_str!("linear_half_bf16.ptx"), "linear_half_bf16"),
@@ -156,7 +178,7 @@ pub static BF16_F32: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16, DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("half_type", 1.0), ("y_type", 1.0)]),
+    wgsl: &[wgsl(&[("half_type", 1.0), ("y_type", 1.0)])],
     ptx: &[
         hopper(include_str!("linear_half_bf16_f32_sm90a.ptx"), "linear_half_bf16_f32_sm90a"),
         piped(include_str!("linear_half_bf16_f32.ptx"), "linear_half_bf16_f32"),
@@ -186,10 +208,7 @@ impl LinearHalf {
         bias: Option<&TensorDesc>,
         residual: Option<&TensorDesc>,
     ) -> Result<Plan, ShapeError> {
-        let (DType::F16 | DType::BF16, &[rows, cols]) = (x.dtype, x.shape.as_slice()) else {
-            return Err(ShapeError::tensor("linear_half", "x", x, "F16 or BF16 [rows, cols]"));
-        };
-        let half = x.dtype;
+        let half = half_type("linear_half", x)?;
         let kernel = match (half, self.out) {
             (DType::F16, DType::F16) => &F16,
             (DType::F16, DType::F32) => &F16_F32,
@@ -200,65 +219,84 @@ impl LinearHalf {
                 return Err(ShapeError::value("linear_half", "out", out, expected));
             }
         };
-        let op = kernel.name;
-        let &[outs, _] = weight.shape.as_slice() else {
-            return Err(ShapeError::tensor(op, "weight", weight, format!("{half} [outs, cols]")));
-        };
-        ShapeError::expect(
-            op,
-            "weight",
-            weight,
-            &TensorDesc::new(half, [outs, cols]),
-            "type and columns of x",
-        )?;
-        if let Some(bias) = bias {
-            ShapeError::expect(op, "bias", bias, &TensorDesc::f32([outs]), "first axis of weight")?;
-        }
-        let y = TensorDesc::new(self.out, [rows, outs]);
-        if let Some(residual) = residual {
-            let expected = TensorDesc::f32([rows, outs]);
-            ShapeError::expect(op, "residual", residual, &expected, "rows of x, first axis of weight")?;
-        }
-        for (name, elements) in [("elements of x", x), ("elements of weight", weight), ("elements of y", &y)]
-            .map(|(n, t)| (n, t.elements()))
-        {
-            ShapeError::size(op, name, elements)?;
-        }
-        let params = Params {
-            rows: ShapeError::size(op, "rows", rows)?,
-            cols: ShapeError::size(op, "cols", cols)?,
-            outs: ShapeError::size(op, "outs", outs)?,
-            out_first: 0,
-            out_stride: ShapeError::size(op, "outs", outs)?,
-            activation: self.activation.code(),
-            has_bias: u32::from(bias.is_some()),
-            has_residual: u32::from(residual.is_some()),
-        };
-        let optional = bias.map_or(0, TensorDesc::bytes) + residual.map_or(0, TensorDesc::bytes);
-        let by_rows = Split {
-            items: rows,
-            count_at: std::mem::offset_of!(Params, rows),
-            first_at: None,
-            item_bytes: vec![half.size() * cols, 0, 0, 4 * outs, self.out.size() * outs],
-        };
-        let by_outs = Split {
-            items: outs,
-            count_at: std::mem::offset_of!(Params, outs),
-            first_at: Some(std::mem::offset_of!(Params, out_first)),
-            item_bytes: vec![0, half.size() * cols, 4, 0, 0],
-        };
-        let (rows, cols, outs) = (rows as u64, cols as u64, outs as u64);
-        Ok(Plan {
-            kernel,
-            params: bytemuck::bytes_of(&params).to_vec(),
-            cost: Cost {
-                bytes: (x.bytes() + weight.bytes() + optional + y.bytes()) as u64,
-                flops: 2 * rows * cols * outs,
-            },
-            splits: vec![by_rows, by_outs],
-            slots: vec![Some(x.clone()), Some(weight.clone()), bias.cloned(), residual.cloned(), Some(y)],
-        })
+        product(kernel, self.activation, [x, weight], bias, residual)
     }
+}
+
+/// The two-byte type of x, where x is a matrix.
+pub(in crate::ops) fn half_type(op: &'static str, x: &TensorDesc) -> Result<DType, ShapeError> {
+    match (x.dtype, x.shape.len()) {
+        (DType::F16 | DType::BF16, 2) => Ok(x.dtype),
+        _ => Err(ShapeError::tensor(op, "x", x, "F16 or BF16 [rows, cols]")),
+    }
+}
+
+/// Plans the written slots of `kernel`, each `[rows, outs]`, from what all such products read.
+pub(in crate::ops) fn product(
+    kernel: &'static KernelInfo,
+    activation: Activation,
+    [x, weight]: [&TensorDesc; 2],
+    bias: Option<&TensorDesc>,
+    residual: Option<&TensorDesc>,
+) -> Result<Plan, ShapeError> {
+    let op = kernel.name;
+    let half = half_type(op, x)?;
+    let [rows, cols] = [x.shape[0], x.shape[1]];
+    let &[outs, _] = weight.shape.as_slice() else {
+        return Err(ShapeError::tensor(op, "weight", weight, format!("{half} [outs, cols]")));
+    };
+    ShapeError::expect(op, "weight", weight, &TensorDesc::new(half, [outs, cols]), "type and columns of x")?;
+    if let Some(bias) = bias {
+        ShapeError::expect(op, "bias", bias, &TensorDesc::f32([outs]), "first axis of weight")?;
+    }
+    let y = TensorDesc::f32([rows, outs]);
+    if let Some(residual) = residual {
+        ShapeError::expect(op, "residual", residual, &y, "rows of x, first axis of weight")?;
+    }
+    for (name, elements) in [("elements of x", x), ("elements of weight", weight), ("elements of y", &y)]
+        .map(|(n, t)| (n, t.elements()))
+    {
+        ShapeError::size(op, name, elements)?;
+    }
+    let params = Params {
+        rows: ShapeError::size(op, "rows", rows)?,
+        cols: ShapeError::size(op, "cols", cols)?,
+        outs: ShapeError::size(op, "outs", outs)?,
+        out_first: 0,
+        out_stride: ShapeError::size(op, "outs", outs)?,
+        activation: activation.code(),
+        has_bias: u32::from(bias.is_some()),
+        has_residual: u32::from(residual.is_some()),
+    };
+    let mut slots = vec![Some(x.clone()), Some(weight.clone()), bias.cloned(), residual.cloned()];
+    let mut by_rows = vec![half.size() * cols, 0, 0, 4 * outs];
+    let mut by_outs = vec![0, half.size() * cols, 4, 0];
+    for written in &kernel.slots[slots.len()..] {
+        slots.push(Some(TensorDesc::new(written.dtype, [rows, outs])));
+        by_rows.push(written.dtype.size() * outs);
+        by_outs.push(0);
+    }
+    let by_rows = Split {
+        items: rows,
+        count_at: std::mem::offset_of!(Params, rows),
+        first_at: None,
+        item_bytes: by_rows,
+    };
+    let by_outs = Split {
+        items: outs,
+        count_at: std::mem::offset_of!(Params, outs),
+        first_at: Some(std::mem::offset_of!(Params, out_first)),
+        item_bytes: by_outs,
+    };
+    let bytes: usize = slots.iter().flatten().map(TensorDesc::bytes).sum();
+    let (rows, cols, outs) = (rows as u64, cols as u64, outs as u64);
+    Ok(Plan {
+        kernel,
+        params: bytemuck::bytes_of(&params).to_vec(),
+        cost: Cost { bytes: bytes as u64, flops: 2 * rows * cols * outs },
+        splits: vec![by_rows, by_outs],
+        slots,
+    })
 }
 
 impl Op for LinearHalf {

@@ -9,7 +9,7 @@ pub(super) fn f16(params: &[u8], slots: &mut [HostSlot<'_>]) {
 }
 
 /// The definition from f16 into f32.
-pub(super) fn f16_f32(params: &[u8], slots: &mut [HostSlot<'_>]) {
+pub(in crate::ops) fn f16_f32(params: &[u8], slots: &mut [HostSlot<'_>]) {
     linear_half(params, slots, f16::to_f64, |v| v as f32);
 }
 
@@ -19,7 +19,7 @@ pub(super) fn bf16(params: &[u8], slots: &mut [HostSlot<'_>]) {
 }
 
 /// The definition from bf16 into f32.
-pub(super) fn bf16_f32(params: &[u8], slots: &mut [HostSlot<'_>]) {
+pub(in crate::ops) fn bf16_f32(params: &[u8], slots: &mut [HostSlot<'_>]) {
     linear_half(params, slots, bf16::to_f64, |v| v as f32);
 }
 

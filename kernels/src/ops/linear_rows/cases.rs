@@ -61,6 +61,22 @@ const SHAPES: &[Shape] = &[
     (2, 1024, &[1024, 1024, 1024], Activation::None, Extra::Neither, "queries, keys and values, guided"),
     (2, 1024, &[4096], Activation::Gelu, Extra::Neither, "a feed-forward of MusicGen-small, guided"),
     (2, 4096, &[1024], Activation::None, Extra::Residual, "and its way back"),
+    (
+        9,
+        40,
+        &[2101, 13, 4],
+        Activation::Gelu,
+        Extra::Both,
+        "wide tiles of outs that three weights share unevenly",
+    ),
+    (
+        33,
+        24,
+        &[2117],
+        Activation::Elu,
+        Extra::Residual,
+        "wide tiles of outs, the last in part, for three of rows",
+    ),
     (16, 1024, &[520], Activation::None, Extra::Both, "eight takes, guided"),
     (
         65_537,

@@ -1,73 +1,413 @@
 use super::{Activation, Params};
 use crate::{
     HostSlot,
-    gemm::{Narrow, dots},
+    gemm::{Narrow, row_mut, view_mut},
     ops::linear::finish,
 };
+use bytemuck::{Pod, Zeroable};
+use faer::MatMut;
+use faer::prelude::ReborrowMut;
 use half::{bf16, f16};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Outs of a task.
-const TASK: usize = 32;
+/// Weights of a task: enough to pay for handing it out, few enough that the last ones end together.
+const TASK_BYTES: usize = 256 << 10;
 
-/// Every weight is read once, dot by dot.
+/// Outs that are summed together: with two rows, as many sums as hide the latency of a multiply-add.
+const OUTS: usize = 4;
+
+/// Up to this many rows, weights are used as they come, and the processor fetches them ahead by itself.
+const FEW: usize = 4;
+
+/// Columns that are widened at once for few rows: rows of a matrix lie one after another, and long pieces of them are
+/// fetched ahead best.
+const FEW_BLOCK: usize = 1024;
+
+/// Outs whose weights are kept close for more rows than that.
+const GROUP: usize = 2 * OUTS;
+
+/// Columns that are summed before the next rows have their turn: the weights of a group stay in the first cache.
+const BLOCK: usize = 512;
+
+/// Values from one row of a block to the next: rows often lie a multiple of 4 KiB apart, and would then all fall on the
+/// same places in cache.
+const PITCH: usize = BLOCK + 16;
+
+/// Rows that share one pass over the weights, at most.
+const ROWS: usize = 32;
+
+/// Values of the rows that share a pass, at most: they stay in the second cache.
+const PASS: usize = 65_536;
+
+/// A line of cache. A vector that lies in two of them takes twice as long to load.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Line([f32; 16]);
+
+/// Every value is one vector of partial sums over the columns in order, then the sum of its lanes: the same however many
+/// rows there are. Weights come from memory once for up to [`ROWS`] rows.
 pub(super) fn f32(params: &[u8], slots: &mut [HostSlot<'_>]) {
-    linear_rows(params, slots, |from: &[f32], to| to.copy_from_slice(from));
+    linear_rows::<f32>(params, slots);
 }
 
-/// As [`f32`], the weights widened row by row.
+/// As [`f32`], the weights widened block by block.
 pub(super) fn f16(params: &[u8], slots: &mut [HostSlot<'_>]) {
-    linear_rows(params, slots, f16::widen);
+    linear_rows::<f16>(params, slots);
 }
 
-/// As [`f32`], the weights widened row by row.
+/// As [`f32`], the weights widened block by block.
 pub(super) fn bf16(params: &[u8], slots: &mut [HostSlot<'_>]) {
-    linear_rows(params, slots, bf16::widen);
+    linear_rows::<bf16>(params, slots);
 }
 
-fn linear_rows<W: bytemuck::Pod + Sync>(
-    params: &[u8],
-    slots: &mut [HostSlot<'_>],
-    widen: impl Fn(&[W], &mut [f32]) + Sync,
-) {
+/// A weight type, as a source of f32.
+trait Weight: bytemuck::Pod + Sync {
+    /// `from` where it lies, if it is f32.
+    fn as_f32s(from: &[Self]) -> Option<&[f32]>;
+
+    /// Widens `from` into the beginning of `room`.
+    fn widen(from: &[Self], room: &mut [f32]);
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    fn as_f32s(from: &[Self]) -> Option<&[f32]> {
+        Some(from)
+    }
+
+    #[inline(always)]
+    fn widen(from: &[Self], room: &mut [f32]) {
+        room[..from.len()].copy_from_slice(from);
+    }
+}
+
+impl Weight for bf16 {
+    #[inline(always)]
+    fn as_f32s(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn widen(from: &[Self], room: &mut [f32]) {
+        for (to, from) in room.iter_mut().zip(from) {
+            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+        }
+    }
+}
+
+impl Weight for f16 {
+    #[inline(always)]
+    fn as_f32s(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn widen(from: &[Self], room: &mut [f32]) {
+        // the exponents of f16 and f32 are 127 - 15 apart; a product, unlike a sum of bits, normalises subnormals
+        const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
+        let mut largest = 0;
+        for from in from {
+            largest = largest.max(from.to_bits() & 0x7fff);
+        }
+        if largest >= 0x7c00 {
+            // infinity and NaN have no exponent to carry over
+            return Narrow::widen(from, room);
+        }
+        for (to, from) in room.iter_mut().zip(from) {
+            // copies of the sign fill the upper half, and all but one are cut off
+            let wide = (i32::from(from.to_bits().cast_signed()) << 13).cast_unsigned() & 0x8fff_e000;
+            *to = f32::from_bits(wide) * REBIAS;
+        }
+    }
+}
+
+fn linear_rows<W: Weight>(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let p: Params = bytemuck::pod_read_unaligned(params);
     let [x, a, b, c, bias, residual, y] = slots else { panic!("linear_rows has seven slots") };
-    let (x, a, b, c): (&[f32], &[W], &[W], &[W]) = (x.read(), a.read(), b.read(), c.read());
+    let (x, weights) = (x.read::<f32>(), [a.read::<W>(), b.read(), c.read()]);
     let (bias, residual): (&[f32], &[f32]) = (bias.read(), residual.read());
-    let [cols, outs, outs_b, made, first, stride] =
-        [p.cols, p.outs, p.outs_b, p.made(), p.out_first, p.out_stride].map(|n| n as usize);
-    if p.rows == 0 || made == 0 {
+    let [rows, cols, made, first, stride] =
+        [p.rows, p.cols, p.made(), p.out_first, p.out_stride].map(|n| n as usize);
+    if rows == 0 || made == 0 {
         return;
     }
-    let weight = |o: usize| {
-        let (weight, row) = match o {
-            _ if o < outs => (a, o),
-            _ if o < outs + outs_b => (b, o - outs),
-            _ => (c, o - outs - outs_b),
-        };
-        &weight[row * cols..][..cols]
-    };
     let activation = Activation::from_code(p.activation);
-    let rows: Vec<&mut [f32]> =
-        y.write().chunks_mut(stride).map(|row| &mut row[first..first + made]).collect();
-    let mut tasks: Vec<Vec<&mut [f32]>> = (0..made.div_ceil(TASK)).map(|_| Vec::new()).collect();
-    for row in rows {
-        tasks.iter_mut().zip(row.chunks_mut(TASK)).for_each(|(task, part)| task.push(part));
-    }
-    tasks.into_par_iter().enumerate().for_each(|(task, mut parts)| {
-        let from = task * TASK;
-        let mut wide = vec![0.0; cols];
-        for o in 0..parts[0].len() {
-            widen(weight(from + o), &mut wide);
-            for (r, part) in parts.iter_mut().enumerate() {
-                [part[o]] = dots([&x[r * cols..][..cols]], &wide);
-            }
-        }
-        for (r, part) in parts.iter_mut().enumerate() {
-            let n = part.len();
-            let bias = (p.has_bias == 1).then(|| &bias[from..][..n]);
-            let residual = (p.has_residual == 1).then(|| &residual[r * stride + first + from..][..n]);
-            finish(activation, part, bias, residual);
+    let packed = if rows > FEW { pack(x, rows, cols) } else { Vec::new() };
+    let packed: &[f32] = bytemuck::cast_slice(&packed);
+    let task_outs =
+        (TASK_BYTES / (cols * size_of::<W>()).max(1)).next_multiple_of(GROUP).clamp(GROUP, 1 << 12);
+    let y = view_mut(&mut y.write()[first..], rows, made, stride);
+    y.par_col_chunks_mut(task_outs).enumerate().for_each(|(task, mut y)| {
+        let first_out = task * task_outs;
+        pulp::Arch::new().dispatch(Task { x, packed, weights, p: &p, first_out, y: y.rb_mut() });
+        for row in 0..rows {
+            let values = row_mut(&mut y, row);
+            let bias = (p.has_bias == 1).then(|| &bias[first_out..][..values.len()]);
+            let residual =
+                (p.has_residual == 1).then(|| &residual[row * stride + first + first_out..][..values.len()]);
+            finish(activation, values, bias, residual);
         }
     });
+}
+
+/// The rows of x block by block, [`PITCH`] apart, with zeros behind the last column.
+fn pack(x: &[f32], rows: usize, cols: usize) -> Vec<Line> {
+    let mut packed = vec![Line::zeroed(); cols.div_ceil(BLOCK) * rows * PITCH / 16];
+    let values: &mut [f32] = bytemuck::cast_slice_mut(&mut packed);
+    for (i, to) in values.chunks_exact_mut(PITCH).enumerate() {
+        let at = i / rows * BLOCK;
+        let block = BLOCK.min(cols - at);
+        to[..block].copy_from_slice(&x[i % rows * cols + at..][..block]);
+    }
+    packed
+}
+
+/// Products with some of the outs.
+struct Task<'a, W> {
+    x: &'a [f32],
+    packed: &'a [f32],
+    weights: [&'a [W]; 3],
+    p: &'a Params,
+    first_out: usize,
+    y: MatMut<'a, f32>,
+}
+
+impl<'a, W: Weight> Task<'a, W> {
+    /// The weights of out number `out` of all.
+    #[inline(always)]
+    fn weight(&self, out: usize) -> &'a [W] {
+        let [cols, outs, outs_b] = [self.p.cols, self.p.outs, self.p.outs_b].map(|n| n as usize);
+        let (weight, row) = match out {
+            _ if out < outs => (0, out),
+            _ if out < outs + outs_b => (1, out - outs),
+            _ => (2, out - outs - outs_b),
+        };
+        &self.weights[weight][row * cols..][..cols]
+    }
+
+    /// `block` columns from `at` on of the `made` outs from `out` on.
+    #[inline(always)]
+    fn block(&self, (out, made): (usize, usize), (at, block): (usize, usize)) -> [&'a [W]; GROUP] {
+        let mut weights: [&[W]; GROUP] = [&[]; GROUP];
+        for (n, weight) in weights[..made].iter_mut().enumerate() {
+            *weight = &self.weight(self.first_out + out + n)[at..][..block];
+        }
+        weights
+    }
+
+    /// What is multiplied next, to be brought from memory meanwhile: as much as now, of as many as `widest` outs.
+    #[inline(always)]
+    fn after(
+        &self,
+        (out, made): (usize, usize),
+        (at, block): (usize, usize),
+        widest: usize,
+    ) -> [&'a [W]; GROUP] {
+        let (outs, cols) = (self.y.ncols(), self.p.cols as usize);
+        if at + block < cols {
+            self.block((out, made), (at + block, block.min(cols - at - block)))
+        } else if out + made < outs {
+            self.block((out + made, widest.min(outs - out - made)), (0, BLOCK.max(block).min(cols)))
+        } else {
+            [&[]; GROUP]
+        }
+    }
+
+    /// All outs for at most [`FEW`] rows.
+    #[inline(always)]
+    fn few<S: Simd>(&mut self, simd: S, room: &mut [f32], sums: &mut [[S::f32s; GROUP]]) {
+        let (outs, cols) = (self.y.ncols(), self.p.cols as usize);
+        for out in (0..outs).step_by(OUTS) {
+            let made = OUTS.min(outs - out);
+            sums.fill([simd.splat_f32s(0.0); GROUP]);
+            // at once, or in parts that are widened
+            let longest = if W::as_f32s(&[]).is_some() { cols.max(1) } else { FEW_BLOCK };
+            for at in (0..cols).step_by(longest) {
+                let block = longest.min(cols - at);
+                let weights = self.block((out, made), (at, block));
+                let next = self.after((out, made), (at, block), OUTS);
+                let mut wide: [&[f32]; GROUP] = [&[]; GROUP];
+                let rooms = room.chunks_exact_mut(FEW_BLOCK + 16);
+                for (((wide, weight), room), next) in
+                    wide[..made].iter_mut().zip(weights).zip(rooms).zip(next)
+                {
+                    *wide = W::as_f32s(weight).unwrap_or_else(|| {
+                        (0..FEW_BLOCK * size_of::<W>())
+                            .step_by(size_of::<Line>())
+                            .for_each(|at| ask(next, at));
+                        W::widen(weight, room);
+                        &room[..block]
+                    });
+                }
+                multiply(simd, &self.x[at..], cols, &wide[..made], sums);
+            }
+            self.put(simd, (0, out), made, sums);
+        }
+    }
+
+    /// All outs for the rows from `first` on.
+    #[inline(always)]
+    fn many<S: Simd>(&mut self, simd: S, first: usize, room: &mut [f32], sums: &mut [[S::f32s; GROUP]]) {
+        let (rows, outs, cols) = (self.p.rows as usize, self.y.ncols(), self.p.cols as usize);
+        for out in (0..outs).step_by(GROUP) {
+            let made = GROUP.min(outs - out);
+            sums.fill([simd.splat_f32s(0.0); GROUP]);
+            for at in (0..cols).step_by(BLOCK) {
+                let block = BLOCK.min(cols - at);
+                let weights = self.block((out, made), (at, block));
+                let mut wide: [&[f32]; GROUP] = [&[]; GROUP];
+                for ((wide, weight), room) in
+                    wide[..made].iter_mut().zip(weights).zip(room.chunks_exact_mut(PITCH))
+                {
+                    W::widen(weight, room);
+                    *wide = &room[..block];
+                }
+                let next = self.after((out, made), (at, block), GROUP);
+                let pairs = sums.len().div_ceil(2);
+                let share = (BLOCK * size_of::<W>() / size_of::<Line>() * GROUP).div_ceil(pairs);
+                for (pair, sums) in sums.chunks_mut(2).enumerate() {
+                    for line in pair * share..(pair + 1) * share {
+                        ask(next[line % GROUP], line / GROUP * size_of::<Line>());
+                    }
+                    let x = &self.packed[(at / BLOCK * rows + first + 2 * pair) * PITCH..];
+                    multiply(simd, x, PITCH, &wide[..made], sums);
+                }
+            }
+            self.put(simd, (first, out), made, sums);
+        }
+    }
+
+    /// The sums of lanes are the products.
+    #[inline(always)]
+    fn put<S: Simd>(
+        &mut self,
+        simd: S,
+        (first, out): (usize, usize),
+        made: usize,
+        sums: &[[S::f32s; GROUP]],
+    ) {
+        for (r, sums) in sums.iter().enumerate() {
+            let y = &mut row_mut(&mut self.y, first + r)[out..][..made];
+            for (y, &sum) in y.iter_mut().zip(sums) {
+                *y = simd.reduce_sum_f32s(sum);
+            }
+        }
+    }
+}
+
+impl<W: Weight> WithSimd for Task<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let rows = self.y.nrows();
+        let room = &mut [Line::zeroed(); GROUP * PITCH / 16];
+        let room: &mut [f32] = bytemuck::cast_slice_mut(room);
+        let sums = &mut [[simd.splat_f32s(0.0); GROUP]; ROWS];
+        if rows <= FEW {
+            return self.few(simd, room, &mut sums[..rows]);
+        }
+        let pass = (PASS / (self.p.cols as usize).max(1)).clamp(8, ROWS);
+        for first in (0..rows).step_by(pass) {
+            self.many(simd, first, room, &mut sums[..pass.min(rows - first)]);
+        }
+    }
+}
+
+/// Adds to `sums` the products of as many rows, which start `pitch` apart in `x`, with the weights `w` of some outs.
+#[inline(always)]
+fn multiply<S: Simd>(simd: S, x: &[f32], pitch: usize, w: &[&[f32]], sums: &mut [[S::f32s; GROUP]]) {
+    let (fours, ones) = w.as_chunks::<OUTS>();
+    for (pair, sums) in sums.chunks_mut(2).enumerate() {
+        let of = |r: usize| &x[(2 * pair + r) * pitch..][..w[0].len()];
+        for (i, &w) in fours.iter().enumerate() {
+            match sums {
+                [a, b] => products(simd, [of(0), of(1)], w, [a, b], i * OUTS),
+                [a] => products(simd, [of(0)], w, [a], i * OUTS),
+                _ => unreachable!("chunks of one or two"),
+            }
+        }
+        for (i, &w) in (fours.len() * OUTS..).zip(ones) {
+            match sums {
+                [a, b] => products(simd, [of(0), of(1)], [w], [a, b], i),
+                [a] => products(simd, [of(0)], [w], [a], i),
+                _ => unreachable!("chunks of one or two"),
+            }
+        }
+    }
+}
+
+/// Asks for the line of cache `at` bytes into `of`, if it goes on that far.
+#[inline(always)]
+fn ask<W>(of: &[W], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(sse), Some(value)) = (pulp::core_arch::x86::Sse::try_new(), of.get(at / size_of::<W>())) {
+        sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(value).cast());
+    }
+    // elsewhere the processor has to find out by itself
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (of, at);
+}
+
+/// Adds the products of `M` rows with the weights of `N` outs to their partial sums, column by column in order.
+#[inline(always)]
+fn products<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    x: [&[f32]; M],
+    w: [&[f32]; N],
+    all: [&mut [S::f32s; GROUP]; M],
+    first: usize,
+) {
+    let cols = w[0].len();
+    let vectors = cols / S::F32_LANES;
+    let mut sums = [[simd.splat_f32s(0.0); N]; M];
+    for m in 0..M {
+        sums[m].copy_from_slice(&all[m][first..first + N]);
+    }
+    let (mut x_vectors, mut w_vectors): ([&[S::f32s]; M], [&[S::f32s]; N]) = ([&[]; M], [&[]; N]);
+    for (vectors_of, x) in x_vectors.iter_mut().zip(x) {
+        *vectors_of = &S::as_simd_f32s(x).0[..vectors];
+    }
+    for (vectors_of, w) in w_vectors.iter_mut().zip(w) {
+        *vectors_of = &S::as_simd_f32s(w).0[..vectors];
+    }
+    for at in 0..vectors {
+        for n in 0..N {
+            for m in 0..M {
+                sums[m][n] = simd.mul_add_f32s(x_vectors[m][at], w_vectors[n][at], sums[m][n]);
+            }
+        }
+    }
+    if vectors * S::F32_LANES < cols {
+        // zeros behind the last column change no sum
+        for n in 0..N {
+            let w = simd.partial_load_f32s(&w[n][vectors * S::F32_LANES..]);
+            for m in 0..M {
+                let x = simd.partial_load_f32s(&x[m][vectors * S::F32_LANES..]);
+                sums[m][n] = simd.mul_add_f32s(x, w, sums[m][n]);
+            }
+        }
+    }
+    for (all, sums) in all.into_iter().zip(&sums) {
+        all[first..first + N].copy_from_slice(sums);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_f16_is_widened_exactly() {
+        for first in (0..=u16::MAX).step_by(16) {
+            let from: Vec<f16> = (first..=first + 15).map(f16::from_bits).collect();
+            let mut room = [0.0; 16];
+            <f16 as Weight>::widen(&from, &mut room);
+            for (from, to) in from.iter().zip(room) {
+                let same = to.to_bits() == from.to_f32().to_bits() || (to.is_nan() && from.is_nan());
+                assert!(same, "{:#06x}: {to}", from.to_bits());
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ mod reference;
 
 use super::linear::Activation;
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -70,18 +70,66 @@ const fn slots(weight: DType) -> [Slot; 7] {
 }
 
 const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
-    Wgsl {
-        source: include_str!("linear_rows.wgsl"),
-        entry: "linear_rows",
-        overrides,
-        workgroup: [64, 1, 1],
-        grid,
-    }
+    Wgsl { overrides, ..Wgsl::new(include_str!("linear_rows.wgsl"), "linear_rows", [64, 1, 1], grid) }
 }
 
 fn grid(params: &[u8]) -> [u32; 3] {
     let p: Params = bytemuck::pod_read_unaligned(params);
     fold_groups(u64::from(p.rows.div_ceil(WGSL_ROWS)) * u64::from(p.made().div_ceil(WGSL_OUTS)))
+}
+
+/// Rows of a block's tile in PTX.
+const PTX_ROWS: u32 = 16;
+
+/// Outs of a block's tile in PTX, and in its wide form.
+const PTX_OUTS: u32 = 8;
+const WIDE_OUTS: u32 = 16;
+
+/// From so many outs on, wide tiles are enough for every multiprocessor of an H100 (132) to have one.
+const WIDE_FROM: u32 = 132 * WIDE_OUTS;
+
+/// Blocks of a PTX form whose tiles have `side` outs.
+fn tiles(params: &[u8], side: u32) -> [u32; 3] {
+    let p: Params = bytemuck::pod_read_unaligned(params);
+    let blocks = u64::from(p.rows.div_ceil(PTX_ROWS)) * u64::from(p.made().div_ceil(side));
+    [u32::try_from(blocks).expect("fewer tiles than elements of y, which a plan counts in u32"), 1, 1]
+}
+
+/// Whether rows of x and of the weights consist of the 8 columns that a thread loads.
+fn in_vectors(params: &[u8]) -> bool {
+    bytemuck::pod_read_unaligned::<Params>(params).cols.is_multiple_of(8)
+}
+
+/// Vector loads, twice the outs a block: x is split into parts half as often.
+const fn wide(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        takes: |params| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            in_vectors(params) && p.made() >= WIDE_FROM
+        },
+        registers: 120,
+        static_shared: 16_384,
+        ..Ptx::new(source, entry, [512, 1, 1], |params, _| tiles(params, WIDE_OUTS))
+    }
+}
+
+/// Vector loads.
+const fn piped(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        takes: in_vectors,
+        registers: 96,
+        static_shared: 8192,
+        ..Ptx::new(source, entry, [512, 1, 1], |params, _| tiles(params, PTX_OUTS))
+    }
+}
+
+/// Value by value.
+const fn any(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        registers: 40,
+        static_shared: 8192,
+        ..Ptx::new(source, entry, [512, 1, 1], |params, _| tiles(params, PTX_OUTS))
+    }
 }
 
 /// With f32 weights.
@@ -90,8 +138,12 @@ pub static F32: KernelInfo = KernelInfo {
     slots: &slots(DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("weight_type", 0.0)]),
-    ptx: &[],
+    wgsl: &[wgsl(&[("weight_type", 0.0)])],
+    ptx: &[
+        wide(include_str!("linear_rows_f32_wide.ptx"), "linear_rows_f32_wide"),
+        piped(include_str!("linear_rows_f32.ptx"), "linear_rows_f32"),
+        any(include_str!("linear_rows_f32_any.ptx"), "linear_rows_f32_any"),
+    ],
     reference: reference::f32,
     cpu: Some(cpu::f32),
     cases: || cases::cases(DType::F32),
@@ -103,8 +155,12 @@ pub static F16: KernelInfo = KernelInfo {
     slots: &slots(DType::F16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("weight_type", 1.0)]),
-    ptx: &[],
+    wgsl: &[wgsl(&[("weight_type", 1.0)])],
+    ptx: &[
+        wide(include_str!("linear_rows_f16_wide.ptx"), "linear_rows_f16_wide"),
+        piped(include_str!("linear_rows_f16.ptx"), "linear_rows_f16"),
+        any(include_str!("linear_rows_f16_any.ptx"), "linear_rows_f16_any"),
+    ],
     reference: reference::f16,
     cpu: Some(cpu::f16),
     cases: || cases::cases(DType::F16),
@@ -116,8 +172,12 @@ pub static BF16: KernelInfo = KernelInfo {
     slots: &slots(DType::BF16),
     fields: FIELDS,
     params_size: size_of::<Params>(),
-    wgsl: wgsl(&[("weight_type", 2.0)]),
-    ptx: &[],
+    wgsl: &[wgsl(&[("weight_type", 2.0)])],
+    ptx: &[
+        wide(include_str!("linear_rows_bf16_wide.ptx"), "linear_rows_bf16_wide"),
+        piped(include_str!("linear_rows_bf16.ptx"), "linear_rows_bf16"),
+        any(include_str!("linear_rows_bf16_any.ptx"), "linear_rows_bf16_any"),
+    ],
     reference: reference::bf16,
     cpu: Some(cpu::bf16),
     cases: || cases::cases(DType::BF16),

@@ -77,13 +77,9 @@ pub static INFO: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; batch, steps, hidden, has_residual],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("lstm.wgsl"),
-        entry: "lstm_f32",
-        overrides: &[],
-        workgroup: [256, 1, 1],
-        grid: |params| fold_groups(u64::from(bytemuck::pod_read_unaligned::<Params>(params).batch)),
-    },
+    wgsl: &[Wgsl::new(include_str!("lstm.wgsl"), "lstm_f32", [256, 1, 1], |params| {
+        fold_groups(u64::from(bytemuck::pod_read_unaligned::<Params>(params).batch))
+    })],
     ptx: &[
         Ptx {
             takes: |params| hidden(params) <= PTX_SMALL_HIDDEN,

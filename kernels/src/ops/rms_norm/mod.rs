@@ -35,13 +35,9 @@ pub static INFO: KernelInfo = KernelInfo {
     slots: &[Slot::read("x", DType::F32), Slot::read("gamma", DType::F32), Slot::write("y", DType::F32)],
     fields: fields![Params; rows, cols, eps],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("rms_norm.wgsl"),
-        entry: "rms_norm_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| fold_groups(bytemuck::pod_read_unaligned::<Params>(params).rows.into()),
-    },
+    wgsl: &[Wgsl::new(include_str!("rms_norm.wgsl"), "rms_norm_f32", [BLOCK, 1, 1], |params| {
+        fold_groups(bytemuck::pod_read_unaligned::<Params>(params).rows.into())
+    })],
     ptx: &[Ptx {
         registers: 40,
         ..Ptx::new(include_str!("rms_norm_f32.ptx"), "rms_norm_f32", [32 * PTX_ROWS, 1, 1], |params, _| {

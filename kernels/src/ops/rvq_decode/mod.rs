@@ -45,16 +45,10 @@ pub static INFO: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, dim, stages, entries],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("rvq_decode.wgsl"),
-        entry: "rvq_decode_f32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: |params| {
-            let p: Params = bytemuck::pod_read_unaligned(params);
-            fold_groups((u64::from(p.rows) * u64::from(p.dim)).div_ceil(u64::from(BLOCK)))
-        },
-    },
+    wgsl: &[Wgsl::new(include_str!("rvq_decode.wgsl"), "rvq_decode_f32", [BLOCK, 1, 1], |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        fold_groups((u64::from(p.rows) * u64::from(p.dim)).div_ceil(u64::from(BLOCK)))
+    })],
     ptx: &[Ptx {
         registers: 56,
         ..Ptx::new(include_str!("rvq_decode_f32.ptx"), "rvq_decode_f32", [128, 1, 1], |params, _| {

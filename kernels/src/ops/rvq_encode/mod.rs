@@ -59,13 +59,9 @@ pub static INFO: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; rows, dim, stages, entries],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("rvq_encode.wgsl"),
-        entry: "rvq_encode_f32",
-        overrides: &[],
-        workgroup: [256, 1, 1],
-        grid: |params| fold_groups(u64::from(bytemuck::pod_read_unaligned::<Params>(params).rows)),
-    },
+    wgsl: &[Wgsl::new(include_str!("rvq_encode.wgsl"), "rvq_encode_f32", [256, 1, 1], |params| {
+        fold_groups(u64::from(bytemuck::pod_read_unaligned::<Params>(params).rows))
+    })],
     ptx: &[
         Ptx {
             takes: |params| bytemuck::pod_read_unaligned::<Params>(params).dim == TILE_DIM,

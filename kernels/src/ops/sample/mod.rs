@@ -107,13 +107,7 @@ pub static INFO: KernelInfo = KernelInfo {
     ],
     fields: fields![Params; takes, codebooks, entries, paired],
     params_size: size_of::<Params>(),
-    wgsl: Wgsl {
-        source: include_str!("sample.wgsl"),
-        entry: "sample_u32",
-        overrides: &[],
-        workgroup: [BLOCK, 1, 1],
-        grid: groups,
-    },
+    wgsl: &[Wgsl::new(include_str!("sample.wgsl"), "sample_u32", [BLOCK, 1, 1], groups)],
     ptx: &[Ptx {
         registers: 48,
         static_shared: 128,

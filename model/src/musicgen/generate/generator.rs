@@ -384,7 +384,7 @@ impl<'d> Generator<'d> {
         let page = g.input(TEXT_PAGE, TensorDesc::u32([1, 1]))?;
         let first = g.input(TEXT_FIRST, TensorDesc::u32([1]))?;
         for (l, cache) in state.layers.iter().enumerate() {
-            let w = self.decoder.weights().cross(l)?.expect("a decoder that takes text has cross-attention");
+            let w = self.decoder.weights().cross(l)?;
             let [key, value, keys, values] =
                 [&w.attn.key, &w.attn.value, &cache.keys, &cache.values].map(|t| g.constant(t));
             let product = LinearRows { activation: Activation::None };

@@ -3,7 +3,7 @@
 //! It reads nothing from the host and ends where it begins, with the column that the next replay feeds, so that replays
 //! follow each other on the device for as long as nobody wants to see the codes.
 
-use super::state::{LayerCache, State};
+use super::state::{LayerCache, State, TextState};
 use crate::error::Result;
 use crate::musicgen::config::{Activation, MusicgenDecoderConfig};
 use crate::musicgen::graph::{EPS, no_cross_attention};
@@ -105,9 +105,9 @@ impl StepGraph<'_> {
         let a = self.attention(g, qkv, &own)?;
         let x = add_to_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut))?;
         let x = g.site(site(At::ResidMid), x)?;
-        let x = match self.weights.cross(l)? {
-            Some(w) if state.text.is_some() => self.cross_attention(g, w, l, x)?,
-            _ => no_cross_attention(g, x, site(At::CrossAttnOut))?,
+        let x = match &state.text {
+            Some(text) => self.cross_attention(g, self.weights.cross(l)?, text, l, x)?,
+            None => no_cross_attention(g, x, site(At::CrossAttnOut))?,
         };
         let h = norm(g, x, &w.mlp_norm)?;
         let activation = match self.config.activation_function {
@@ -121,16 +121,19 @@ impl StepGraph<'_> {
     }
 
     /// Rows without text have no keys, for which attention is exactly zero.
-    fn cross_attention(&self, g: &mut GraphBuilder, w: &Cross<Tensor>, l: usize, x: Value) -> Result<Value> {
-        let text = self.state.text.as_ref().expect("asked for only where there is text");
+    fn cross_attention(
+        &self,
+        g: &mut GraphBuilder,
+        w: &Cross<Tensor>,
+        text: &TextState,
+        l: usize,
+        x: Value,
+    ) -> Result<Value> {
         let h = norm(g, x, &w.norm)?;
         let q = linear(g, h, &[&w.attn.query])?;
         let LayerCache { keys, values } = &text.layers[l];
-        let a = self.attention(
-            g,
-            q,
-            &Keys { keys, values, pages: &text.pages, counts: &text.lengths, extra: 0 },
-        )?;
+        let of = Keys { keys, values, pages: &text.pages, counts: &text.lengths, extra: 0 };
+        let a = self.attention(g, q, &of)?;
         add_to_stream(g, a, &w.attn.out, x, Site::Layer(l, At::CrossAttnOut))
     }
 
@@ -139,8 +142,7 @@ impl StepGraph<'_> {
         let heads = self.config.num_attention_heads;
         let op =
             AttentionCache { heads, scale: self.config.attention_scale(), extra: of.extra, chunk: CHUNK };
-        let [keys, values, pages, counts] =
-            [of.keys, of.values, of.pages, of.counts].map(|t| g.constant(t));
+        let [keys, values, pages, counts] = [of.keys, of.values, of.pages, of.counts].map(|t| g.constant(t));
         let y = g.op(&op, &[q, keys, values, pages, counts].map(Some))?;
         match g.desc(y).shape.len() {
             2 => Ok(y),
