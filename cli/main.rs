@@ -10,6 +10,7 @@ mod failure;
 mod generate;
 mod model;
 mod store;
+mod text;
 mod wav;
 
 use clap::{Parser, Subcommand};
@@ -47,6 +48,9 @@ enum Command {
     /// Audio to EnCodec codes and back
     #[command(subcommand)]
     Codec(codec::Command),
+    /// Text to the states that a decoder reads
+    #[command(subcommand)]
+    T5(text::Command),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Store(command) => store::run(&context, &command),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Codec(command) => codec::run(&context, &command),
+        Command::T5(command) => text::run(&context, &command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

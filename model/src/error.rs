@@ -75,6 +75,9 @@ pub enum ModelError {
     /// Audio that a codec cannot encode.
     #[error("audio: {0}")]
     Audio(String),
+    /// Tokens or states that a text encoder cannot read.
+    #[error("text: {0}")]
+    Text(String),
     /// A setting that does not fit the model or the device.
     #[error("`{argument}` is {found}, expected {expected}")]
     Argument {

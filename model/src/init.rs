@@ -3,7 +3,7 @@
 //! They exercise every path that published weights do and sound like nothing. Each tensor is drawn from its own stream
 //! of the hash of its name, with a spread that keeps activations near 1 in every layer (uniform of standard deviation
 //! `fan_in^-1/2` for matrices, codebooks that shrink along the residual chain), so that a codec really uses its codes
-//! and half precision does not overflow. The same seed gives the same bytes on any machine.
+//! and half precision does not overflow. The tokenizer is a small one of common English. The same seed gives the same bytes on any machine.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,6 +24,7 @@ use crate::musicgen::config::{MusicgenConfig, MusicgenDecoderConfig};
 use crate::output::{FillError, OutputDir, Progress, SHARD_BYTES};
 use crate::procedural::Stream;
 use crate::t5::config::T5Config;
+use crate::t5::vocabulary;
 
 /// Elements that one task draws: 64 KiB of f32.
 const TASK: usize = 1 << 14;
@@ -175,6 +176,7 @@ pub fn init_checkpoint(
         let message = format!("weights of type {}, expected F32, F16 or BF16", options.dtype);
         return Err(ModelError::file(out, message));
     }
+    let tokenizer = vocabulary::files(config.text_encoder.vocab_size, &out.join(CONFIG_FILE))?;
     let tensors = layout::musicgen(config);
     let rules = Rules::new(config, &tensors);
     let specs: Vec<TensorSpec> =
@@ -185,6 +187,12 @@ pub fn init_checkpoint(
         draw(&tensors[i], rules.of(&tensors[i]), options, out)
     })?;
     dir.json("generation_config.json", &config.generation_json())?;
+    for (name, file) in &tokenizer {
+        // as HF writes it: the order of the fields is the library's
+        let mut text = serde_json::to_string_pretty(file).expect("JSON values always print");
+        text.push('\n');
+        dir.bytes(name, text.as_bytes())?;
+    }
     dir.json(CONFIG_FILE, &config.to_json(options.dtype))?;
     Ok(InitReport { tensors: tensors.len(), values, files: dir.finish() })
 }

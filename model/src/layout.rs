@@ -81,7 +81,11 @@ pub fn t5(prefix: &str, config: &T5Config) -> Vec<LayoutTensor> {
         }
         names.add(format!("encoder.block.{block}.layer.0.layer_norm.weight"), [width]);
         let dense = format!("encoder.block.{block}.layer.1.DenseReluDense");
-        names.add(format!("{dense}.wi.weight"), [config.d_ff, width]);
+        // a gated layer has two matrices in front, whatever its gate is
+        let gated = config.feed_forward_proj.starts_with("gated-");
+        for up in if gated { &["wi_0", "wi_1"][..] } else { &["wi"] } {
+            names.add(format!("{dense}.{up}.weight"), [config.d_ff, width]);
+        }
         names.add(format!("{dense}.wo.weight"), [width, config.d_ff]);
         names.add(format!("encoder.block.{block}.layer.1.layer_norm.weight"), [width]);
     }

@@ -277,10 +277,11 @@ fn valid_models_that_are_not_run_are_refused_by_name() {
         "config.json: `decoder.scale_embedding` is true: scaled embeddings are not supported; every published MusicGen \
          has false"
     );
-    let text = T5Config { feed_forward_proj: "gated-gelu".into(), ..T5Config::t5_base() };
+    let text = T5Config { feed_forward_proj: "gated-silu".into(), ..T5Config::t5_base() };
     assert_eq!(
         text.check_supported(file, "text_encoder.").unwrap_err().to_string(),
-        "config.json: `text_encoder.feed_forward_proj` is \"gated-gelu\": only \"relu\" (T5 v1.0) is supported"
+        "config.json: `text_encoder.feed_forward_proj` is \"gated-silu\": only \"relu\" (T5 v1.0) and \"gated-gelu\" (v1.1) \
+         are supported"
     );
     for preset in Preset::ALL {
         preset.config().check_supported(file).unwrap();

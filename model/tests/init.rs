@@ -66,7 +66,13 @@ fn a_tiny_checkpoint_has_every_tensor_and_loads() {
     let names: Vec<_> = report.files.iter().map(|f| f.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["model.safetensors", "generation_config.json", "config.json"],
+        [
+            "model.safetensors",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "config.json"
+        ],
         "config.json comes last"
     );
     let generation: serde_json::Value =

@@ -23,7 +23,10 @@ crate::trials!(
 fn help_names_every_option() {
     let dir = folder();
     for (command, options) in [
-        ("", &["demo", "doctor", "model", "capture", "generate", "store", "codec", "bench"][..]),
+        (
+            "",
+            &["demo", "doctor", "model", "capture", "generate", "store", "codec", "t5", "bench"][..],
+        ),
         ("demo", &["--out"]),
         ("doctor", &["--no-self-test", "--no-rates"]),
         ("model", &["info", "init", "convert"]),
@@ -79,6 +82,8 @@ fn help_names_every_option() {
         ("codec", &["encode", "decode"]),
         ("codec encode", &["<INPUT>", "--model", "--out"]),
         ("codec decode", &["<INPUT>", "--model", "--out", "--float"]),
+        ("t5", &["encode"]),
+        ("t5 encode", &["--text", "--file", "--model", "--out"]),
         ("store", &["info", "verify", "export"]),
         ("store info", &["<STORE>"]),
         ("store verify", &["<STORE>"]),

@@ -13,6 +13,7 @@ mod generate;
 mod interrupt;
 mod store;
 mod support;
+mod text;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -34,8 +35,14 @@ pub(crate) use trials;
 fn main() -> ExitCode {
     let args = Arguments::from_args();
     let model = (!args.list).then(support::make_model);
-    let groups =
-        [capture::trials(), commands::trials(), faults::trials(), generate::trials(), store::trials()];
+    let groups = [
+        capture::trials(),
+        commands::trials(),
+        faults::trials(),
+        generate::trials(),
+        store::trials(),
+        text::trials(),
+    ];
     let mut all: Vec<Trial> = groups.into_iter().flatten().collect();
     all.extend(capture::on_an_adapter(args.list));
     #[cfg(unix)]

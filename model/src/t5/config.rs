@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Check;
 use crate::error::Result;
+use crate::t5::buckets::bucket;
 
 /// T5's hyper-parameters. Absent fields take HF's defaults, which are those of `t5-small`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +69,12 @@ impl T5Config {
         self.num_heads * self.d_kv
     }
 
+    /// The bucket of a key `relative` positions behind its query; negative is before it.
+    pub fn position_bucket(&self, relative: i64) -> usize {
+        let (buckets, distance) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
+        bucket(relative, buckets, distance)
+    }
+
     /// Checks that the values can belong to some T5; `prefix` names the section in messages.
     ///
     /// # Errors
@@ -110,13 +117,33 @@ impl T5Config {
     /// Refuses text encoders that this engine does not run; `prefix` names the section in messages.
     ///
     /// # Errors
-    /// Names `feed_forward_proj` unless it is the ungated ReLU of T5 v1.0.
-    pub fn check_supported(&self, file: &Path, prefix: &str) -> Result<()> {
+    /// Names `feed_forward_proj` unless it is the ReLU of T5 v1.0 or the gated GELU of v1.1.
+    pub fn check_supported(&self, file: &Path, prefix: &str) -> Result<FeedForward> {
+        let kind = self.feed_forward();
         Check { file, prefix }.supported(
-            self.feed_forward_proj == "relu",
+            kind.is_some(),
             "feed_forward_proj",
             format!("{:?}", self.feed_forward_proj),
-            "only \"relu\" (T5 v1.0) is supported",
-        )
+            "only \"relu\" (T5 v1.0) and \"gated-gelu\" (v1.1) are supported",
+        )?;
+        Ok(kind.expect("checked above"))
     }
+
+    /// The kind of feed-forward layer, if it is one that this engine runs.
+    pub fn feed_forward(&self) -> Option<FeedForward> {
+        match self.feed_forward_proj.as_str() {
+            "relu" => Some(FeedForward::Relu),
+            "gated-gelu" => Some(FeedForward::GatedGelu),
+            _ => None,
+        }
+    }
+}
+
+/// Kinds of feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedForward {
+    /// `wo(relu(wi(x)))`: T5 v1.0.
+    Relu,
+    /// `wo(gelu_new(wi_0(x)) * wi_1(x))`: T5 v1.1.
+    GatedGelu,
 }

@@ -1,0 +1,164 @@
+//! `auscult t5`: text to the states that a decoder reads.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use anyhow::{Context as _, Result};
+use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, ModelRecord, RunRecord};
+use auscult_kernels::DType;
+use auscult_model::config::CheckpointConfig;
+use auscult_model::t5::{T5Encoder, TextProjection, TextStates, Tokenizer};
+use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Encode texts to a safetensors file: T5 states a token and mean-pooled, before and after the projection
+    Encode {
+        /// Texts, each a prompt
+        #[arg(long, num_args = 1.., value_name = "STRING", required_unless_present = "file", conflicts_with = "file")]
+        text: Vec<String>,
+        /// A UTF-8 file with a prompt on every line
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// A MusicGen checkpoint directory, with its tokenizer
+        #[arg(long)]
+        model: PathBuf,
+        /// The file to write; `<OUT>.run.json` beside it records the run
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+pub fn run(context: &Context, command: &Command) -> Result<()> {
+    let Command::Encode { text, file, model, out } = command;
+    let mut record = RunRecord::start(std::env::args().collect());
+    let prompts = match file {
+        Some(file) => {
+            record.inputs.push(InputRecord { file: FileRecord::of(file)?, audio: None });
+            lines(file)?
+        }
+        None => text.clone(),
+    };
+    encode(context, &prompts, model, out, record)
+}
+
+/// The lines of a file, empty ones too.
+fn lines(file: &Path) -> Result<Vec<String>> {
+    let bad = |what: String| Failure::input(format!("{}: {what}", file.display()));
+    let text = std::fs::read(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    let text = String::from_utf8(text).map_err(|e| bad(format!("is not UTF-8: {e}")))?;
+    let lines: Vec<String> = text.lines().map(str::to_string).collect();
+    if lines.is_empty() {
+        return Err(bad("is empty, expected a prompt on every line".into()));
+    }
+    Ok(lines)
+}
+
+fn encode(
+    context: &Context,
+    prompts: &[String],
+    model: &Path,
+    out: &Path,
+    mut record: RunRecord,
+) -> Result<()> {
+    // a folder that is no checkpoint is told as such
+    CheckpointConfig::load(model)?;
+    let tokenizer = Tokenizer::open(model)?;
+    let tokens = tokens(&tokenizer, prompts)?;
+    let backend = context.backend()?;
+    let spinner = context.bar(1, "{spinner} encoding text and hashing the model {elapsed}");
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    // gigabytes are hashed beside what else there is to do; a model that does not open is the error to report
+    let (states, hashed) = std::thread::scope(|scope| {
+        let hashing = scope.spawn(|| ModelRecord::of(model.display().to_string(), model));
+        let states = (|| {
+            let encoder = T5Encoder::open(model, backend.clone())?;
+            let projection = TextProjection::open(model, backend.clone())?;
+            let slices: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+            let states = encoder.encode(&slices)?;
+            let projected = states.iter().map(|states| projection.project(states));
+            let projected = projected.collect::<Result<Vec<_>, _>>()?;
+            anyhow::Ok((states, projected, encoder.config().d_model, projection.width()))
+        })();
+        (states, hashing.join().expect("hashing a file does not panic"))
+    });
+    spinner.finish_and_clear();
+    let (states, projected, text_width, width) = states?;
+    record.models = hashed?.files;
+    record.models.push(FileRecord::of(tokenizer.file())?);
+    record.device = Some(DeviceRecord::from(backend.info()));
+    record.precision = Some("f32".into());
+    if let Some(threads) = context.global.threads {
+        record.threads = threads.get();
+    }
+
+    let total = tokens.iter().map(Vec::len).sum();
+    write(out, prompts, &tokens, [(&states, text_width), (&projected, width)], total)?;
+    record.finish();
+    let record = record.write_beside(out)?;
+    let text = format!(
+        "{}: {} prompts, {total} tokens, states of width {text_width}, projected to {width}",
+        out.display(),
+        prompts.len()
+    );
+    let each =
+        prompts.iter().zip(&tokens).map(|(prompt, tokens)| json!({ "text": prompt, "tokens": tokens }));
+    let json = json!({
+        "out": out, "record": record, "tokens": total, "text_width": text_width, "width": width,
+        "prompts": each.collect::<Vec<_>>(),
+    });
+    context.result(&text, &json);
+    Ok(())
+}
+
+fn tokens(tokenizer: &Tokenizer, prompts: &[String]) -> Result<Vec<Vec<u32>>> {
+    let one = |(i, prompt): (usize, &String)| {
+        tokenizer.encode(prompt).with_context(|| format!("prompt {i} cannot be encoded"))
+    };
+    prompts.iter().enumerate().map(one).collect()
+}
+
+/// The tensors of all prompts, one after another; `both` are the states and the projected states, with their widths.
+fn write(
+    out: &Path,
+    prompts: &[String],
+    tokens: &[Vec<u32>],
+    both: [(&Vec<TextStates>, usize); 2],
+    total: usize,
+) -> Result<()> {
+    let [(states, text_width), (projected, width)] = both;
+    let count = prompts.len();
+    let specs = [
+        TensorSpec::new("tokens", DType::U32, [total]),
+        TensorSpec::new("offsets", DType::U32, [count + 1]),
+        TensorSpec::new("states", DType::F32, [total, text_width]),
+        TensorSpec::new("projected", DType::F32, [total, width]),
+        TensorSpec::new("mean", DType::F32, [count, text_width]),
+        TensorSpec::new("mean_projected", DType::F32, [count, width]),
+    ];
+    let mut offsets = vec![0_u32];
+    for tokens in tokens {
+        let before = usize::try_from(*offsets.last().expect("begins with 0")).expect("32 bits fit");
+        let end = u32::try_from(before + tokens.len());
+        offsets.push(end.map_err(|_| Failure::input("more than 2^32 tokens, expected fewer prompts"))?);
+    }
+    let metadata = [("prompts".to_string(), json!(prompts).to_string())];
+    write_safetensors(out, &metadata, &specs, |i, w| {
+        let mut words = |words: &[u32]| words.iter().try_for_each(|word| w.write_all(&word.to_le_bytes()));
+        match i {
+            0 => return tokens.iter().try_for_each(|tokens| words(tokens)),
+            1 => return words(&offsets),
+            _ => {}
+        }
+        let mut floats =
+            |values: &[f32]| values.iter().try_for_each(|value| w.write_all(&value.to_le_bytes()));
+        match i {
+            2 => states.iter().try_for_each(|states| floats(states.values())),
+            3 => projected.iter().try_for_each(|states| floats(states.values())),
+            4 => states.iter().try_for_each(|states| floats(&states.mean())),
+            _ => projected.iter().try_for_each(|states| floats(&states.mean())),
+        }
+    })?;
+    Ok(())
+}
