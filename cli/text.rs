@@ -44,7 +44,7 @@ pub fn run(context: &Context, command: &Command) -> Result<()> {
 }
 
 /// The lines of a file, empty ones too.
-fn lines(file: &Path) -> Result<Vec<String>> {
+pub fn lines(file: &Path) -> Result<Vec<String>> {
     let bad = |what: String| Failure::input(format!("{}: {what}", file.display()));
     let text = std::fs::read(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let text = String::from_utf8(text).map_err(|e| bad(format!("is not UTF-8: {e}")))?;

@@ -1,4 +1,4 @@
-//! Samples in and out of files: decoding to mono, resampling to a model's rate, cutting into clips, writing WAV, and
+//! Samples in and out of files: decoding to mono, resampling to a model's rate, cutting into clips, writing WAV and FLAC, and
 //! a small synthesiser for music of the project's own.
 //!
 //! ```no_run
@@ -21,6 +21,7 @@
 mod clip;
 pub mod decode;
 mod error;
+pub mod flac;
 mod guard;
 mod loudness;
 mod mp4;

@@ -158,7 +158,7 @@ impl<W: Write + Seek> WavWriter<W> {
 }
 
 /// `round(x * 32768)` limited to i16; `as` saturates, which is the limiting.
-fn to_i16(x: f32) -> i16 {
+pub(crate) fn to_i16(x: f32) -> i16 {
     (f64::from(x) * 32768.0).round() as i16
 }
 

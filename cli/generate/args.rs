@@ -1,5 +1,7 @@
 //! The command line of `auscult generate`, and the small languages in it.
 
+use super::edits::EditArgs;
+use super::output::Format;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::capture::Batch;
@@ -16,9 +18,18 @@ pub struct Args {
     /// Length of every take, the prompt's included
     #[arg(long, value_name = "S")]
     pub seconds: f64,
-    /// A directory that is empty or absent, or a file `*.wav` for a single take
-    #[arg(long, value_name = "DIR|FILE.wav")]
+    /// A directory that is empty or absent, or a file `*.wav` or `*.flac` for a single take
+    #[arg(long, value_name = "DIR|FILE.wav|FILE.flac")]
     pub out: PathBuf,
+    /// What the music is told to be; given again for more prompts. Unconditional without
+    #[arg(long, value_name = "STRING")]
+    pub text: Vec<String>,
+    /// A UTF-8 file with a prompt on every line
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub prompts: Option<PathBuf>,
+    /// Texts shorter than the longest: mask lets each see itself alone, attend pads them as audiocraft does
+    #[arg(long, value_name = "mask|attend", default_value = "mask")]
+    pub text_pad: TextPad,
     /// Audio that every take continues
     #[arg(long, value_name = "FILE")]
     pub audio_prompt: Option<PathBuf>,
@@ -59,9 +70,42 @@ pub struct Args {
     /// Takes that play side by side: auto or a number
     #[arg(long, value_name = "N", default_value = "auto")]
     pub batch: Batch,
+    /// wav, or flac of 16 bits; what the name of `--out` ends in by default, wav for a directory
+    #[arg(long, value_name = "wav|flac")]
+    pub format: Option<Format>,
     /// Write 32-bit floats in place of 16-bit integers
     #[arg(long)]
     pub float: bool,
+    #[command(flatten, next_help_heading = "Edits")]
+    pub edits: EditArgs,
+    /// Sites whose rows are kept while takes play: hook_layers.{1,5}, layers.3.mlp_out, ...
+    #[arg(long, value_name = "LIST", requires = "capture", help_heading = "Capture")]
+    pub hooks: Option<String>,
+    /// The store to put them in: a directory that is empty or absent. Each take is a clip, `take-000/cond`, and with
+    /// guidance a second one, `take-000/uncond`
+    #[arg(long, value_name = "STORE", requires = "hooks", help_heading = "Capture")]
+    pub capture: Option<PathBuf>,
+}
+
+/// What becomes of texts that are shorter than the longest of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextPad {
+    /// Each is seen as it is.
+    Mask,
+    /// They are padded with rows of zeros, which take their share of attention.
+    Attend,
+}
+
+impl FromStr for TextPad {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "mask" => Ok(Self::Mask),
+            "attend" => Ok(Self::Attend),
+            _ => Err(format!("`{text}`, expected mask or attend")),
+        }
+    }
 }
 
 /// What a long take sees of itself, in seconds.
@@ -121,7 +165,32 @@ impl Args {
 
     /// Whether a single file is asked for.
     pub fn single_file(&self) -> bool {
-        self.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav"))
+        self.named_format().is_some()
+    }
+
+    /// How audio is written.
+    ///
+    /// # Errors
+    /// A format that the file's name contradicts, or that does not hold floats.
+    pub fn format(&self) -> Result<Format> {
+        let format = match (self.format, self.named_format()) {
+            (Some(asked), Some(named)) if asked != named => {
+                let message = format!(
+                    "`--format` is {asked} and `--out` is {}, expected one and the same",
+                    self.out.display()
+                );
+                return Err(Failure::usage(message));
+            }
+            (asked, named) => asked.or(named).unwrap_or(Format::Wav),
+        };
+        if self.float && format == Format::Flac {
+            return Err(Failure::usage("`--float` with flac, expected wav, which holds floats"));
+        }
+        Ok(format)
+    }
+
+    fn named_format(&self) -> Option<Format> {
+        self.out.extension()?.to_str()?.to_ascii_lowercase().parse().ok()
     }
 }
 

@@ -9,10 +9,19 @@ use auscult_model::musicgen::generate::{Generator, GeneratorOptions, Take};
 /// Takes side by side at most, where nobody says how many: more of them no longer play faster each.
 const MOST_SLOTS: usize = 64;
 
+/// Bytes of host memory beside the caches.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// However many takes play.
+    pub shared: usize,
+    /// For each of them.
+    pub slot: usize,
+}
+
 /// How many takes play side by side.
 ///
-/// `audio_bytes` is what the audio of a take needs on the host; caches need host memory too unless the device has its own,
-/// whose allocation is its own check. Nothing is refused where the host does not say what is free.
+/// Caches need host memory too unless the device has its own, whose allocation is its own check. Nothing is refused where the
+/// host does not say what is free.
 ///
 /// # Errors
 /// Memory that not even one take fits, or not as many as were asked for.
@@ -21,14 +30,14 @@ pub fn slots(
     takes: &[Take],
     window: usize,
     batch: Batch,
-    audio_bytes: usize,
+    host: Host,
     accelerator: bool,
 ) -> Result<usize> {
     let free = available();
     let needed = |slots| {
         let options = GeneratorOptions { slots, window: Some(window), ..GeneratorOptions::default() };
         let caches = if accelerator { 0 } else { Generator::cache_bytes(decoder, takes, &options) };
-        caches.saturating_add(audio_bytes)
+        caches.saturating_add(host.shared).saturating_add(host.slot.saturating_mul(slots))
     };
     let fits = |slots| free.is_none_or(|free| needed(slots) <= free);
     let refuse = |argument: &str, slots: usize| {

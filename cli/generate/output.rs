@@ -1,7 +1,7 @@
 //! What a run leaves: audio, codes, and a record of each take.
 
 use crate::failure::Failure;
-use crate::wav::write_channels;
+use crate::wav::{write_channels, write_flac};
 use anyhow::Result;
 use auscult_analysis::record::RunRecord;
 use auscult_audio::integrated_loudness;
@@ -13,10 +13,43 @@ use auscult_model::musicgen::generate::{Generated, Take, WindowRecord};
 use auscult_runtime::files::{FileError, atomic_write_bytes};
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Value, json};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// The records of all takes, one a line.
 const TAKES: &str = "takes.jsonl";
+
+/// Takes of one run at most.
+const MOST_TAKES: usize = 1 << 20;
+
+/// What audio is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Wav,
+    Flac,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wav => "wav",
+            Self::Flac => "flac",
+        })
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "wav" => Ok(Self::Wav),
+            "flac" => Ok(Self::Flac),
+            _ => Err(format!("`{text}`, expected wav or flac")),
+        }
+    }
+}
 
 /// Where a run writes.
 pub enum Target {
@@ -28,7 +61,7 @@ pub enum Target {
 
 /// A take, as people know it.
 pub struct Told {
-    /// What it is for: `take`, or its part in an experiment.
+    /// What it is for: `take`, `edited`, or its part in an experiment.
     pub label: String,
     /// The text.
     pub text: Option<String>,
@@ -38,33 +71,29 @@ pub struct Told {
 
 impl Target {
     /// Refuses a place that cannot be written to; nothing is made yet.
-    pub fn check(out: &Path, single_file: bool, takes: usize) -> Result<Self> {
+    pub fn check(out: &Path, single_file: bool) -> Result<Self> {
         if single_file {
-            if takes != 1 {
-                let message = format!(
-                    "`--out` is the file {}, which holds one take, and there are {takes}; expected a directory",
-                    out.display()
-                );
-                return Err(Failure::usage(message));
-            }
             return Ok(Self::File(out.to_path_buf()));
         }
-        let failed = |e| FileError::io(out, "list", e);
-        match std::fs::read_dir(out) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(failed(e).into()),
-            Ok(mut entries) => {
-                if let Some(entry) = entries.next() {
-                    let holds = entry.map_err(failed)?.file_name().display().to_string();
-                    let message = format!(
-                        "`--out` is the directory {}, which is not empty (it holds `{holds}`), expected an empty or absent one",
-                        out.display()
-                    );
-                    return Err(Failure::usage(message));
-                }
-            }
-        }
+        check_empty("--out", out)?;
         Ok(Self::Dir(out.to_path_buf()))
+    }
+
+    /// Refuses more takes than a file or a directory holds.
+    pub fn check_takes(&self, takes: usize) -> Result<()> {
+        match self {
+            Self::Dir(_) if takes > MOST_TAKES => Err(Failure::usage(format!(
+                "`--count`: {takes} takes, expected at most {MOST_TAKES} of all prompts"
+            ))),
+            Self::File(file) if takes != 1 => {
+                let message = format!(
+                    "`--out` is the file {}, which holds one take, and there are {takes}; expected a directory",
+                    file.display()
+                );
+                Err(Failure::usage(message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the directory.
@@ -76,9 +105,9 @@ impl Target {
     }
 
     /// The path of a take's audio.
-    fn audio(&self, number: usize) -> PathBuf {
+    pub fn audio(&self, number: usize, format: Format) -> PathBuf {
         match self {
-            Self::Dir(dir) => dir.join(format!("take-{number:03}.wav")),
+            Self::Dir(dir) => dir.join(format!("take-{number:03}.{format}")),
             Self::File(file) => file.clone(),
         }
     }
@@ -91,7 +120,7 @@ impl Target {
         told: &Told,
         made: &Generated,
         codec: &Encodec,
-        encoding: Encoding,
+        (format, encoding): (Format, Encoding),
     ) -> Result<Value> {
         let rate = codec.config().sampling_rate;
         let channels = made.codes.codebooks() / codec.codebooks();
@@ -100,8 +129,12 @@ impl Target {
         let planes = planes.collect::<Result<Vec<_>>>()?;
         let samples = weave(planes);
         let channels = u16::try_from(channels).expect("a decoder has one channel or two");
-        let path = self.audio(number);
-        let beyond = write_channels(&path, &samples, channels, rate, encoding)?.clipped;
+        let path = self.audio(number, format);
+        let written = match format {
+            Format::Wav => write_channels(&path, &samples, channels, rate, encoding)?,
+            Format::Flac => write_flac(&path, &samples, channels, rate)?,
+        };
+        let beyond = written.clipped;
         let mut record = json!({ "take": number, "file": name(&path) });
         if let Self::Dir(dir) = self {
             let codes = dir.join(format!("take-{number:03}.codes.safetensors"));
@@ -156,6 +189,22 @@ impl Target {
             }
         }
     }
+}
+
+/// Refuses a directory that holds something already.
+pub fn check_empty(argument: &str, dir: &Path) -> Result<()> {
+    let failed = |e| FileError::io(dir, "list", e);
+    let mut entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    let Some(entry) = entries.next() else { return Ok(()) };
+    let holds = entry.map_err(failed)?.file_name().display().to_string();
+    let message = format!(
+        "`{argument}` is the directory {}, which is not empty (it holds `{holds}`), expected an empty or absent one",
+        dir.display()
+    );
+    Err(Failure::usage(message))
 }
 
 /// A file's own name, as records beside it use it.

@@ -1,16 +1,17 @@
 //! The run: from the command line to takes, and from takes to files.
 
-use super::args::{Args, Sight, frames};
-use super::output::{Target, Told};
-use super::{memory, prompt};
+use super::args::Args;
+use super::output::{Format, Target, check_empty};
+use super::plan::Plan;
+use super::store::Capturing;
+use super::text::prompts;
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::record::{DeviceRecord, ModelRecord, RunRecord};
 use auscult_audio::wav::Encoding;
-use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
-use auscult_model::musicgen::generate::{self, Event, Generator, GeneratorOptions, Take};
+use auscult_model::musicgen::generate::{Event, Generator};
 use auscult_model::musicgen::{Decoder, DecoderOptions};
 use auscult_runtime::Backend;
 use indicatif::ProgressBar;
@@ -25,25 +26,30 @@ const BLOCK: usize = 50;
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     args.sampling()?;
-    let target = Target::check(&args.out, args.single_file(), args.count.get())?;
+    let format = args.format()?;
+    let target = Target::check(&args.out, args.single_file())?;
+    if let Some(store) = &args.capture {
+        check_empty("--capture", store)?;
+        if *store == args.out {
+            return Err(Failure::usage("`--capture` and `--out` are one directory, expected two"));
+        }
+    }
     let backend = context.backend()?;
     let model = Model::open(context, args, backend.clone(), &mut record)?;
-    let plan = Plan::of(args, &model, &mut record)?;
-    let accelerator = backend.info().accelerator;
-    let slots = memory::slots(
-        &model.decoder,
-        &plan.takes,
-        plan.window,
-        args.batch,
-        model.audio_bytes(&plan),
-        accelerator,
-    )?;
-    let options = GeneratorOptions { slots, window: Some(plan.window), captures: Vec::new() };
-    let mut generator = Generator::new(&model.decoder, &plan.takes, &options)?;
+    let prompts = prompts(context, args, &backend, &mut record)?;
+    // what controls add is counted when they are drawn
+    target.check_takes(prompts.len().saturating_mul(args.count.get()))?;
+    let plan = Plan::of(context, args, &model, &prompts, &mut record)?;
+    target.check_takes(plan.takes.len())?;
+    let slots = plan.slots(args, &model)?;
+    let mut generator = Generator::new(&model.decoder, &plan.takes, &plan.options(slots))?;
     record.details.insert("slots".into(), slots.into());
     record.details.insert("memory_bytes".into(), generator.memory_bytes().into());
+    let store = args.capture.as_deref();
+    let mut store = store.map(|dir| Capturing::begin(dir, &model, &plan, &record)).transpose()?;
     target.create()?;
-    let played = play(context, args, &model, &plan, &mut generator, &target)?;
+    let mut output = Output { target: &target, format, float: args.float, store: store.as_mut() };
+    let played = play(context, &model, &plan, &mut generator, &mut output)?;
     let rate = played.frames as f64 / played.seconds.max(1e-9);
     let speed = json!({
         "seconds": played.seconds,
@@ -52,6 +58,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     });
     record.details.insert("playing".into(), speed.clone());
     record.details.insert("stopped".into(), played.stopped.into());
+    if let Some(store) = store {
+        record.details.insert("store".into(), store.dir().display().to_string().into());
+        store.finish(&record)?;
+    }
     let written = target.finish(&played.takes, record)?;
     tell(context, &played, &speed, &written);
     match played.stopped {
@@ -61,9 +71,12 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 }
 
 /// What a checkpoint holds, on the device.
-struct Model {
-    decoder: Decoder,
-    codec: Encodec,
+pub struct Model {
+    pub decoder: Decoder,
+    pub codec: Encodec,
+    /// Whether the device has memory of its own.
+    pub accelerator: bool,
+    pub files: ModelRecord,
 }
 
 impl Model {
@@ -84,117 +97,20 @@ impl Model {
         let spinner = context.bar(1, "{spinner} opening and hashing the model {elapsed}");
         spinner.enable_steady_tick(Duration::from_millis(100));
         // gigabytes are hashed beside what else there is to do; a model that does not open is the error to report
-        let (model, hashed) = std::thread::scope(|scope| {
+        let (opened, hashed) = std::thread::scope(|scope| {
             let hashing = scope.spawn(|| ModelRecord::of(args.model.display().to_string(), &args.model));
-            let model = (|| {
+            let opened = (|| {
                 let decoder = Decoder::open(&args.model, backend.clone(), &options)?;
-                anyhow::Ok(Self { decoder, codec: Encodec::open(&args.model, backend.clone())? })
+                anyhow::Ok((decoder, Encodec::open(&args.model, backend.clone())?))
             })();
-            (model, hashing.join().expect("hashing a file does not panic"))
+            (opened, hashing.join().expect("hashing a file does not panic"))
         });
         spinner.finish_and_clear();
-        let model = model?;
-        record.models = hashed?.files;
-        Ok(model)
+        let (decoder, codec) = opened?;
+        let files = hashed?;
+        record.models.clone_from(&files.files);
+        Ok(Self { decoder, codec, accelerator: backend.info().accelerator, files })
     }
-
-    /// Host memory for the audio of a take: decoded by channel, woven, and as bytes.
-    fn audio_bytes(&self, plan: &Plan) -> usize {
-        let samples = plan.frames.saturating_mul(self.codec.config().hop_length());
-        samples.saturating_mul(3 * size_of::<f32>() * self.decoder.config().audio_channels)
-    }
-}
-
-/// What is played.
-struct Plan {
-    takes: Vec<Take>,
-    told: Vec<Told>,
-    frames: usize,
-    window: usize,
-    context: generate::Context,
-}
-
-impl Plan {
-    fn of(args: &Args, model: &Model, record: &mut RunRecord) -> Result<Self> {
-        let (decoder, rate) = (&model.decoder, model.decoder.frames_per_second());
-        let total = frames("--seconds", args.seconds, rate)?;
-        let window = args.window.map(|window| frames("--window", window, rate)).transpose()?;
-        let (window, context) = match args.context {
-            Sight::Full => match window {
-                Some(window) if window < total => {
-                    let message = format!(
-                        "`--window` is {window} frames, less than a take's {total}, expected none with `--context full`"
-                    );
-                    return Err(Failure::usage(message));
-                }
-                _ => (total, generate::Context::Full),
-            },
-            Sight::Stride(stride) => {
-                let window = window.unwrap_or(decoder.trained_frames());
-                let stride = frames("--context", stride, rate)?;
-                if total > window && stride >= window {
-                    let message = format!(
-                        "`--context` moves on by {stride} frames, expected 1 to {}, less than a window",
-                        window - 1
-                    );
-                    return Err(Failure::usage(message));
-                }
-                (window, generate::Context::Stride(stride))
-            }
-        };
-        let prompt = read_prompt(args, model, total, window, record)?.map(Arc::new);
-        let mut takes = Vec::new();
-        let mut told = Vec::new();
-        for number in 0..args.count.get() {
-            let row = u32::try_from(number).map_err(|_| {
-                Failure::usage(format!("`--count` is {}, expected less than 2^32", args.count))
-            })?;
-            takes.push(Take {
-                text: None,
-                prompt: prompt.clone(),
-                frames: total,
-                seed: args.seed,
-                row: if args.same_noise { 0 } else { row },
-                sampling: args.sampling()?,
-                edits: Vec::new(),
-            });
-            told.push(Told { label: "take".into(), text: None, edits: Vec::new() });
-        }
-        Ok(Self { takes, told, frames: total, window, context })
-    }
-}
-
-/// The prompt's codes, if they leave something to be played.
-fn read_prompt(
-    args: &Args,
-    model: &Model,
-    frames: usize,
-    window: usize,
-    record: &mut RunRecord,
-) -> Result<Option<Codes>> {
-    let Some(path) = &args.audio_prompt else { return Ok(None) };
-    let channels = model.decoder.config().audio_channels;
-    let (codes, input) = prompt::load(path, args.prompt_seconds, channels, &model.codec)?;
-    record.inputs.push(input);
-    let rate = model.decoder.frames_per_second();
-    let found = codes.frames();
-    let refuse = |most: usize, what: &str| {
-        let message = format!(
-            "the audio prompt {} has {found} frames ({} s), expected less than {most} ({} s), {what}; \
-             `--prompt-seconds` shortens it",
-            path.display(),
-            found as f64 / rate,
-            most as f64 / rate
-        );
-        Err(Failure::usage(message))
-    };
-    if found >= frames {
-        return refuse(frames, "the length asked for with `--seconds`");
-    }
-    if found >= window {
-        return refuse(window, "which are in sight at a time");
-    }
-    Ok(Some(codes))
 }
 
 /// What became of the takes.
@@ -207,19 +123,26 @@ struct Played {
     stopped: bool,
 }
 
+/// Where takes go.
+struct Output<'a> {
+    target: &'a Target,
+    format: Format,
+    float: bool,
+    store: Option<&'a mut Capturing>,
+}
+
 fn play(
     context: &Context,
-    args: &Args,
     model: &Model,
     plan: &Plan,
     generator: &mut Generator<'_>,
-    target: &Target,
+    output: &mut Output<'_>,
 ) -> Result<Played> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     // a second handler in one process is refused; the first one then serves, which stops that run
     let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
-    let encoding = if args.float { Encoding::Float32 } else { Encoding::Int16 };
+    let encoding = if output.float { Encoding::Float32 } else { Encoding::Int16 };
     let given = |take: usize| plan.takes[take].prompt.as_ref().map_or(0, |prompt| prompt.frames());
     let mut made: Vec<usize> = vec![0; plan.takes.len()];
     let mut records: Vec<Option<Value>> = vec![None; plan.takes.len()];
@@ -239,8 +162,13 @@ fn play(
             Event::Finished { take, generated } => {
                 let before = Instant::now();
                 let (of, told) = (&plan.takes[take], &plan.told[take]);
-                records[take] =
-                    Some(target.write_take(take, of, told, &generated, &model.codec, encoding)?);
+                let form = (output.format, encoding);
+                let record = output.target.write_take(take, of, told, &generated, &model.codec, form)?;
+                if let Some(store) = &mut output.store {
+                    let audio = output.target.audio(take, output.format);
+                    store.add(take, &audio, told, generated)?;
+                }
+                records[take] = Some(record);
                 writing += before.elapsed();
             }
         }
