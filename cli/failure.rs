@@ -103,7 +103,7 @@ fn of_model(error: &ModelError) -> Option<u8> {
     match error {
         ModelError::Site { .. } | ModelError::Argument { .. } => Some(2),
         ModelError::Write(_) | ModelError::Graph(_) | ModelError::Run(_) | ModelError::Device(_) => Some(1),
-        ModelError::Refused { .. } => Some(4),
+        ModelError::Refused { .. } | ModelError::Misfit { .. } => Some(4),
         // what is neither read nor opened is being written
         ModelError::Io { action, .. } if !["read", "open"].contains(action) => Some(1),
         _ => Some(3),

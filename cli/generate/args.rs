@@ -76,6 +76,9 @@ pub struct Args {
     /// Write 32-bit floats in place of 16-bit integers
     #[arg(long)]
     pub float: bool,
+    /// Write the only take to standard output as WAV while it plays, beside `--out`
+    #[arg(long)]
+    pub stream: bool,
     #[command(flatten, next_help_heading = "Edits")]
     pub edits: EditArgs,
     /// Sites whose rows are kept while takes play: hook_layers.{1,5}, layers.3.mlp_out, ...

@@ -4,6 +4,7 @@ mod activity;
 mod args;
 mod draws;
 mod edits;
+mod live;
 mod memory;
 mod output;
 mod plan;

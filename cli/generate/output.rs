@@ -213,7 +213,7 @@ fn name(path: &Path) -> String {
 }
 
 /// Samples of the channels, alternating.
-fn weave(mut planes: Vec<Vec<f32>>) -> Vec<f32> {
+pub fn weave(mut planes: Vec<Vec<f32>>) -> Vec<f32> {
     if planes.len() == 1 {
         return planes.remove(0);
     }

@@ -1,6 +1,7 @@
 //! The run: from the command line to takes, and from takes to files.
 
 use super::args::Args;
+use super::live::Live;
 use super::output::{Format, Target, check_empty};
 use super::plan::Plan;
 use super::store::Capturing;
@@ -26,6 +27,9 @@ const BLOCK: usize = 50;
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     args.sampling()?;
+    if args.stream && context.global.json {
+        return Err(Failure::usage("`--stream` and `--json` both write to standard output, expected one of them"));
+    }
     let format = args.format()?;
     let target = Target::check(&args.out, args.single_file())?;
     if let Some(store) = &args.capture {
@@ -41,6 +45,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     target.check_takes(prompts.len().saturating_mul(args.count.get()))?;
     let plan = Plan::of(context, args, &model, &prompts, &mut record)?;
     target.check_takes(plan.takes.len())?;
+    if args.stream && plan.takes.len() != 1 {
+        let message = format!("`--stream` with {} takes, expected one", plan.takes.len());
+        return Err(Failure::usage(message));
+    }
     let slots = plan.slots(args, &model)?;
     let mut generator = Generator::new(&model.decoder, &plan.takes, &plan.options(slots))?;
     record.details.insert("slots".into(), slots.into());
@@ -48,7 +56,11 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let store = args.capture.as_deref();
     let mut store = store.map(|dir| Capturing::begin(dir, &model, &plan, &record)).transpose()?;
     target.create()?;
-    let mut output = Output { target: &target, format, float: args.float, store: store.as_mut() };
+    let encoding = if args.float { Encoding::Float32 } else { Encoding::Int16 };
+    let channels = model.decoder.config().audio_channels;
+    let live = args.stream.then(|| Live::begin(&model.codec, channels, plan.frames, encoding));
+    let mut output =
+        Output { target: &target, format, encoding, store: store.as_mut(), live: live.transpose()? };
     let played = play(context, &model, &plan, &mut generator, &mut output)?;
     let rate = played.frames as f64 / played.seconds.max(1e-9);
     let speed = json!({
@@ -63,7 +75,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         store.finish(&record)?;
     }
     let written = target.finish(&played.takes, record)?;
-    tell(context, &played, &speed, &written);
+    tell(context, args.stream, &played, &speed, &written);
     match played.stopped {
         false => Ok(()),
         true => Err(Failure::failed(format!("stopped; {} takes are whole", played.takes.len()))),
@@ -127,8 +139,9 @@ struct Played {
 struct Output<'a> {
     target: &'a Target,
     format: Format,
-    float: bool,
+    encoding: Encoding,
     store: Option<&'a mut Capturing>,
+    live: Option<Live<'a>>,
 }
 
 fn play(
@@ -142,7 +155,6 @@ fn play(
     let asked = stop.clone();
     // a second handler in one process is refused; the first one then serves, which stops that run
     let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
-    let encoding = if output.float { Encoding::Float32 } else { Encoding::Int16 };
     let given = |take: usize| plan.takes[take].prompt.as_ref().map_or(0, |prompt| prompt.frames());
     let mut made: Vec<usize> = vec![0; plan.takes.len()];
     let mut records: Vec<Option<Value>> = vec![None; plan.takes.len()];
@@ -155,14 +167,17 @@ fn play(
             return Err(Stopped.into());
         }
         match event {
-            Event::Frames { take, done, .. } => {
+            Event::Frames { take, done, codes } => {
+                if let Some(live) = &mut output.live {
+                    live.add(codes)?;
+                }
                 made[take] = done - given(take);
                 show(&bar, made.iter().sum(), started, model.decoder.frames_per_second());
             }
             Event::Finished { take, generated } => {
                 let before = Instant::now();
                 let (of, told) = (&plan.takes[take], &plan.told[take]);
-                let form = (output.format, encoding);
+                let form = (output.format, output.encoding);
                 let record = output.target.write_take(take, of, told, &generated, &model.codec, form)?;
                 if let Some(store) = &mut output.store {
                     let audio = output.target.audio(take, output.format);
@@ -202,7 +217,7 @@ fn show(bar: &ProgressBar, frames: usize, started: Instant, frames_per_second: f
     bar.set_message(format!("{rate:.1} frames a second, {:.2} times real time", rate / frames_per_second));
 }
 
-fn tell(context: &Context, played: &Played, speed: &Value, written: &std::path::Path) {
+fn tell(context: &Context, streamed: bool, played: &Played, speed: &Value, written: &std::path::Path) {
     let mut text = String::new();
     for take in &played.takes {
         let loudness =
@@ -222,5 +237,9 @@ fn tell(context: &Context, played: &Played, speed: &Value, written: &std::path::
         speed["frames_per_second"].as_f64().unwrap_or(f64::NAN),
         speed["times_real_time"].as_f64().unwrap_or(f64::NAN),
     );
+    if streamed {
+        // standard output is the audio's
+        return context.note(&text);
+    }
     context.result(&text, &json!({ "record": written, "playing": speed, "takes": played.takes }));
 }

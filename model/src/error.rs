@@ -69,6 +69,18 @@ pub enum ModelError {
         /// What there is.
         expected: String,
     },
+    /// An autoencoder used elsewhere than where it was trained.
+    #[error("{autoencoder}: `{field}` is {found}, expected {expected}")]
+    Misfit {
+        /// Its configuration's file.
+        autoencoder: String,
+        /// What does not fit, as the configuration calls it.
+        field: &'static str,
+        /// What the configuration says.
+        found: String,
+        /// What the place asks for.
+        expected: String,
+    },
     /// Codes that a model cannot read.
     #[error("codes: {0}")]
     Codes(String),

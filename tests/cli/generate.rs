@@ -21,13 +21,13 @@ crate::trials!(
 );
 
 /// The records of a run's takes.
-fn takes(out: &Path) -> Vec<Value> {
+pub fn takes(out: &Path) -> Vec<Value> {
     let text = fs::read_to_string(out.join("takes.jsonl")).expect("a finished run has one");
     text.lines().map(|line| serde_json::from_str(line).expect("a record is a JSON object")).collect()
 }
 
 /// Codes of a take: `[codebooks, frames]`, and the values.
-fn codes(out: &Path, take: usize) -> (Vec<usize>, Vec<u32>) {
+pub fn codes(out: &Path, take: usize) -> (Vec<usize>, Vec<u32>) {
     let (dtype, shape, bytes) = tensor(&out.join(format!("take-{take:03}.codes.safetensors")), "codes");
     assert_eq!(dtype, "I32");
     (shape, bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().expect("four bytes"))).collect())

@@ -7,6 +7,7 @@ mod capture;
 mod commands;
 #[cfg(target_os = "linux")]
 mod disk;
+mod edits;
 mod faults;
 mod generate;
 #[cfg(unix)]
@@ -14,6 +15,7 @@ mod interrupt;
 mod store;
 mod support;
 mod text;
+mod told;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -38,10 +40,12 @@ fn main() -> ExitCode {
     let groups = [
         capture::trials(),
         commands::trials(),
+        edits::trials(),
         faults::trials(),
         generate::trials(),
         store::trials(),
         text::trials(),
+        told::trials(),
     ];
     let mut all: Vec<Trial> = groups.into_iter().flatten().collect();
     all.extend(capture::on_an_adapter(args.list));

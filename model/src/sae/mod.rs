@@ -1,87 +1,125 @@
 //! Sparse autoencoders: what they read of the stream, and the direction that each feature writes.
+//!
+//! [`Sae::open`] reads the files of SAELens 5 and 6 and of EleutherAI's sparsify, [`Sae::save`] writes SAELens', and
+//! [`Sae::encode`] is the encoder on the host, for any of them. Generation takes those that its graph can express
+//! ([`Sae::top_k`]). Training is not done here.
+
+mod encode;
+mod fields;
+mod open;
+mod save;
+mod saelens;
+mod settings;
+mod sparsify;
+
+pub use encode::SparseRows;
+pub use save::CFG_FILE;
+pub use settings::{Activation, Metadata, Normalize, Settings};
 
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
+use crate::musicgen::Site;
 use auscult_runtime::{Backend, Tensor};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
 
-/// A sparse autoencoder: `f = max(x W_enc + b_enc, 0)`, of which the `k` largest are kept; a feature writes `f W_dec[feature]`.
+/// A sparse autoencoder: a row is encoded to features of which few are active, and an active feature writes `f W_dec[feature]`.
 #[derive(Debug)]
 pub struct Sae {
     width: usize,
     features: usize,
-    k: Option<usize>,
-    hook: Option<String>,
+    settings: Settings,
+    /// The configuration it was read from, to name in errors.
+    origin: Option<PathBuf>,
     /// The encoder's weight, transposed: f32 `[features, width]`.
     encoder: HostTensor,
-    /// The encoder's bias with the decoder's folded in: f32 `[features]`.
+    /// `[features]`, as in the file; of a gated autoencoder its `b_gate`.
+    b_enc: Vec<f32>,
+    /// `[width]`.
+    b_dec: Vec<f32>,
+    /// The encoder's bias with what is subtracted from a row folded in: f32 `[features]`.
     bias: HostTensor,
     /// f32 `[features, width]`.
     decoder: HostTensor,
 }
 
 /// The tensors of an autoencoder, row-major f32.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SaeParts {
     /// `[width, features]`.
     pub w_enc: Vec<f32>,
-    /// `[features]`.
+    /// `[features]`; of a gated autoencoder its `b_gate`.
     pub b_enc: Vec<f32>,
     /// `[features, width]`.
     pub w_dec: Vec<f32>,
-    /// `[width]`: subtracted from what is encoded.
+    /// `[width]`: added to what is decoded, and usually subtracted from what is encoded.
     pub b_dec: Vec<f32>,
 }
 
 impl Sae {
-    /// An autoencoder of its parts. `k` is how many features are active at most; all positive ones without. `hook` names the
-    /// site that it was trained at.
+    /// An autoencoder of its parts: of a row less `b_dec`, the `k` largest features are active, or all positive ones without
+    /// `k`. `hook` names the site that it was trained at.
+    ///
+    /// # Errors
+    /// As [`with_settings`](Self::with_settings).
+    pub fn new(parts: SaeParts, k: Option<usize>, hook: Option<String>) -> Result<Self> {
+        let mut settings = Settings::new(k.map_or(Activation::Relu, Activation::TopK));
+        settings.metadata.hook = hook;
+        Self::with_settings(parts, settings)
+    }
+
+    /// An autoencoder of its parts and settings.
     ///
     /// # Errors
     /// Parts whose lengths do not fit together, values that are not finite, a `k` of 0 or beyond the features.
-    pub fn new(parts: SaeParts, k: Option<usize>, hook: Option<String>) -> Result<Self> {
+    pub fn with_settings(parts: SaeParts, settings: Settings) -> Result<Self> {
         let (width, features) = (parts.b_dec.len(), parts.b_enc.len());
         let bad = |argument, found: String, expected: String| {
             Err(ModelError::Argument { argument, found, expected })
         };
-        for (name, values, want) in
-            [("W_enc", &parts.w_enc, width * features), ("W_dec", &parts.w_dec, width * features)]
-        {
-            if values.len() != want || want == 0 {
+        for (name, values) in [("W_enc", &parts.w_enc), ("W_dec", &parts.w_dec)] {
+            if width.checked_mul(features) != Some(values.len()) || values.is_empty() {
                 let expected = format!("{features} features (b_enc) times {width} (b_dec)");
                 return bad(name, format!("{} values", values.len()), expected);
             }
         }
-        for (name, values) in [
+        let own = settings.activation.tensors();
+        for (name, values) in &own {
+            if values.len() != features {
+                return bad(name, format!("{} values", values.len()), format!("{features}, as in b_enc"));
+            }
+        }
+        let shared: [(&'static str, &[f32]); 4] = [
             ("W_enc", &parts.w_enc),
             ("b_enc", &parts.b_enc),
             ("W_dec", &parts.w_dec),
             ("b_dec", &parts.b_dec),
-        ] {
+        ];
+        for (name, values) in shared.into_iter().chain(own) {
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                 return bad(name, format!("{} at {at}", values[at]), "finite values".into());
             }
         }
-        if let Some(k) = k
+        if let Activation::TopK(k) = settings.activation
             && !(1..=features).contains(&k)
         {
             return bad("k", k.to_string(), format!("1 to {features}, the features there are"));
         }
-        // (x - b_dec) W + b_enc = x W + (b_enc - b_dec W)
-        let mut folded: Vec<f64> = parts.b_enc.iter().map(|&b| f64::from(b)).collect();
-        for (row, &b) in parts.w_enc.chunks_exact(features).zip(&parts.b_dec) {
-            folded.iter_mut().zip(row).for_each(|(sum, &w)| *sum -= f64::from(b) * f64::from(w));
-        }
-        let mut encoder = vec![0.0; width * features];
-        for (c, row) in parts.w_enc.chunks_exact(features).enumerate() {
-            row.iter().enumerate().for_each(|(f, &w)| encoder[f * width + c] = w);
-        }
+        let encoder = transposed(&parts.w_enc, features);
+        drop(parts.w_enc);
+        let bias = match settings.apply_b_dec_to_input {
+            true => folded(&encoder, &parts.b_enc, &parts.b_dec),
+            false => parts.b_enc.clone(),
+        };
         Ok(Self {
             width,
             features,
-            k,
-            hook,
+            settings,
+            origin: None,
             encoder: HostTensor::from_f32s([features, width], encoder),
-            bias: HostTensor::from_f32s([features], folded.into_iter().map(|b| b as f32).collect()),
+            b_enc: parts.b_enc,
+            b_dec: parts.b_dec,
+            bias: HostTensor::from_f32s([features], bias),
             decoder: HostTensor::from_f32s([features, width], parts.w_dec),
         })
     }
@@ -96,14 +134,22 @@ impl Sae {
         self.features
     }
 
-    /// Features that are active at most; `None` where every positive one is.
+    /// What it is but for its weights.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Features that are active at most; `None` where the architecture sets no limit.
     pub fn k(&self) -> Option<usize> {
-        self.k
+        match self.settings.activation {
+            Activation::TopK(k) => Some(k),
+            _ => None,
+        }
     }
 
     /// The site that it was trained at, where its file says.
     pub fn hook(&self) -> Option<&str> {
-        self.hook.as_deref()
+        self.settings.metadata.hook.as_deref()
     }
 
     /// What a feature writes to the stream: row `feature` of the decoder, `[width]`.
@@ -118,12 +164,129 @@ impl Sae {
                 expected: format!("less than {}, the features of the autoencoder", self.features),
             });
         }
-        let row = 4 * self.width;
-        Ok(bytemuck::pod_collect_to_vec(&self.decoder.bytes[feature * row..][..row]))
+        Ok(floats(&self.decoder)[feature * self.width..][..self.width].to_vec())
+    }
+
+    /// Length of every feature's direction, in order.
+    pub fn decoder_norms(&self) -> Vec<f32> {
+        let norm = |d: &[f32]| d.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt() as f32;
+        floats(&self.decoder).par_chunks_exact(self.width).map(norm).collect()
+    }
+
+    /// A copy of its tensors, as [`with_settings`](Self::with_settings) takes them.
+    pub fn parts(&self) -> SaeParts {
+        SaeParts {
+            w_enc: transposed(floats(&self.encoder), self.width),
+            b_enc: self.b_enc.clone(),
+            w_dec: floats(&self.decoder).to_vec(),
+            b_dec: self.b_dec.clone(),
+        }
+    }
+
+    /// Whether it was trained at `site`, of a stream of `width`: [`check_width`](Self::check_width) and
+    /// [`check_hook`](Self::check_hook).
+    ///
+    /// # Errors
+    /// [`ModelError::Misfit`] names the field, what it holds and what the site asks for.
+    pub fn check(&self, site: Site, width: usize) -> Result<()> {
+        self.check_width(site, width)?;
+        self.check_hook(site)
+    }
+
+    /// Whether it reads rows of `width`, the width at `site`.
+    ///
+    /// # Errors
+    /// [`ModelError::Misfit`].
+    pub fn check_width(&self, site: Site, width: usize) -> Result<()> {
+        if self.width == width {
+            return Ok(());
+        }
+        Err(self.misfit("d_in", self.width.to_string(), format!("{width}, the width at {site}")))
+    }
+
+    /// Whether its file names `site`. A file that names neither hook nor layer contradicts none.
+    ///
+    /// # Errors
+    /// [`ModelError::Misfit`].
+    pub fn check_hook(&self, site: Site) -> Result<()> {
+        let counting = "`hook_layers.N` counts layers from 0, `paper:M` from 1";
+        if let Some(hook) = self.hook()
+            && hook.parse::<Site>().ok() != Some(site)
+        {
+            return Err(self.misfit("hook_name", hook.into(), format!("{site} ({counting})")));
+        }
+        match (self.settings.metadata.layer, site) {
+            (Some(layer), Site::Layer(at, _)) if layer != at => {
+                Err(self.misfit("hook_layer", layer.to_string(), format!("{at}, the layer of {site} ({counting})")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn misfit(&self, field: &'static str, found: String, expected: String) -> ModelError {
+        ModelError::Misfit { autoencoder: self.name(), field, found, expected }
+    }
+
+    fn name(&self) -> String {
+        let file = self.origin.as_deref().map(Path::display);
+        file.map_or_else(|| "autoencoder".into(), |file| file.to_string())
+    }
+
+    /// How many features of a row are active at most, 0 for all that are positive: all that a graph which encodes by a
+    /// matrix product and a selection needs to know.
+    ///
+    /// # Errors
+    /// Names the architecture or the normalisation that such a graph cannot express.
+    pub fn top_k(&self) -> Result<usize> {
+        let refuse = |field: &'static str, found: &str, possible: &str| {
+            let reason = format!("the fused encoder knows {possible} alone; `sae encode` knows it");
+            Err(match &self.origin {
+                Some(file) => ModelError::unsupported(file, field, found, reason),
+                None => ModelError::Argument { argument: field, found: found.into(), expected: reason },
+            })
+        };
+        if self.settings.normalize != Normalize::None {
+            return refuse("normalize_activations", self.settings.normalize.name(), "`none`");
+        }
+        match &self.settings.activation {
+            Activation::Relu => Ok(0),
+            Activation::TopK(k) => Ok(*k),
+            other => refuse("architecture", other.architecture(), "`standard` and `topk`"),
+        }
     }
 
     /// Weight f32 `[features, width]` and bias f32 `[features]` of the encoder on a device.
     pub(crate) fn encoder(&self, backend: &dyn Backend) -> Result<(Tensor, Tensor)> {
         Ok((self.encoder.upload(backend)?, self.bias.upload(backend)?))
     }
+}
+
+/// The values of a tensor made by [`HostTensor::from_f32s`].
+fn floats(tensor: &HostTensor) -> &[f32] {
+    bytemuck::cast_slice(&tensor.bytes)
+}
+
+/// `[rows, cols]` as `[cols, rows]`.
+fn transposed(values: &[f32], cols: usize) -> Vec<f32> {
+    /// Columns that are gathered together: two cache lines of the rows they lie in.
+    const TOGETHER: usize = 32;
+    let rows = values.len() / cols;
+    let mut out = vec![0.0; values.len()];
+    out.par_chunks_mut(TOGETHER * rows).enumerate().for_each(|(block, out)| {
+        let columns = out.len() / rows;
+        for r in 0..rows {
+            let row = &values[r * cols + block * TOGETHER..][..columns];
+            row.iter().enumerate().for_each(|(c, &v)| out[c * rows + r] = v);
+        }
+    });
+    out
+}
+
+/// `(x - b_dec) W + b_enc = x W + (b_enc - b_dec W)`: the second term, of W transposed.
+fn folded(encoder: &[f32], b_enc: &[f32], b_dec: &[f32]) -> Vec<f32> {
+    let rest = |(w, &b): (&[f32], &f32)| {
+        let dot: f64 = w.iter().zip(b_dec).map(|(&w, &b)| f64::from(w) * f64::from(b)).sum();
+        (f64::from(b) - dot) as f32
+    };
+    encoder.par_chunks_exact(b_dec.len()).zip(b_enc).map(rest).collect()
 }

@@ -195,6 +195,18 @@ impl Weights {
         self.tensor(name)?.view()
     }
 
+    /// The value of the tensor `name`, where it has one element, of type F64, F32, F16 or BF16.
+    pub fn scalar(&self, name: &str) -> Option<f64> {
+        let tensor = self.tensor(name)?;
+        if tensor.stored.name == "F64" {
+            return Some(f64::from_le_bytes(tensor.host.as_ref().try_into().ok()?));
+        }
+        match tensor.float_view()?.to_f32().ok()?.as_slice() {
+            [value] => Some(f64::from(*value)),
+            _ => None,
+        }
+    }
+
     /// All tensors that [`get`](Self::get) returns, in the order in which they lie in the files.
     pub fn iter(&self) -> impl Iterator<Item = WeightView<'_>> {
         self.tensors.iter().filter_map(Tensor::view)

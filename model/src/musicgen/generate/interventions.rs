@@ -84,10 +84,8 @@ impl Intervention {
             return bad("feature", "none".into(), format!("one, for {:?}", self.action));
         }
         if let Some((sae, feature)) = &self.feature {
-            if sae.width() != width {
-                let expected = format!("{width}, the width at {}", self.site);
-                return bad("width of the autoencoder", sae.width().to_string(), expected);
-            }
+            sae.check_width(self.site, width)?;
+            sae.top_k()?;
             if *feature >= sae.features() {
                 return bad("feature", feature.to_string(), format!("less than {}", sae.features()));
             }
@@ -125,6 +123,8 @@ fn nothing(slots: usize) -> Vec<u32> {
 struct Point {
     site: Site,
     sae: Option<Arc<Sae>>,
+    /// Features that are active at most, 0 for all that are positive.
+    k: usize,
     /// Records a row.
     slots: usize,
     directions: Vec<Arc<[f32]>>,
@@ -185,7 +185,8 @@ impl Points {
                 directions: upload(backend, TensorDesc::f32([values.len() / width, width]), &values)?,
                 encoder: sae.as_ref().map(|sae| sae.encoder(backend)).transpose()?,
             };
-            points.push(Point { site, sae, slots, directions, on_device });
+            let k = sae.as_ref().map_or(Ok(0), |sae| sae.top_k())?;
+            points.push(Point { site, sae, k, slots, directions, on_device });
         }
         Ok(Self { points, width })
     }
@@ -239,7 +240,7 @@ impl Points {
                 Operand::Beside(1)
             });
             inserts.push(Insert {
-                op: Arc::new(EditRows { k: point.sae.as_ref().map_or(0, |sae| sae.k().unwrap_or(0)) }),
+                op: Arc::new(EditRows { k: point.k }),
                 inputs: vec![
                     Operand::Site,
                     Operand::Tensor(records.clone()),

@@ -1,0 +1,162 @@
+//! The encoder on the host, in f32: any activation, any normalisation.
+
+use super::{Activation, Normalize, Sae, floats};
+use crate::error::{ModelError, Result};
+use auscult_kernels::ops::linear::{Activation as After, Linear};
+use auscult_kernels::{HostSlot, Op, TensorDesc};
+use rayon::prelude::*;
+use std::cmp::Ordering;
+
+/// Values of the product that are held at a time, 32 MiB of them.
+const BLOCK_VALUES: usize = 8 << 20;
+/// A product of fewer rows sums in another order; shorter blocks are filled up, so that a row's features are the same in any
+/// company.
+const LEAST_ROWS: usize = 8;
+
+/// The active features of some rows, those of a row by value, the largest first, and of equal values by index.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SparseRows {
+    /// Features a row.
+    pub k: usize,
+    /// `[rows, k]`; 0 behind the last active one.
+    pub indices: Vec<u32>,
+    /// `[rows, k]`, above 0; 0 behind the last active one.
+    pub values: Vec<f32>,
+}
+
+impl SparseRows {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.indices.len() / self.k
+    }
+
+    /// How many features are active in all rows together.
+    pub fn active(&self) -> usize {
+        self.values.iter().filter(|&&v| v > 0.0).count()
+    }
+
+    /// Pads or cuts every row to `k` features; what is cut is the smallest.
+    pub fn resized(&self, k: usize) -> Self {
+        fn each<T: Copy + Default>(values: &[T], from: usize, to: usize) -> Vec<T> {
+            let of_row = |row: &[T]| (0..to).map(|i| row.get(i).copied().unwrap_or_default()).collect::<Vec<T>>();
+            values.chunks_exact(from).flat_map(of_row).collect()
+        }
+        Self { k, indices: each(&self.indices, self.k, k), values: each(&self.values, self.k, k) }
+    }
+}
+
+impl Sae {
+    /// Encodes rows `[rows, width]`. A row has as many places as the autoencoder has active features at most, or, where it sets
+    /// no limit, as the row with the most has (1 at least).
+    ///
+    /// # Errors
+    /// A length that is no multiple of the width; a value that is not finite, by row and column; a row of zeros where rows are
+    /// scaled to a length.
+    pub fn encode(&self, rows: &[f32]) -> Result<SparseRows> {
+        let width = self.width;
+        let bad = |found: String, expected: String| {
+            Err(ModelError::Argument { argument: "rows", found, expected })
+        };
+        if !rows.len().is_multiple_of(width) {
+            return bad(format!("{} values", rows.len()), format!("a multiple of {width}, the autoencoder's width"));
+        }
+        if let Some(at) = rows.iter().position(|v| !v.is_finite()) {
+            let found = format!("{} in row {}, column {}", rows[at], at / width, at % width);
+            return bad(found, "finite values".into());
+        }
+        if self.settings.normalize == Normalize::ConstantNorm
+            && let Some(row) = rows.chunks_exact(width).position(|row| row.iter().all(|&v| v == 0.0))
+        {
+            return bad(format!("all zeros in row {row}"), "a length above 0, which is scaled to another".into());
+        }
+        let block = (BLOCK_VALUES / self.features).max(LEAST_ROWS);
+        let mut chosen: Vec<Vec<(u32, f32)>> = Vec::with_capacity(rows.len() / width);
+        let scales = self.magnitudes();
+        for rows in rows.chunks(block * width) {
+            let products = self.products(rows)?;
+            let count = rows.len() / width;
+            chosen.par_extend(products.par_chunks_exact(self.features).take(count).map(|u| self.select(u, &scales)));
+        }
+        let k = self.k().unwrap_or_else(|| chosen.iter().map(Vec::len).max().unwrap_or(0).max(1));
+        let places = || chosen.iter().flat_map(|row| (0..k).map(|i| row.get(i).copied().unwrap_or((0, 0.0))));
+        let (indices, values) = places().unzip();
+        Ok(SparseRows { k, indices, values })
+    }
+
+    /// `x W_enc` of rows prepared for it, and of some rows of zeros behind them: `[at least rows, features]`.
+    fn products(&self, rows: &[f32]) -> Result<Vec<f32>> {
+        let mut x: Vec<f32> = rows.to_vec();
+        x.par_chunks_exact_mut(self.width).for_each(|row| self.prepare(row));
+        x.resize(x.len().max(LEAST_ROWS * self.width), 0.0);
+        let desc = TensorDesc::f32([x.len() / self.width, self.width]);
+        let op = Linear { activation: After::None };
+        let plan = op.plan(&[Some(&desc), Some(&self.encoder.desc), None, None]).map_err(auscult_runtime::GraphError::from)?;
+        let mut y = vec![0.0f32; x.len() / self.width * self.features];
+        let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
+        run(
+            &plan.params,
+            &mut [
+                HostSlot::Read(bytemuck::cast_slice(&x)),
+                HostSlot::Read(&self.encoder.bytes),
+                HostSlot::Read(&[]),
+                HostSlot::Read(&[]),
+                HostSlot::Write(bytemuck::cast_slice_mut(&mut y)),
+            ],
+        );
+        Ok(y)
+    }
+
+    /// What the encoder's weight multiplies, of one row.
+    fn prepare(&self, row: &mut [f32]) {
+        let sum_of = |row: &[f32], f: &dyn Fn(f64) -> f64| row.iter().map(|&v| f(f64::from(v))).sum::<f64>();
+        match self.settings.normalize {
+            Normalize::None => (),
+            Normalize::ConstantNorm => {
+                let scale = ((row.len() as f64).sqrt() / sum_of(row, &|v| v * v).sqrt()) as f32;
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
+            Normalize::LayerNorm => {
+                let mean = sum_of(row, &|v| v) / row.len() as f64;
+                let freedom = (row.len() - 1).max(1) as f64;
+                let spread = (sum_of(row, &|v| (v - mean).powi(2)) / freedom).sqrt() + 1e-5;
+                row.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / spread) as f32);
+            }
+        }
+        if self.settings.apply_b_dec_to_input {
+            row.iter_mut().zip(&self.b_dec).for_each(|(v, b)| *v -= b);
+        }
+    }
+
+    /// `exp(r_mag)` of a gated autoencoder.
+    fn magnitudes(&self) -> Vec<f32> {
+        match &self.settings.activation {
+            Activation::Gated { r_mag, .. } => r_mag.iter().map(|r| r.exp()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The active features of a row whose products are `u`, in order.
+    fn select(&self, u: &[f32], scales: &[f32]) -> Vec<(u32, f32)> {
+        let activation = |f: usize| {
+            let pre = u[f] + self.b_enc[f];
+            match &self.settings.activation {
+                Activation::Relu | Activation::TopK(_) => pre,
+                Activation::JumpRelu { threshold } if pre > threshold[f] => pre,
+                Activation::Gated { b_mag, .. } if pre > 0.0 => u[f] * scales[f] + b_mag[f],
+                Activation::JumpRelu { .. } | Activation::Gated { .. } => 0.0,
+            }
+        };
+        // what is not positive is not active, whether it is among the largest or not
+        let positive = |f: u32| Some((f, activation(f as usize))).filter(|(_, value)| *value > 0.0);
+        let mut active: Vec<(u32, f32)> = (0..u.len() as u32).filter_map(positive).collect();
+        let order = |a: &(u32, f32), b: &(u32, f32)| -> Ordering { b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)) };
+        if let Activation::TopK(k) = self.settings.activation
+            && active.len() > k
+        {
+            active.select_nth_unstable_by(k, order);
+            active.truncate(k);
+        }
+        active.sort_unstable_by(order);
+        active
+    }
+}
