@@ -217,6 +217,7 @@ impl AnalysisError {
                 | ModelError::Weights(_)
                 | ModelError::Codes(_)
                 | ModelError::Audio(_) => Category::BadInput,
+                ModelError::Misfit { .. } => Category::Refused,
                 // a checkpoint is what this crate has models read
                 ModelError::Io { action, .. } if *action == "read" || *action == "open" => Category::BadInput,
                 _ => Category::Failed,

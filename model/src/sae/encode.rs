@@ -1,9 +1,10 @@
 //! The encoder on the host, in f32: any activation, any normalisation.
 
-use super::{Activation, Normalize, Sae, floats};
+use super::{Activation, Normalize, Sae};
 use crate::error::{ModelError, Result};
 use auscult_kernels::ops::linear::{Activation as After, Linear};
-use auscult_kernels::{HostSlot, Op, TensorDesc};
+use auscult_kernels::{HostSlot, TensorDesc};
+use auscult_runtime::GraphError;
 use rayon::prelude::*;
 use std::cmp::Ordering;
 
@@ -38,7 +39,8 @@ impl SparseRows {
     /// Pads or cuts every row to `k` features; what is cut is the smallest.
     pub fn resized(&self, k: usize) -> Self {
         fn each<T: Copy + Default>(values: &[T], from: usize, to: usize) -> Vec<T> {
-            let of_row = |row: &[T]| (0..to).map(|i| row.get(i).copied().unwrap_or_default()).collect::<Vec<T>>();
+            let of_row =
+                |row: &[T]| (0..to).map(|i| row.get(i).copied().unwrap_or_default()).collect::<Vec<T>>();
             values.chunks_exact(from).flat_map(of_row).collect()
         }
         Self { k, indices: each(&self.indices, self.k, k), values: each(&self.values, self.k, k) }
@@ -54,11 +56,13 @@ impl Sae {
     /// scaled to a length.
     pub fn encode(&self, rows: &[f32]) -> Result<SparseRows> {
         let width = self.width;
-        let bad = |found: String, expected: String| {
-            Err(ModelError::Argument { argument: "rows", found, expected })
-        };
+        let bad =
+            |found: String, expected: String| Err(ModelError::Argument { argument: "rows", found, expected });
         if !rows.len().is_multiple_of(width) {
-            return bad(format!("{} values", rows.len()), format!("a multiple of {width}, the autoencoder's width"));
+            return bad(
+                format!("{} values", rows.len()),
+                format!("a multiple of {width}, the autoencoder's width"),
+            );
         }
         if let Some(at) = rows.iter().position(|v| !v.is_finite()) {
             let found = format!("{} in row {}, column {}", rows[at], at / width, at % width);
@@ -67,7 +71,10 @@ impl Sae {
         if self.settings.normalize == Normalize::ConstantNorm
             && let Some(row) = rows.chunks_exact(width).position(|row| row.iter().all(|&v| v == 0.0))
         {
-            return bad(format!("all zeros in row {row}"), "a length above 0, which is scaled to another".into());
+            return bad(
+                format!("all zeros in row {row}"),
+                "a length above 0, which is scaled to another".into(),
+            );
         }
         let block = (BLOCK_VALUES / self.features).max(LEAST_ROWS);
         let mut chosen: Vec<Vec<(u32, f32)>> = Vec::with_capacity(rows.len() / width);
@@ -75,7 +82,9 @@ impl Sae {
         for rows in rows.chunks(block * width) {
             let products = self.products(rows)?;
             let count = rows.len() / width;
-            chosen.par_extend(products.par_chunks_exact(self.features).take(count).map(|u| self.select(u, &scales)));
+            chosen.par_extend(
+                products.par_chunks_exact(self.features).take(count).map(|u| self.select(u, &scales)),
+            );
         }
         let k = self.k().unwrap_or_else(|| chosen.iter().map(Vec::len).max().unwrap_or(0).max(1));
         let places = || chosen.iter().flat_map(|row| (0..k).map(|i| row.get(i).copied().unwrap_or((0, 0.0))));
@@ -90,7 +99,7 @@ impl Sae {
         x.resize(x.len().max(LEAST_ROWS * self.width), 0.0);
         let desc = TensorDesc::f32([x.len() / self.width, self.width]);
         let op = Linear { activation: After::None };
-        let plan = op.plan(&[Some(&desc), Some(&self.encoder.desc), None, None]).map_err(auscult_runtime::GraphError::from)?;
+        let plan = op.plan(&desc, &self.encoder.desc, None, None).map_err(GraphError::from)?;
         let mut y = vec![0.0f32; x.len() / self.width * self.features];
         let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
         run(

@@ -7,8 +7,8 @@
 mod encode;
 mod fields;
 mod open;
-mod save;
 mod saelens;
+mod save;
 mod settings;
 mod sparsify;
 
@@ -216,9 +216,11 @@ impl Sae {
             return Err(self.misfit("hook_name", hook.into(), format!("{site} ({counting})")));
         }
         match (self.settings.metadata.layer, site) {
-            (Some(layer), Site::Layer(at, _)) if layer != at => {
-                Err(self.misfit("hook_layer", layer.to_string(), format!("{at}, the layer of {site} ({counting})")))
-            }
+            (Some(layer), Site::Layer(at, _)) if layer != at => Err(self.misfit(
+                "hook_layer",
+                layer.to_string(),
+                format!("{at}, the layer of {site} ({counting})"),
+            )),
             _ => Ok(()),
         }
     }

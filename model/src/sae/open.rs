@@ -10,7 +10,8 @@ use auscult_runtime::weights::Weights;
 use std::path::Path;
 
 /// What a directory must hold.
-const LAYOUT: &str = "expected a directory with cfg.json and sae_weights.safetensors (SAELens) or sae.safetensors (sparsify)";
+const LAYOUT: &str =
+    "expected a directory with cfg.json and sae_weights.safetensors (SAELens) or sae.safetensors (sparsify)";
 
 impl Sae {
     /// Reads an autoencoder from the directory that SAELens 5 or 6 (`cfg.json`, `sae_weights.safetensors`) or EleutherAI's

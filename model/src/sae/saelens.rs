@@ -220,7 +220,11 @@ fn scale_decoder(fields: &Fields<'_>, parts: &mut SaeParts, name: &str, factors:
         return Err(ModelError::config(fields.file, flag, "false", expected));
     }
     let width = parts.b_dec.len();
-    parts.w_dec.par_chunks_exact_mut(width).zip(factors).for_each(|(row, f)| row.iter_mut().for_each(|v| *v *= f));
+    parts
+        .w_dec
+        .par_chunks_exact_mut(width)
+        .zip(factors)
+        .for_each(|(row, f)| row.iter_mut().for_each(|v| *v *= f));
     Ok(())
 }
 
@@ -237,7 +241,10 @@ fn fold_norms(parts: &mut SaeParts) {
     let (width, features) = (parts.b_dec.len(), parts.b_enc.len());
     let norm = |d: &[f32]| d.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt() as f32;
     let norms: Vec<f32> = parts.w_dec.par_chunks_exact(width).map(norm).collect();
-    parts.w_enc.par_chunks_exact_mut(features).for_each(|row| row.iter_mut().zip(&norms).for_each(|(v, n)| *v *= n));
+    parts
+        .w_enc
+        .par_chunks_exact_mut(features)
+        .for_each(|row| row.iter_mut().zip(&norms).for_each(|(v, n)| *v *= n));
     parts.b_enc.iter_mut().zip(&norms).for_each(|(v, n)| *v *= n);
     parts
         .w_dec

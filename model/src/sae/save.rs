@@ -57,8 +57,10 @@ impl Sae {
         ];
         let own = self.settings.activation.tensors();
         tensors.extend(own.into_iter().map(|(name, values)| (name, vec![self.features], values)));
-        let specs: Vec<TensorSpec> =
-            tensors.iter().map(|(name, shape, _)| TensorSpec::new(*name, DType::F32, shape.clone())).collect();
+        let specs: Vec<TensorSpec> = tensors
+            .iter()
+            .map(|(name, shape, _)| TensorSpec::new(*name, DType::F32, shape.clone()))
+            .collect();
         write_safetensors(dir.join(WEIGHTS_FILE), &[], &specs, |i, out| {
             out.write_all(bytemuck::cast_slice(tensors[i].2))
         })?;

@@ -30,7 +30,11 @@ pub(super) fn read(fields: &Fields<'_>, weights: &Weights, dir: &Path) -> Result
     }
     for flag in ["transcode", "skip_connection"] {
         if fields.flag(flag, false)? {
-            return unsupported(flag, "true".into(), "it writes elsewhere than it reads; only autoencoders are read");
+            return unsupported(
+                flag,
+                "true".into(),
+                "it writes elsewhere than it reads; only autoencoders are read",
+            );
         }
     }
     if fields.flag("signed", false)? {
@@ -38,7 +42,12 @@ pub(super) fn read(fields: &Fields<'_>, weights: &Weights, dir: &Path) -> Result
     }
     let k = fields.size("k")?;
     if k > features {
-        return Err(ModelError::config(fields.file, "k", k, format!("1 to {features}, the features there are")));
+        return Err(ModelError::config(
+            fields.file,
+            "k",
+            k,
+            format!("1 to {features}, the features there are"),
+        ));
     }
 
     let loader = Loader::new(weights);
