@@ -1,8 +1,8 @@
 //! Writing an audio file that is whole or absent.
 
 use anyhow::Result;
-use auscult_audio::{AudioError, flac};
 use auscult_audio::wav::{Encoding, WavWriter, Written};
+use auscult_audio::{AudioError, flac};
 use auscult_runtime::files::AtomicFile;
 use std::fs::File;
 use std::io::BufWriter;

@@ -2,9 +2,7 @@
 
 use anyhow::Result;
 use auscult_model::ModelError;
-use auscult_model::musicgen::generate::{
-    Capture, Context, Event, Generator, GeneratorOptions, Halves, Take,
-};
+use auscult_model::musicgen::generate::{Capture, Context, Event, Generator, GeneratorOptions, Halves, Take};
 use auscult_model::musicgen::{Decoder, Site};
 use auscult_model::sae::Sae;
 use serde_json::{Value, json};

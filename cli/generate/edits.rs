@@ -238,11 +238,14 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("`{text}`, expected A..B with seconds 0 <= A < B, either end may be left out");
+        let expected =
+            || format!("`{text}`, expected A..B with seconds 0 <= A < B, either end may be left out");
         let (from, to) = text.split_once("..").ok_or_else(expected)?;
         let seconds = |text: &str| match text {
             "" => Ok(None),
-            _ => text.parse::<f64>().ok().filter(|s| s.is_finite() && *s >= 0.0).ok_or_else(expected).map(Some),
+            _ => {
+                text.parse::<f64>().ok().filter(|s| s.is_finite() && *s >= 0.0).ok_or_else(expected).map(Some)
+            }
         };
         let span = Self { from: seconds(from)?, to: seconds(to)? };
         match span {
@@ -289,7 +292,8 @@ mod tests {
 
     #[test]
     fn files_are_read() {
-        let file = |path: &str, part: Option<&str>| Source { path: path.into(), part: part.map(String::from) };
+        let file =
+            |path: &str, part: Option<&str>| Source { path: path.into(), part: part.map(String::from) };
         let along = Along::File { hook: hook("embed"), file: file("a=b/v.safetensors", Some("x")) };
         assert_eq!("embed:a=b/v.safetensors#x=-2".parse(), Ok(Steer { along, alpha: -2.0, beta: 1.0 }));
         let rows = Rows { hook: hook("paper:1"), file: file("store", Some("t@0-64")) };
@@ -298,7 +302,8 @@ mod tests {
 
     #[test]
     fn what_is_no_edit_is_refused() {
-        for bad in ["", "hook_layers.3", "hook_layers.3:", "hook_layers.3:-1", "hook_layers.3:x", "layer.3:1"] {
+        for bad in ["", "hook_layers.3", "hook_layers.3:", "hook_layers.3:-1", "hook_layers.3:x", "layer.3:1"]
+        {
             assert!(bad.parse::<Feature>().is_err(), "{bad}");
         }
         for bad in ["hook_layers.3:1", "hook_layers.3:1=", "hook_layers.3:1=NaN", "hook_layers.3:1=inf"] {

@@ -113,7 +113,8 @@ impl Plan {
         let host = self.host(model, &sites.collect::<Vec<_>>(), one);
         memory::slots(&model.decoder, one, self.window, Batch::Auto, host, model.accelerator)?;
         context.note("playing a baseline: controls are matched on what fires in it");
-        let listen = Listen { sites: &looked_at, columns: target.columns.clone(), half: args.edits.edit_rows.0 };
+        let listen =
+            Listen { sites: &looked_at, columns: target.columns.clone(), half: args.edits.edit_rows.0 };
         let active = activity::of_baseline(&model.decoder, baseline, (self.window, self.context), &listen)?;
         target.with_controls(controls, args.seed, &active)
     }

@@ -28,7 +28,9 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     args.sampling()?;
     if args.stream && context.global.json {
-        return Err(Failure::usage("`--stream` and `--json` both write to standard output, expected one of them"));
+        return Err(Failure::usage(
+            "`--stream` and `--json` both write to standard output, expected one of them",
+        ));
     }
     let format = args.format()?;
     let target = Target::check(&args.out, args.single_file())?;

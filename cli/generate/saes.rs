@@ -73,9 +73,11 @@ impl Saes {
         let own: Vec<&Opened> =
             self.0.iter().filter(|opened| opened.sae.check_hook(hook.site).is_ok()).collect();
         match (own.as_slice(), self.0.as_slice()) {
-            ([one], _) | ([], [one]) => Ok(one),
+            ([one], _) => Ok(*one),
+            ([], [one]) => Ok(one),
             (_, []) => {
-                let message = format!("a feature of `{}` is named, expected its autoencoder with `--sae`", hook.name);
+                let message =
+                    format!("a feature of `{}` is named, expected its autoencoder with `--sae`", hook.name);
                 Err(Failure::usage(message))
             }
             ([], _) => {
@@ -90,8 +92,12 @@ impl Saes {
             }
             (several, _) => {
                 let dirs: Vec<_> = several.iter().map(|o| o.dir.display().to_string()).collect();
-                let message =
-                    format!("`--sae` is given {} times for `{}`: {}, expected once", several.len(), hook.name, dirs.join(", "));
+                let message = format!(
+                    "`--sae` is given {} times for `{}`: {}, expected once",
+                    several.len(),
+                    hook.name,
+                    dirs.join(", ")
+                );
                 Err(Failure::usage(message))
             }
         }

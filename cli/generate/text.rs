@@ -72,7 +72,8 @@ fn words(args: &Args, record: &mut RunRecord) -> Result<Vec<String>> {
     };
     let words = lines(file)?;
     if let Some(at) = words.iter().position(|line| line.trim().is_empty()) {
-        let message = format!("{}: line {} is empty, expected a prompt on every line", file.display(), at + 1);
+        let message =
+            format!("{}: line {} is empty, expected a prompt on every line", file.display(), at + 1);
         return Err(Failure::input(message));
     }
     record.inputs.push(InputRecord { file: FileRecord::of(file)?, audio: None });

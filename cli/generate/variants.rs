@@ -78,7 +78,13 @@ impl Target {
             let width = maker.width(&rows.hook)?;
             let read = vectors::vector(&rows.file, width)?;
             record.inputs.extend(read.files);
-            edits.push(maker.along(&rows.hook, "replace", Action::Replace, read.values, named(&rows.file))?);
+            edits.push(maker.along(
+                &rows.hook,
+                "replace",
+                Action::Replace,
+                read.values,
+                named(&rows.file),
+            )?);
         }
         for rows in &args.patch {
             let width = maker.width(&rows.hook)?;
@@ -236,7 +242,8 @@ impl Maker<'_> {
         let config = self.decoder.config();
         let site = hook.site.within(config.num_hidden_layers)?;
         if site == Site::Logits {
-            let message = format!("`{}` cannot be edited, expected a site of the residual stream's width", hook.name);
+            let message =
+                format!("`{}` cannot be edited, expected a site of the residual stream's width", hook.name);
             return Err(Failure::usage(message));
         }
         Ok(site.width(config))

@@ -86,7 +86,8 @@ fn of_store(source: &Source, hook: &Hook, width: usize) -> Result<Loaded> {
     }
     // its sums hold the hashes of everything else
     let files = [STORE_JSON, INDEX_JSONL, SHA256SUMS].into_iter();
-    let files = files.map(|name| Ok(InputRecord { file: FileRecord::of(source.path.join(name))?, audio: None }));
+    let files =
+        files.map(|name| Ok(InputRecord { file: FileRecord::of(source.path.join(name))?, audio: None }));
     Ok(Loaded { values, files: files.collect::<Result<_>>()? })
 }
 

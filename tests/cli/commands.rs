@@ -23,10 +23,7 @@ crate::trials!(
 fn help_names_every_option() {
     let dir = folder();
     for (command, options) in [
-        (
-            "",
-            &["demo", "doctor", "model", "capture", "generate", "store", "codec", "t5", "bench"][..],
-        ),
+        ("", &["demo", "doctor", "model", "capture", "generate", "store", "codec", "t5", "bench"][..]),
         ("demo", &["--out"]),
         ("doctor", &["--no-self-test", "--no-rates"]),
         ("model", &["info", "init", "convert"]),

@@ -77,14 +77,18 @@ fn around(dir: &Path, name: &str, edits: &str) -> [Vec<Vec<f32>>; 2] {
 
 fn near(got: &[f32], want: impl Iterator<Item = f32>, what: &str) {
     for (i, (&got, want)) in got.iter().zip(want).enumerate() {
-        assert!((got - want).abs() <= 1e-5 * (1.0 + want.abs()), "{what}, column {i}: {got}, expected {want}");
+        assert!(
+            (got - want).abs() <= 1e-5 * (1.0 + want.abs()),
+            "{what}, column {i}: {got}, expected {want}"
+        );
     }
 }
 
 fn a_stream_is_steered_within_its_window() {
     let dir = folder();
     autoencoder(&dir.path().join("sae"), "hook_layers.0", WIDTH);
-    let direction: Vec<f32> = auscult_kernels::noise("w_dec", FEATURES * WIDTH).skip(7 * WIDTH).take(WIDTH).collect();
+    let direction: Vec<f32> =
+        auscult_kernels::noise("w_dec", FEATURES * WIDTH).skip(7 * WIDTH).take(WIDTH).collect();
     // frames 2 to 5, which lie at positions 3 to 6
     let edits = "--sae sae --steer hook_layers.0:7=0.5@3 --edit-window 0.04..0.12";
     let [before, behind] = around(dir.path(), "out", edits);
@@ -98,10 +102,14 @@ fn a_stream_is_steered_within_its_window() {
     }
     let edit = &takes(&dir.path().join("out"))[0]["edits"][0];
     assert_eq!(edit["positions_edited"], json!([3, 7]));
-    assert_eq!((&edit["action"], &edit["feature"], &edit["hook"]), (&"steer".into(), &7.into(), &"hook_layers.0".into()));
+    assert_eq!(
+        (&edit["action"], &edit["feature"], &edit["hook"]),
+        (&"steer".into(), &7.into(), &"hook_layers.0".into())
+    );
     assert_eq!((&edit["alpha"], &edit["beta"], &edit["rows"]), (&0.5.into(), &3.0.into(), &"both".into()));
     let inputs = &json_file(&dir.path().join("out/run.json"))["inputs"];
-    let inputs: Vec<&str> = inputs.as_array().expect("files").iter().filter_map(|i| i["path"].as_str()).collect();
+    let inputs: Vec<&str> =
+        inputs.as_array().expect("files").iter().filter_map(|i| i["path"].as_str()).collect();
     assert_eq!(inputs, ["sae/cfg.json", "sae/sae_weights.safetensors"]);
 }
 
@@ -109,8 +117,7 @@ fn sites_are_zeroed_replaced_and_patched() {
     let dir = folder();
     let vector: Vec<f32> = auscult_kernels::noise("vector", WIDTH).collect();
     let other: Vec<f32> = auscult_kernels::noise("other", 3 * WIDTH).collect();
-    let tensors =
-        [("v", vec![WIDTH], vector.clone()), ("rows", vec![3, WIDTH], other.clone())];
+    let tensors = [("v", vec![WIDTH], vector.clone()), ("rows", vec![3, WIDTH], other.clone())];
     write(&dir.path().join("two.safetensors"), &tensors);
     write(&dir.path().join("one.safetensors"), &tensors[..1]);
 
@@ -171,8 +178,11 @@ fn features_are_edited() {
     let fires = |f: usize| plain.iter().filter(|x| activation(f, x) > 0.0).count();
     let feature = (0..FEATURES).max_by_key(|&f| fires(f)).expect("there are features");
     assert!(fires(feature) > 3, "feature {feature} fires {} times: too rarely to tell", fires(feature));
-    let direction: Vec<f64> =
-        auscult_kernels::noise("w_dec", FEATURES * WIDTH).skip(feature * WIDTH).take(WIDTH).map(f64::from).collect();
+    let direction: Vec<f64> = auscult_kernels::noise("w_dec", FEATURES * WIDTH)
+        .skip(feature * WIDTH)
+        .take(WIDTH)
+        .map(f64::from)
+        .collect();
     let edits: [(&str, String, fn(f64) -> f64); 3] = [
         ("ablate", format!("--ablate hook_layers.0:{feature}"), |f| -f),
         ("scale", format!("--scale hook_layers.0:{feature}=2.5"), |f| 1.5 * f),
@@ -252,8 +262,10 @@ fn autoencoders_must_fit() {
     autoencoder(&dir.path().join("narrow"), "hook_layers.0", 96);
     let before = names(dir.path());
     let line = "generate --model MODEL --seconds 0.2 --out out --ablate hook_layers.0:3";
-    run(dir.path(), &format!("{line} --sae sae"))
-        .exits(4, &["sae/cfg.json", "`hook_name` is hook_layers.1", "layers.0.resid_post", "--allow-misaligned"]);
+    run(dir.path(), &format!("{line} --sae sae")).exits(
+        4,
+        &["sae/cfg.json", "`hook_name` is hook_layers.1", "layers.0.resid_post", "--allow-misaligned"],
+    );
     run(dir.path(), &format!("{line} --sae narrow")).exits(4, &["narrow/cfg.json", "`d_in` is 96", "128"]);
     run(dir.path(), &format!("{line} --sae narrow --allow-misaligned")).exits(4, &["`d_in` is 96"]);
     run(dir.path(), &format!("{line} --sae absent")).exits(3, &["absent"]);
@@ -261,7 +273,8 @@ fn autoencoders_must_fit() {
     assert_eq!(names(dir.path()), before);
     run(dir.path(), &format!("{line} --sae sae --allow-misaligned")).ok();
     let record = json_file(&dir.path().join("out/run.json"));
-    let misaligned = json!([{ "sae": "sae", "hook_name": "hook_layers.1", "used_at": "layers.0.resid_post" }]);
+    let misaligned =
+        json!([{ "sae": "sae", "hook_name": "hook_layers.1", "used_at": "layers.0.resid_post" }]);
     assert_eq!(record["details"]["misaligned"], misaligned);
 }
 

@@ -1,7 +1,9 @@
 //! `generate` from text, its captures with guidance, and FLAC.
 
 use crate::generate::{codes, takes};
-use crate::support::{check_sums, command, finished, floats, folder, index, json_file, music, names, resid, run};
+use crate::support::{
+    check_sums, command, finished, floats, folder, index, json_file, music, names, resid, run,
+};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -22,7 +24,9 @@ crate::trials!(
 fn told(dir: &Path, line: &str, texts: &[&str]) {
     let line = format!("generate --model MODEL --seconds 0.4 {line}");
     let mut ran = command(dir, &line);
-    texts.iter().for_each(|text| drop(ran.args(["--text", text])));
+    for text in texts {
+        ran.args(["--text", text]);
+    }
     finished(&line, &mut ran).ok();
 }
 
@@ -46,13 +50,15 @@ fn texts_are_heard() {
     assert_eq!((&record["text"], &record["settings"]["cfg"]), (&"loud drums and bass".into(), &3.0.into()));
     assert_eq!(record["windows"][0]["text_in_sight"], true);
     let models = json_file(&out("drums").join("run.json"))["models"].clone();
-    let files: Vec<String> = models.as_array().expect("files").iter().map(|f| f["path"].to_string()).collect();
+    let files: Vec<String> =
+        models.as_array().expect("files").iter().map(|f| f["path"].to_string()).collect();
     assert!(files.len() == 3 && files.iter().any(|file| file.contains("token")), "{files:?}");
 }
 
 fn prompts_of_a_file_play_side_by_side() {
     let dir = folder();
-    let texts = ["slow strings", "one very long prompt about a band that never stops to play its only song", "x"];
+    let texts =
+        ["slow strings", "one very long prompt about a band that never stops to play its only song", "x"];
     fs::write(dir.path().join("prompts.txt"), texts.join("\n")).unwrap();
     told(dir.path(), "--seed 3 --count 2 --prompts prompts.txt --out out", &[]);
     told(dir.path(), "--seed 3 --count 2 --batch 1 --out again", &texts);
@@ -106,7 +112,9 @@ fn bad_texts_are_refused_before_anything_is_written() {
     let refused = |texts: &[&str], rest: &str, code: i32, parts: &[&str]| {
         let line = format!("generate --model MODEL --seconds 0.4 --out out {rest}");
         let mut ran = command(dir.path(), &line);
-        texts.iter().for_each(|text| drop(ran.args(["--text", text])));
+        for text in texts {
+            ran.args(["--text", text]);
+        }
         finished(&line, &mut ran).exits(code, parts);
     };
     refused(&[""], "", 2, &["`--text` is empty"]);
@@ -143,7 +151,11 @@ fn captures_are_stores() {
     assert_eq!(meta["sites"][0]["hook"], "hook_layers.1");
     assert_eq!(meta["text"], json!(null));
     // a greedy take is what the captured scores say
-    run(dir.path(), "generate --model MODEL --seconds 0.4 --greedy --out best --hooks logits --capture best.store").ok();
+    run(
+        dir.path(),
+        "generate --model MODEL --seconds 0.4 --greedy --out best --hooks logits --capture best.store",
+    )
+    .ok();
     let (shape, greedy) = codes(&dir.path().join("best"), 0);
     let (_, _, bytes) = resid(&dir.path().join("best.store"), "logits");
     let scores = floats(&bytes);
@@ -173,7 +185,10 @@ fn guidance_rows_are_labelled() {
     assert_eq!(rows[1][..512], rows[3][..512], "without text both begin alike");
     let record = json_file(&store.join("run.json"));
     let clip = &record["details"]["clips"][1];
-    assert_eq!((&clip["take"], &clip["rows"], &clip["text"]), (&0.into(), &"uncond".into(), &"loud drums".into()));
+    assert_eq!(
+        (&clip["take"], &clip["rows"], &clip["text"]),
+        (&0.into(), &"uncond".into(), &"loud drums".into())
+    );
     run(dir.path(), "store export store --npy --out npy").ok();
     assert!(dir.path().join("npy/take-001/uncond/hook_layers.2.residual.npy").is_file());
 }
@@ -198,7 +213,8 @@ fn flac_holds_the_same_samples() {
 fn a_take_is_heard_while_it_plays() {
     let dir = folder();
     // three pieces, and four windows
-    let line = "generate --model MODEL --seconds 5 --window 2 --context stride:1 --seed 2 --stream --out a.wav";
+    let line =
+        "generate --model MODEL --seconds 5 --window 2 --context stride:1 --seed 2 --stream --out a.wav";
     let output = command(dir.path(), line).output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let file = fs::read(dir.path().join("a.wav")).expect("it is there");

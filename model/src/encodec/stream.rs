@@ -41,7 +41,8 @@ impl Encodec {
         let (hop, row) = (self.config.hop_length(), 4 * self.config.bottleneck_width());
         for first in kept.clone().step_by(self.segment_frames) {
             let frames = self.segment_frames.min(kept.end - first);
-            let run = first.saturating_sub(self.halo.decoder)..(first + frames + self.halo.decoder).min(known);
+            let run =
+                first.saturating_sub(self.halo.decoder)..(first + frames + self.halo.decoder).min(known);
             let program = self.program(Part::BottleneckToAudio { frames: run.len() })?;
             let program = program.lock();
             let from = bottleneck.slice(run.start * row, run.len() * row)?;
