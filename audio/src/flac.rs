@@ -45,8 +45,12 @@ pub fn write<W: Write>(
     let rate = usize::try_from(sample_rate).expect("a rate fits");
     let source = MemSource::from_samples(&words, count, 16, rate);
     let stream = flacenc::encode_with_fixed_block_size(&config, source, config.block_size);
+    let mut stream = stream.map_err(|e| failed(e.to_string()))?;
+    // of equal blocks, the last does not count (RFC 9639, 8.2); readers take the file for one of varying blocks otherwise
+    let sizes = stream.stream_info_mut().set_block_sizes(config.block_size, config.block_size);
+    sizes.map_err(|e| failed(e.to_string()))?;
     let mut bytes = ByteSink::new();
-    stream.map_err(|e| failed(e.to_string()))?.write(&mut bytes).map_err(|e| failed(e.to_string()))?;
+    stream.write(&mut bytes).map_err(|e| failed(e.to_string()))?;
     out.write_all(bytes.as_slice())?;
     let clipped = samples.iter().filter(|x| x.abs() > 1.0).count() as u64;
     Ok(Written { frames: (samples.len() / count) as u64, clipped })

@@ -289,7 +289,7 @@ fn bad_edits_are_refused_before_anything_is_written() {
     let before = names(dir.path());
     for (line, code, parts) in [
         ("--sae sae --ablate hook_layers.0:60", 3, &["sae", "feature 60", "less than 60"][..]),
-        ("--sae sae --ablate hook_layers.99:3", 2, &["hook_layers.99", "0..=2"]),
+        ("--sae sae --ablate hook_layers.99:3", 2, &["layers.99", "0..=2"]),
         ("--sae sae --ablate layer.0:3", 2, &["layer.0", "nearest"]),
         ("--sae sae --ablate hook_layers.0:-3", 2, &["`-3`", "counted from 0"]),
         ("--sae sae --scale hook_layers.0:3=NaN", 2, &["`NaN`", "finite"]),
@@ -310,7 +310,7 @@ fn bad_edits_are_refused_before_anything_is_written() {
         ("--controls 1", 2, &["`--controls` without an edit"]),
         ("--sae sae --ablate hook_layers.0:3 --controls 60", 2, &["`--controls` is 60", "at most 59"]),
         ("--hooks hook_layers.0", 2, &["--capture"]),
-        ("--hooks hook_layers.9 --capture store", 2, &["hook_layers.9"]),
+        ("--hooks hook_layers.9 --capture store", 2, &["hook_layers.9", "0..=2"]),
         ("--hooks hook_layers.0 --capture sae", 2, &["`--capture`", "sae", "not empty"]),
         ("--hooks hook_layers.0 --capture out", 2, &["`--capture` and `--out`"]),
     ] {
