@@ -241,7 +241,7 @@ fn sequences_follow_from_their_logits() {
         }
     }
     assert_eq!(sequences, 17 * DECODERS.len() + 8 * MELODIES.len());
-    assert!(choices > 5_000, "{choices} choices were checked");
+    assert!(choices > 2_000, "{choices} choices were checked");
 }
 
 /// Makes every choice again from the stored logits. Returns how many there were.

@@ -14,7 +14,8 @@ use auscult_audio::wav::{Encoding, WavWriter};
 use auscult_audio::{Windows, load, synth};
 use auscult_kernels::DType;
 use auscult_model::encodec::Encodec;
-use auscult_model::init::{Preset, init};
+use auscult_model::init::{InitOptions, Preset, init_checkpoint};
+use auscult_model::musicgen::config::{MelodyConfig, MusicgenConfig};
 use auscult_model::musicgen::{Decoder, DecoderOptions};
 use auscult_runtime::{Backend, CpuBackend, Edits};
 
@@ -28,9 +29,14 @@ struct Setup {
 }
 
 fn setup() -> Setup {
+    setup_of(&Preset::Tiny.config())
+}
+
+fn setup_of(config: &MusicgenConfig) -> Setup {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model");
-    init(Preset::Tiny, 7, &model).unwrap();
+    let options = InitOptions { seed: 7, ..InitOptions::default() };
+    init_checkpoint(config, options, &model, &mut |_, _| {}).unwrap();
     let audio = dir.path().join("piece.wav");
     let piece = synth::render(1.1, 32_000, 3);
     let mut wav = WavWriter::new(File::create(&audio).unwrap(), 32_000, 1, Encoding::Float32).unwrap();
@@ -70,7 +76,23 @@ impl Setup {
 
 #[test]
 fn rows_are_the_decoders() {
-    let setup = setup();
+    check_rows(&setup());
+}
+
+/// What stands in front of the columns of a MusicGen Melody has no rows in a store.
+#[test]
+fn rows_of_a_melody_decoder_are_those_of_its_columns() {
+    let melody = Some(MelodyConfig { chroma_length: 9, ..MelodyConfig::default() });
+    let setup = setup_of(&MusicgenConfig { melody, ..Preset::Tiny.config() });
+    check_rows(&setup);
+    let error = setup.open("layers.0.cross_attn_out", StoreDtype::F32).err().expect("there is no such site");
+    assert_eq!(error.category(), Category::Usage);
+    let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+    let text: Vec<String> = chain.map(ToString::to_string).collect();
+    assert!(text.iter().any(|line| line.contains("without cross-attention")), "{text:?}");
+}
+
+fn check_rows(setup: &Setup) {
     let store = setup.store("f32", StoreDtype::F32, Batch::Clips(1));
     let hooks: Vec<(&str, &str)> =
         store.meta().sites.iter().map(|site| (site.hook.as_str(), site.site.as_str())).collect();

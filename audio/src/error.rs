@@ -157,6 +157,14 @@ pub enum AudioError {
         /// What the resampler said.
         reason: String,
     },
+    /// A sample whose chroma is asked for is not a number.
+    #[error("chroma: sample {index} is {value}, expected a finite number")]
+    ChromaNonFinite {
+        /// Position in the signal, from 0.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
     /// WAV output could not be written.
     #[error("wav output cannot be written")]
     Write(#[from] std::io::Error),

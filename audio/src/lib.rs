@@ -1,5 +1,5 @@
-//! Samples in and out of files: decoding to mono, resampling to a model's rate, cutting into clips, writing WAV and FLAC, and
-//! a small synthesiser for music of the project's own.
+//! Samples in and out of files: decoding to mono, resampling to a model's rate, cutting into clips, writing WAV and FLAC; the
+//! chroma of a melody, and a small synthesiser for music of the project's own.
 //!
 //! ```no_run
 //! use auscult_audio::{Windows, open};
@@ -18,6 +18,7 @@
 //! Everything streams: a two-hour file is held one window at a time. The crate prints nothing, and knows no tensors,
 //! models or directories.
 
+pub mod chroma;
 mod clip;
 pub mod decode;
 mod error;

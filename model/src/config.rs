@@ -29,7 +29,7 @@ pub(crate) const MAX_DIM: usize = 1 << 20;
 pub enum CheckpointConfig {
     /// `musicgen`: text encoder, codec and decoder with cross-attention.
     Musicgen(MusicgenConfig),
-    /// `musicgen_melody`: the same parts, conditioned by a prefix in place of cross-attention. Recognised, not run.
+    /// `musicgen_melody`: the same parts, conditioned by a prefix in place of cross-attention.
     MusicgenMelody(MusicgenConfig),
     /// `encodec`: a codec by itself.
     Encodec(EncodecConfig),

@@ -70,6 +70,7 @@ impl Preset {
                 num_hidden_layers,
                 ..MusicgenDecoderConfig::default()
             },
+            melody: None,
         };
         match self {
             Self::Tiny => MusicgenConfig {
@@ -98,6 +99,7 @@ impl Preset {
                     vocab_size: 64,
                     ..MusicgenDecoderConfig::default()
                 },
+                melody: None,
             },
             Self::Small => real(1024, 24),
             Self::Medium => real(1536, 48),

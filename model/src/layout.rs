@@ -143,7 +143,7 @@ pub fn encodec(prefix: &str, config: &EncodecConfig) -> Vec<LayoutTensor> {
     names.tensors
 }
 
-/// Tensors of a MusicGen decoder, without the optional table of positions.
+/// Tensors of a MusicGen decoder with cross-attention, without the optional table of positions.
 pub fn decoder(prefix: &str, config: &MusicgenDecoderConfig) -> Vec<LayoutTensor> {
     let mut names = Names::new(prefix);
     let width = config.hidden_size;
@@ -173,9 +173,29 @@ pub fn decoder(prefix: &str, config: &MusicgenDecoderConfig) -> Vec<LayoutTensor
 pub fn musicgen(config: &MusicgenConfig) -> Vec<LayoutTensor> {
     let mut tensors = t5("text_encoder.", &config.text_encoder);
     tensors.extend(encodec("audio_encoder.", &config.audio_encoder));
-    tensors.extend(decoder("decoder.", &config.decoder));
-    tensors.extend(text_projection(config));
+    tensors.extend(language_model(config));
     tensors
+}
+
+/// The decoder of a whole MusicGen, and the layers from what conditions it to its width.
+pub fn language_model(config: &MusicgenConfig) -> Vec<LayoutTensor> {
+    let mut tensors = decoder("decoder.", &config.decoder);
+    if config.melody.is_some() {
+        tensors.retain(|tensor| !tensor.name.contains(".encoder_attn"));
+    }
+    tensors.extend(text_projection(config));
+    tensors.extend(chroma_projection(config));
+    tensors
+}
+
+/// The layer from pitch classes to the decoder's width, where the widths differ.
+fn chroma_projection(config: &MusicgenConfig) -> Vec<LayoutTensor> {
+    let mut names = Names::new("audio_enc_to_dec_proj.");
+    if let Some(melody) = config.melody.filter(|_| config.has_chroma_projection()) {
+        names.add("weight", [config.decoder.hidden_size, melody.num_chroma]);
+        names.add("bias", [config.decoder.hidden_size]);
+    }
+    names.tensors
 }
 
 /// The layer from text states to the decoder's width, where the widths differ.

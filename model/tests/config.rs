@@ -7,7 +7,7 @@ use auscult_kernels::DType;
 use auscult_model::config::CheckpointConfig;
 use auscult_model::encodec::config::{EncodecConfig, NormType, PadMode};
 use auscult_model::init::Preset;
-use auscult_model::musicgen::config::{Activation, MusicgenConfig, MusicgenDecoderConfig};
+use auscult_model::musicgen::config::{Activation, MelodyConfig, MusicgenConfig, MusicgenDecoderConfig};
 use auscult_model::t5::config::T5Config;
 use serde_json::{Value, json};
 
@@ -291,10 +291,22 @@ fn valid_models_that_are_not_run_are_refused_by_name() {
 
 #[test]
 fn melody_models_are_recognised() {
-    let config = load(&with("model_type", json!("musicgen_melody"))).unwrap();
-    assert!(matches!(config, CheckpointConfig::MusicgenMelody(_)));
+    let mut json = with("model_type", json!("musicgen_melody"));
+    let config = load(&json).unwrap();
     assert_eq!(config.model_type(), "musicgen_melody");
     assert_eq!(config.audio_encoder().codebook_size, 2048);
+    let CheckpointConfig::MusicgenMelody(config) = config else { panic!("a MusicGen Melody") };
+    assert_eq!(config.melody, Some(MelodyConfig { chroma_length: 235, num_chroma: 12 }));
+    assert!(config.has_chroma_projection());
+    json["chroma_length"] = 11.into();
+    let CheckpointConfig::MusicgenMelody(config) = load(&json).unwrap() else { panic!("a MusicGen Melody") };
+    assert_eq!(config.melody, Some(MelodyConfig { chroma_length: 11, num_chroma: 12 }));
+    let again = load(&config.to_json(DType::F32)).unwrap();
+    assert_eq!(again, CheckpointConfig::MusicgenMelody(config));
+    json["num_chroma"] = 0.into();
+    assert_eq!(load(&json).unwrap_err(), "config.json: `num_chroma` is 0, expected 1 to 1048576");
+    json["num_chroma"] = "twelve".into();
+    assert!(load(&json).unwrap_err().starts_with("config.json: `num_chroma`: invalid type"));
 }
 
 #[test]

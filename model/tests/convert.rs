@@ -109,6 +109,29 @@ fn wrapped_state_dicts_with_attributes_are_read_and_the_rest_is_listed() {
     assert_eq!(weights.iter().count(), 2);
 }
 
+#[test]
+fn an_audiocraft_melody_model_keeps_its_prefix() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let (input, codec, t5) = (data("melody.bin"), data("audiocraft/compression_state_dict.bin"), data("t5"));
+    let request = ConvertRequest { input: &input, codec: Some(&codec), text_encoder: Some(&t5), out: &out };
+    let report = convert(&request, &mut |_, _| {}).unwrap();
+    let note = "melody: 235 positions of chroma, as in every published MusicGen Melody";
+    assert!(report.notes.iter().any(|found| found == note), "{:?}", report.notes);
+    let CheckpointConfig::MusicgenMelody(config) = CheckpointConfig::load(&out).unwrap() else {
+        panic!("a MusicGen Melody")
+    };
+    let weights = Weights::open(&out).unwrap();
+    let names: BTreeSet<&str> = weights.iter().map(|view| view.name).collect();
+    let expected = layout::musicgen(&config);
+    assert_eq!(names, expected.iter().map(|t| t.name.as_str()).collect());
+    assert!(!names.iter().any(|name| name.contains("encoder_attn") || name.contains("window")));
+    for (kind, shape) in [("weight", &[24_usize, 12][..]), ("bias", &[24])] {
+        let source = format!("condition_provider.conditioners.self_wav.output_proj.{kind}");
+        check(&weights, &format!("audio_enc_to_dec_proj.{kind}"), shape, DType::F16, &source, 0);
+    }
+}
+
 /// The codec's configuration in `make_torch_files.py`.
 fn check_codec_config(config: &auscult_model::encodec::config::EncodecConfig) {
     assert_eq!(config.upsampling_ratios, [3, 2]);
@@ -292,18 +315,11 @@ fn a_hugging_face_directory_keeps_its_names_and_small_files() {
 fn packages_of_another_kind_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    for (file, expected) in [
-        (
-            "pretrained_codec.bin",
-            "holds no weights but refers to the codec `facebook/encodec_32khz`; expected the directory of that codec in \
+    for (file, expected) in [(
+        "pretrained_codec.bin",
+        "holds no weights but refers to the codec `facebook/encodec_32khz`; expected the directory of that codec in \
              the Hugging Face layout, given as the codec",
-        ),
-        (
-            "melody.bin",
-            "`condition_provider.conditioners.self_wav` is present: melody models (prefix conditioning) are not \
-             supported, text models with cross-attention are",
-        ),
-    ] {
+    )] {
         let message = run(&data(file), &out).unwrap_err().to_string();
         assert!(message.ends_with(expected), "{file}: {message}");
     }

@@ -1,7 +1,7 @@
 //! A capture of a value that was made together with its rounded copy is that copy, exactly where it may be.
 
 use auscult_kernels::ops::{linear::Activation, linear_half_capture::LinearHalfCapture, scale::Scale};
-use auscult_kernels::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, TensorDesc, Wgsl};
+use auscult_kernels::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, TensorDesc};
 use auscult_runtime::{CpuBackend, Edit, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Step};
 use half::{bf16, f16};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ static NEGATE: KernelInfo = KernelInfo {
     slots: &[Slot::update("x", DType::F32)],
     fields: &[],
     params_size: 0,
-    wgsl: Wgsl { source: "", entry: "negate", overrides: &[], workgroup: [1; 3], grid: |_| [1; 3] },
+    wgsl: &[],
     ptx: &[],
     reference: |_, slots| slots[0].write::<f32>().iter_mut().for_each(|x| *x = -*x),
     cpu: None,

@@ -1,22 +1,24 @@
 //! What a generator owes itself: the same from its caches as from one pass, from any batch as alone, and interventions
 //! that do what they say and nothing else.
 
+use super::common::checkpoint::{Layout, write_checkpoint};
 use super::common::compare::measure;
 use super::common::generation::Generation;
-use super::{Check, Executor, captures, decoder, play, values};
+use super::{Check, Executor, Named, captures, decoder, play, values};
 use auscult_kernels::DType;
 use auscult_model::Codes;
-use auscult_model::musicgen::Decoder;
+use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::{
     Action, Context, Generated, GeneratorOptions, Halves, Intervention, Sampling, Take, Text,
 };
+use auscult_model::musicgen::{Decoder, DecoderOptions};
 use auscult_model::sae::{Sae, SaeParts};
 use auscult_runtime::Edits;
 use libtest_mimic::Failed;
 use std::sync::Arc;
 
 /// Every check, by name.
-pub const CHECKS: &[(&str, fn(&Executor) -> Check)] = &[
+pub const CHECKS: &[Named] = &[
     ("caches equal one pass", caches_equal_one_pass),
     ("takes do not hear each other", takes_do_not_hear_each_other),
     ("interventions of strength zero leave the bits", strength_zero),
@@ -24,12 +26,13 @@ pub const CHECKS: &[(&str, fn(&Executor) -> Check)] = &[
     ("directions are written as defined", directions_are_written),
     ("interventions keep to their columns and rows", kept_to_columns_and_rows),
     ("prompts are shared", prompts_are_shared),
+    ("stereo takes sound in two channels", stereo_takes_sound),
 ];
 
-const FRAMES: usize = 20;
+pub const FRAMES: usize = 20;
 
 /// The model that the checks run on: `(decoder, texts)`.
-fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
+pub fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
     let generation = Generation::committed(case);
     let width = generation.text("text").projected().shape[2];
     let text = |length: usize| {
@@ -39,9 +42,10 @@ fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), F
     Ok((decoder(executor, &generation)?, [1, 7].map(text).into_iter().collect::<Result<_, Failed>>()?))
 }
 
-fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
+pub fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
     Take {
         text: text.cloned(),
+        melody: None,
         prompt: None,
         frames: FRAMES,
         seed,
@@ -51,23 +55,23 @@ fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
     }
 }
 
-fn prompt(decoder: &Decoder, frames: usize) -> Result<Arc<Codes>, Failed> {
+pub fn prompt(decoder: &Decoder, frames: usize) -> Result<Arc<Codes>, Failed> {
     let config = decoder.config();
     let noise = auscult_kernels::noise("prompt", config.num_codebooks * frames);
     let codes = noise.map(|v| ((v + 1.0) * 0.5 * config.vocab_size as f32) as u32).collect();
     Ok(Arc::new(Codes::new(config.num_codebooks, frames, codes)?))
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-fn ensure(is: bool, what: impl FnOnce() -> String) -> Check {
+pub fn ensure(is: bool, what: impl FnOnce() -> String) -> Check {
     if is { Ok(()) } else { Err(what().into()) }
 }
 
 /// The rows of a site and half, `[frames + 1, width]`.
-fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>, Failed> {
+pub fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>, Failed> {
     let one = generated.captured.iter().find(|c| c.label == site && c.half == half);
     Ok(values(one.ok_or_else(|| format!("`{site}` was not captured"))?))
 }
@@ -92,7 +96,7 @@ fn caches_equal_one_pass(executor: &Executor) -> Check {
                 });
                 let forward = decoder.teacher_forced_with_text(1, take.frames, 7, edits)?;
                 let text = take.text.as_deref().filter(|_| half == Halves::Conditional);
-                forward.run_with_texts(&[made.codes.clone()], &[text])?;
+                forward.run_with_texts(std::slice::from_ref(&made.codes), &[text])?;
                 for site in &sites {
                     let (got, want) = (rows(&made, site, half)?, forward.output_f32(site)?);
                     measure(
@@ -220,7 +224,8 @@ fn features_are_switched(executor: &Executor) -> Check {
     let width = decoder.config().hidden_size;
     let sae = autoencoder(width)?;
     let site = BEFORE.parse()?;
-    let coefficient: [(Action, fn(f64) -> f64); 3] =
+    type Coefficient = fn(f64) -> f64;
+    let coefficient: [(Action, Coefficient); 3] =
         [(Action::Ablate, |f| -f), (Action::Scale(3.0), |f| 2.0 * f), (Action::Set(4.0), |f| 4.0 - f)];
     let [plain, _] = around(&decoder, &texts[1], vec![], Halves::Conditional)?;
     let count = |feature: usize| plain.chunks(width).filter(|x| activation(width, feature, x) > 0.0).count();
@@ -257,7 +262,9 @@ fn directions_are_written(executor: &Executor) -> Check {
     // several at one site, in their order
     let steered = vec![along(&direction, Action::Steer(2.0)), along(&direction, Action::Steer(-0.5))];
     let replaced = vec![along(&other, Action::Patch), along(&direction, Action::Steer(1.0))];
-    let edits: [(&str, Vec<Intervention>, fn(&[f32], &[f32], &[f32]) -> Vec<f32>); 4] = [
+    /// The row that comes of x, the direction, and the row of another run.
+    type Wanted = fn(&[f32], &[f32], &[f32]) -> Vec<f32>;
+    let edits: [(&str, Vec<Intervention>, Wanted); 4] = [
         ("steer", steered, |x, d, _| x.iter().zip(d).map(|(x, d)| (x + 2.0 * d) - 0.5 * d).collect()),
         ("zero", vec![along(&none, Action::Zero)], |x, _, _| vec![0.0; x.len()]),
         ("replace", vec![along(&direction, Action::Replace)], |_, d, _| d.to_vec()),
@@ -312,6 +319,36 @@ fn prompts_are_shared(executor: &Executor) -> Check {
         }
         let distinct = together.windows(2).any(|pair| pair[0].codes != pair[1].codes);
         ensure(distinct, || "all takes are alike: the noise is not heard".into())?;
+    }
+    Ok(())
+}
+
+/// A take of a stereo decoder to audio and back to a prompt: codebooks 0, 2, .. are the left channel, 1, 3, .. the right one.
+fn stereo_takes_sound(executor: &Executor) -> Check {
+    for case in ["stereo", "melody-stereo"] {
+        let dir = tempfile::tempdir()?;
+        write_checkpoint(&Generation::committed(case).model(), dir.path(), &Layout::default());
+        let decoder = Decoder::open(dir.path(), executor.backend.clone(), &DecoderOptions::default())?;
+        let codec = Encodec::open(dir.path(), executor.backend.clone())?;
+        ensure((decoder.config().num_codebooks, codec.codebooks()) == (8, 4), || {
+            "not 8 codebooks of 4".into()
+        })?;
+        let made = play(&decoder, &[take(None, 3)], &GeneratorOptions::default(), Context::Full)?.remove(0);
+        let rows: Vec<&[u32]> = made.codes.values().chunks(FRAMES).collect();
+        let channels = codec.decode_channels(&made.codes)?;
+        ensure(channels.len() == 2, || format!("{} channels", channels.len()))?;
+        ensure(channels[0] != channels[1], || "both channels are alike".into())?;
+        for (channel, of) in channels.iter().zip([[0, 2, 4, 6], [1, 3, 5, 7]]) {
+            let codes = Codes::new(4, FRAMES, of.map(|q| rows[q]).concat())?;
+            ensure(channel.len() == FRAMES * codec.config().hop_length(), || "another length".into())?;
+            ensure(bits(channel) == bits(&codec.decode(&codes)?), || format!("not of codebooks {of:?}"))?;
+        }
+        let [left, right] = [0, 1].map(|c| codec.encode(&[&channels[c]]));
+        let codes = codec.encode_channels(&[&channels[0], &channels[1]])?;
+        for (q, row) in codes.values().chunks(FRAMES).enumerate() {
+            let of = if q % 2 == 0 { &left } else { &right }.as_ref().map_err(|e| e.to_string())?;
+            ensure(row == &of[0].values()[q / 2 * FRAMES..][..FRAMES], || format!("codebook {q} differs"))?;
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod itself;
+mod melody;
 mod reference;
 
 use auscult_model::musicgen::generate::{
@@ -23,6 +24,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 type Check = Result<(), Failed>;
+
+/// A check by its name.
+type Named = (&'static str, fn(&Executor) -> Check);
 
 /// An executor under test, and what it is held to.
 #[derive(Clone)]
@@ -71,7 +75,18 @@ fn main() -> ExitCode {
                 add(format!("{case}::{run}"), Box::new(move |e| reference::sequence(e, &case, &run)));
             }
         }
-        for (label, check) in itself::CHECKS {
+        for case in Generation::all_of(Kind::Melody).into_iter().map(|g| g.case.name) {
+            let one = case.clone();
+            add(format!("{case}::forward"), Box::new(move |e| melody::forwards(e, &one)));
+            for run in Generation::committed(&case).sequences().iter().map(|run| run.name.to_string()) {
+                if executor.slow && !melody::CHOSEN.contains(&&*run) {
+                    continue;
+                }
+                let case = case.clone();
+                add(format!("{case}::{run}"), Box::new(move |e| reference::sequence(e, &case, &run)));
+            }
+        }
+        for (label, check) in itself::CHECKS.iter().chain(melody::CHECKS) {
             add((*label).to_string(), Box::new(check));
         }
     }

@@ -2,6 +2,7 @@
 
 use super::common::compare::measure;
 use super::common::generation::{ForwardFacts, Generation, Part, Run, SequenceFacts, TextPad, real_rows};
+use super::melody;
 use super::{Check, Executor, captures, decoder, play, values};
 use auscult_kernels::DType;
 use auscult_model::Codes;
@@ -11,7 +12,7 @@ use libtest_mimic::Failed;
 use std::sync::Arc;
 
 /// Every prompt of a text run; with `attend`, padded by rows of zeros.
-fn texts(generation: &Generation, name: &str, pad: TextPad) -> Result<Vec<Arc<Text>>, Failed> {
+pub fn texts(generation: &Generation, name: &str, pad: TextPad) -> Result<Vec<Arc<Text>>, Failed> {
     let run = generation.text(name);
     let projected = run.projected();
     let (longest, width) = (projected.shape[1], projected.shape[2]);
@@ -25,7 +26,7 @@ fn texts(generation: &Generation, name: &str, pad: TextPad) -> Result<Vec<Arc<Te
     run.facts.lengths.iter().enumerate().map(text).collect()
 }
 
-fn codes_of(values: &[i32], codebooks: usize) -> Result<Codes, Failed> {
+pub fn codes_of(values: &[i32], codebooks: usize) -> Result<Codes, Failed> {
     let values: Vec<u32> = values.iter().map(|&code| code.cast_unsigned()).collect();
     Ok(Codes::new(codebooks, values.len() / codebooks, values)?)
 }
@@ -147,6 +148,10 @@ fn takes(generation: &Generation, run: &Run<'_, SequenceFacts>) -> Result<Vec<Ta
         Some(name) => texts(generation, name, facts.text_pad.unwrap_or(TextPad::Mask))?,
         None => vec![],
     };
+    let fronts = match &facts.prefix {
+        Some(name) => melody::fronts(generation, &generation.prefix(name))?,
+        None => vec![],
+    };
     let codebooks = facts.delays.len();
     let prompts = run.prompt();
     let take = |row: usize| {
@@ -167,7 +172,11 @@ fn takes(generation: &Generation, run: &Run<'_, SequenceFacts>) -> Result<Vec<Ta
             }
         };
         Ok(Take {
-            text: facts.text_rows.as_ref().map(|rows| texts[rows[row]].clone()),
+            text: match fronts.get(row) {
+                Some((text, _)) => Some(text.clone()),
+                None => facts.text_rows.as_ref().map(|rows| texts[rows[row]].clone()),
+            },
+            melody: fronts.get(row).and_then(|(_, melody)| melody.clone()),
             prompt,
             frames: facts.frames,
             seed: facts.sampling.as_ref().map_or(0, |drawn| drawn.seeds[row]),

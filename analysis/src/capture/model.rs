@@ -119,7 +119,9 @@ impl MusicgenCapture {
             site: named.site.to_string(),
             width: named.site.width(config),
         };
-        let hooks: Vec<Hook> = parse_sites(sites, config.num_hidden_layers)?.into_iter().map(hook).collect();
+        let sites = parse_sites(sites, config.num_hidden_layers)?;
+        sites.iter().try_for_each(|named| decoder.site(named.site).map(drop))?;
+        let hooks: Vec<Hook> = sites.into_iter().map(hook).collect();
         let codec = Encodec::open(dir, backend.clone())?;
         let spec = ModelSpec {
             sample_rate: codec.config().sampling_rate,
@@ -229,7 +231,8 @@ impl Model for MusicgenCapture {
     }
 
     fn auto_batch(&self, samples: usize) -> usize {
-        self.limits.batch(time::positions(time::frames(samples, self.spec.hop_length)))
+        let columns = time::positions(time::frames(samples, self.spec.hop_length));
+        self.limits.batch(self.decoder.prefix_positions(0) + columns)
     }
 }
 

@@ -11,7 +11,7 @@ use super::pickle::TensorView;
 use super::xp_config::XpConfig;
 use crate::encodec::config::{EncodecConfig, PadMode};
 use crate::error::{ModelError, Result};
-use crate::musicgen::config::{Activation, MusicgenDecoderConfig};
+use crate::musicgen::config::{Activation, MelodyConfig, MusicgenDecoderConfig};
 
 /// Tensors by their name in the file.
 pub type State = BTreeMap<String, TensorView>;
@@ -23,6 +23,8 @@ pub enum Renamed {
     As(String),
     /// Queries, keys and values one below the other, to be split under these names.
     Split([String; 3]),
+    /// Nothing: what is computed anew.
+    Left,
     /// No name of this kind of model.
     Unknown,
 }
@@ -48,6 +50,11 @@ pub fn rename_lm(name: &str) -> Renamed {
         ["condition_provider", "conditioners", "description", "output_proj", kind] => {
             Renamed::As(format!("enc_to_dec_proj.{kind}"))
         }
+        ["condition_provider", "conditioners", "self_wav", "output_proj", kind] => {
+            Renamed::As(format!("audio_enc_to_dec_proj.{kind}"))
+        }
+        // the window of the spectrum
+        ["condition_provider", "conditioners", "self_wav", "chroma", ..] => Renamed::Left,
         ["transformer", "layers", layer, part, ref rest @ ..] => {
             let root = format!("{ROOT}.layers.{layer}");
             let attention = match part {
@@ -164,25 +171,23 @@ impl Shapes<'_> {
     }
 }
 
-/// The decoder's configuration, and the width of its text states.
+/// A language model's configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lm {
+    /// The decoder.
+    pub decoder: MusicgenDecoderConfig,
+    /// Width of its text states.
+    pub text_width: usize,
+    /// What stands in front of its columns, where it follows melodies.
+    pub melody: Option<MelodyConfig>,
+}
+
+/// The decoder's configuration, and what conditions it.
 ///
 /// # Errors
-/// Missing tensors, impossible shapes, and models of another kind (prefix conditioning, other activations, patterns or
-/// positions), named.
-pub fn derive_lm(
-    file: &Path,
-    state: &State,
-    xp: &XpConfig,
-) -> Result<(Derived<MusicgenDecoderConfig>, usize)> {
+/// Missing tensors, impossible shapes, and models of another kind (other activations, patterns or positions), named.
+pub fn derive_lm(file: &Path, state: &State, xp: &XpConfig) -> Result<Derived<Lm>> {
     let shapes = Shapes { file, state };
-    if state.keys().any(|name| name.contains("conditioners.self_wav")) {
-        return Err(ModelError::unsupported(
-            file,
-            "condition_provider.conditioners.self_wav",
-            "present",
-            "melody models (prefix conditioning) are not supported, text models with cross-attention are",
-        ));
-    }
     let [rows, width] = shapes.get("emb.0.weight", 2)?[..] else { unreachable!("rank 2 was checked") };
     let ffn_dim = shapes.get("transformer.layers.0.linear1.weight", 2)?[0];
     let text_width = shapes.get("condition_provider.conditioners.description.output_proj.weight", 2)?[1];
@@ -202,6 +207,17 @@ pub fn derive_lm(
     shapes.require(xp, "codebooks_pattern.modeling", "delay")?;
 
     let mut notes = Vec::new();
+    let melody = if state.keys().any(|name| name.contains("conditioners.self_wav")) {
+        let projection = "condition_provider.conditioners.self_wav.output_proj.weight";
+        let num_chroma = shapes.get(projection, 2)?[1];
+        let MelodyConfig { chroma_length, .. } = MelodyConfig::default();
+        notes.push(format!(
+            "melody: {chroma_length} positions of chroma, as in every published MusicGen Melody"
+        ));
+        Some(MelodyConfig { chroma_length, num_chroma })
+    } else {
+        None
+    };
     let heads = match xp.parse("transformer_lm.num_heads") {
         Some(heads) => heads,
         None if width.is_multiple_of(64) => {
@@ -252,7 +268,7 @@ pub fn derive_lm(
         let field = "xp.cfg: codebooks_pattern.delay.delays";
         return Err(ModelError::unsupported(file, field, format!("{delays:?}"), reason));
     }
-    Ok((Derived { config, notes }, text_width))
+    Ok(Derived { config: Lm { decoder: config, text_width, melody }, notes })
 }
 
 /// The codec's configuration.

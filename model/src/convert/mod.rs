@@ -30,7 +30,7 @@ use crate::layout;
 use crate::musicgen::config::MusicgenConfig;
 use crate::output::Progress;
 use crate::t5::config::T5Config;
-use audiocraft::{Renamed, State, rename_codec, rename_lm};
+use audiocraft::{Lm, Renamed, State, rename_codec, rename_lm};
 use plan::{Plan, Planned, account, list, torch_archives};
 use xp_config::XpConfig;
 
@@ -188,7 +188,8 @@ fn musicgen(
     request: &ConvertRequest<'_>,
 ) -> Result<()> {
     let path = file.path().to_path_buf();
-    let (derived, text_width) = audiocraft::derive_lm(&path, state, xp)?;
+    let derived = audiocraft::derive_lm(&path, state, xp)?;
+    let Lm { decoder, text_width, melody } = derived.config;
     plan.notes.extend(derived.notes);
     let sources = plan.add_torch(file, state)?;
     let lm = rename(&path, sources, rename_lm)?;
@@ -201,11 +202,9 @@ fn musicgen(
         None => known_text_encoder(plan, &path, text_width)?,
     };
     let (audio_encoder, codec) = codec(plan, &path, request.codec)?;
-    let config = MusicgenConfig { text_encoder: text_config, audio_encoder, decoder: derived.config };
+    let config = MusicgenConfig { text_encoder: text_config, audio_encoder, decoder, melody };
     config.validate(&path)?;
-    let mut expected = layout::decoder("decoder.", &config.decoder);
-    expected.extend(layout::text_projection(&config));
-    account(&path, &lm, &expected)?;
+    account(&path, &lm, &layout::language_model(&config))?;
     plan.tensors.extend(text.into_iter().flat_map(|(_, tensors)| tensors));
     plan.tensors.extend(codec);
     plan.tensors.extend(lm);
@@ -234,6 +233,7 @@ fn rename(file: &Path, tensors: Vec<Planned>, rule: impl Fn(&str) -> Renamed) ->
                     return Err(ModelError::file(file, message));
                 }
             },
+            Renamed::Left => {}
             Renamed::Unknown => unknown.push(format!("{name} {:?}", tensor.spec.shape)),
         }
     }

@@ -232,6 +232,31 @@ impl Encodec {
         Ok(())
     }
 
+    /// Encodes the channels of one clip, left first, each as mono: codes that are [`Codes::interleaved`].
+    ///
+    /// # Errors
+    /// As [`Self::encode`]; no channel.
+    pub fn encode_channels(&self, channels: &[&[f32]]) -> Result<Codes> {
+        Codes::interleaved(&self.encode(channels)?)
+    }
+
+    /// Decodes the channels of one clip from codes that are [`Codes::interleaved`]: the mono samples of each, left first.
+    /// There are as many channels as the codes have times the codec's codebooks.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_channels(&self, codes: &Codes) -> Result<Vec<Vec<f32>>> {
+        let channels = codes.codebooks() / self.codebooks();
+        if channels * self.codebooks() != codes.codebooks() || channels == 0 {
+            return Err(ModelError::Codes(format!(
+                "{} codebooks, expected a multiple of {}",
+                codes.codebooks(),
+                self.codebooks()
+            )));
+        }
+        (0..channels).map(|channel| self.decode(&codes.channel(channel, channels)?)).collect()
+    }
+
     /// Decodes one clip: mono samples at the codec's rate, `frames * hop` of them.
     ///
     /// # Errors

@@ -16,6 +16,9 @@ use crate::t5::config::T5Config;
 /// (audiocraft `config/solver/musicgen`, `segment_duration`).
 pub const TRAINED_SECONDS: usize = 30;
 
+/// `model_type` of a MusicGen Melody.
+pub(crate) const MELODY_TYPE: &str = "musicgen_melody";
+
 /// The feed-forward layers' activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -171,6 +174,23 @@ impl MusicgenDecoderConfig {
     }
 }
 
+/// How a melody stands in front of the columns of a MusicGen Melody. Absent fields take HF's defaults, which are those of
+/// every published one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MelodyConfig {
+    /// Positions that chroma takes: what is longer is cut, what is shorter goes round.
+    pub chroma_length: usize,
+    /// Pitch classes.
+    pub num_chroma: usize,
+}
+
+impl Default for MelodyConfig {
+    fn default() -> Self {
+        Self { chroma_length: 235, num_chroma: 12 }
+    }
+}
+
 /// A whole MusicGen: text encoder, codec and decoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MusicgenConfig {
@@ -180,11 +200,14 @@ pub struct MusicgenConfig {
     pub audio_encoder: EncodecConfig,
     /// The decoder.
     pub decoder: MusicgenDecoderConfig,
+    /// What stands in front of its columns, where that and not cross-attention conditions it: `musicgen_melody`.
+    pub melody: Option<MelodyConfig>,
 }
 
 impl MusicgenConfig {
-    /// Reads and validates the three sections of a composite `config.json`.
+    /// Reads and validates the three sections of a composite `config.json`, and the fields of a melody where it has one.
     pub(crate) fn from_json(file: &Path, mut json: Value) -> Result<Self> {
+        let has_melody = model_type(file, &json, "")? == MELODY_TYPE;
         let mut take = |name: &str, expected: Option<&str>| -> Result<Value> {
             let found = json.get_mut(name).map(Value::take).unwrap_or_default();
             if !found.is_object() {
@@ -212,6 +235,7 @@ impl MusicgenConfig {
             text_encoder: from_section(file, text_encoder, "text_encoder.")?,
             audio_encoder: from_section(file, audio_encoder, "audio_encoder.")?,
             decoder: from_section(file, decoder, "decoder.")?,
+            melody: has_melody.then(|| from_section(file, json, "")).transpose()?,
         };
         config.validate(file)?;
         // redundant once validated; left out so that equal models compare equal
@@ -227,6 +251,11 @@ impl MusicgenConfig {
         self.text_encoder.validate(file, "text_encoder.")?;
         self.audio_encoder.validate(file, "audio_encoder.")?;
         self.decoder.validate(file, "decoder.")?;
+        if let Some(MelodyConfig { chroma_length, num_chroma }) = self.melody {
+            let check = Check { file, prefix: "" };
+            check.dim("chroma_length", chroma_length)?;
+            check.dim("num_chroma", num_chroma)?;
+        }
         let check = Check { file, prefix: "decoder." };
         check.that(
             self.decoder.vocab_size >= self.audio_encoder.codebook_size,
@@ -264,6 +293,11 @@ impl MusicgenConfig {
         self.text_encoder.d_model != self.decoder.hidden_size
     }
 
+    /// Whether pitch classes are projected to the decoder's width; HF leaves the layer out when the widths agree.
+    pub fn has_chroma_projection(&self) -> bool {
+        self.melody.is_some_and(|melody| melody.num_chroma != self.decoder.hidden_size)
+    }
+
     /// Codebooks that the codec encodes one audio channel into.
     pub fn codebooks_per_channel(&self) -> usize {
         self.decoder.num_codebooks / self.decoder.audio_channels
@@ -290,7 +324,11 @@ impl MusicgenConfig {
     /// The composite `config.json` that HF writes for these values, for weights of type `dtype` (F32, F16 or BF16).
     pub fn to_json(&self, dtype: DType) -> Value {
         let special = self.decoder.special_token();
-        let mut decoder = section(&self.decoder, "musicgen_decoder");
+        let [architecture, kind, decoder_kind] = match self.melody {
+            Some(_) => ["MusicgenMelodyForConditionalGeneration", MELODY_TYPE, "musicgen_melody_decoder"],
+            None => ["MusicgenForConditionalGeneration", "musicgen", "musicgen_decoder"],
+        };
+        let mut decoder = section(&self.decoder, decoder_kind);
         decoder.insert("pad_token_id".into(), special.into());
         decoder.insert("bos_token_id".into(), special.into());
         decoder.insert("use_cache".into(), true.into());
@@ -302,15 +340,20 @@ impl MusicgenConfig {
             DType::BF16 => "bfloat16",
             _ => "float32",
         };
-        json!({
-            "architectures": ["MusicgenForConditionalGeneration"],
+        let mut config = json!({
+            "architectures": [architecture],
             "audio_encoder": self.audio_encoder.section(),
             "decoder": decoder,
             "is_encoder_decoder": true,
-            "model_type": "musicgen",
+            "model_type": kind,
             "text_encoder": text,
             "torch_dtype": torch_dtype,
-        })
+        });
+        if let Some(melody) = self.melody {
+            config["chroma_length"] = melody.chroma_length.into();
+            config["num_chroma"] = melody.num_chroma.into();
+        }
+        config
     }
 
     /// The `generation_config.json` that goes with every published MusicGen

@@ -1,18 +1,19 @@
-//! A MusicGen decoder on a device, and its teacher-forced forward pass.
+//! A MusicGen decoder on a device.
 
 use super::config::{MusicgenConfig, MusicgenDecoderConfig};
-use super::generate::Text;
-use super::graph::{CODES, Forward, TEXT, TEXT_LENGTHS};
+use super::generate::Condition;
+use super::graph::Forward;
 use super::positions::Posemb;
-use super::sites::Site;
-use super::weights::DecoderWeights;
-use crate::codes::Codes;
+use super::prefix::Prefix;
+use super::sites::{At, Site};
+use super::teacher_forced::{Front, TeacherForced};
+use super::weights::{Conditioning, DecoderWeights};
 use crate::config::{CONFIG_FILE, CheckpointConfig};
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
 use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::weights::{Loader, Weights};
-use auscult_runtime::{Backend, Edits, Graph, Program, Tensor};
+use auscult_runtime::{Backend, Edits, Program, Tensor};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -85,10 +86,15 @@ pub struct DecoderOptions {
     pub check_finite: bool,
 }
 
+/// What is expected of who hands a melody to another model.
+pub(crate) const NO_MELODY: &str = "none: this checkpoint is no MusicGen Melody";
+
 /// A MusicGen decoder on a device.
 pub struct Decoder {
     config: MusicgenConfig,
     weights: DecoderWeights,
+    /// What conditions it, where it has no cross-attention.
+    prefix: Option<Arc<Prefix>>,
     factors: DType,
     posemb: Posemb,
     backend: Arc<dyn Backend>,
@@ -106,13 +112,10 @@ impl Decoder {
     pub fn open(dir: &Path, backend: Arc<dyn Backend>, options: &DecoderOptions) -> Result<Self> {
         let file = dir.join(CONFIG_FILE);
         let config = match CheckpointConfig::load(dir)? {
-            CheckpointConfig::Musicgen(config) => config,
-            CheckpointConfig::MusicgenMelody(_) => {
-                let reason = "checkpoints conditioned by a prefix are not supported yet, those with cross-attention are";
-                return Err(ModelError::unsupported(&file, "model_type", "\"musicgen_melody\"", reason));
-            }
+            CheckpointConfig::Musicgen(config) | CheckpointConfig::MusicgenMelody(config) => config,
             CheckpointConfig::Encodec(_) => {
-                return Err(ModelError::config(&file, "model_type", "\"encodec\"", "\"musicgen\""));
+                let expected = "\"musicgen\" or \"musicgen_melody\"";
+                return Err(ModelError::config(&file, "model_type", "\"encodec\"", expected));
             }
         };
         config.check_supported(&file)?;
@@ -121,14 +124,21 @@ impl Decoder {
             checkpoint.check_finite()?;
         }
         let loader = Loader::new(&checkpoint);
-        let weights = DecoderWeights::load(&loader, &config.decoder, options.precision, backend.clone())?;
+        let prefix = Prefix::load(&loader, &config)?.map(Arc::new);
+        let conditioning = match prefix {
+            Some(_) => Conditioning::Prefix,
+            None => Conditioning::CrossAttention,
+        };
+        let weights =
+            DecoderWeights::load(&loader, &config.decoder, conditioning, options.precision, backend.clone())?;
         let narrow = match options.activations {
             Activations::WhatIsFast => backend.info().multiplies(options.precision.dtype()),
             Activations::F32 => false,
             Activations::AsWeights => true,
         };
         let factors = if narrow { options.precision.dtype() } else { DType::F32 };
-        Ok(Self { config, weights, factors, posemb: options.posemb, backend, positions: Mutex::new(None) })
+        let (posemb, positions) = (options.posemb, Mutex::new(None));
+        Ok(Self { config, weights, prefix, factors, posemb, backend, positions })
     }
 
     /// The decoder's configuration.
@@ -144,6 +154,58 @@ impl Decoder {
     /// Frames a second.
     pub fn frames_per_second(&self) -> f64 {
         self.config.frames_per_second()
+    }
+
+    /// Whether it follows melodies: whether its text and a melody stand in front of the columns, and no layer has
+    /// cross-attention.
+    pub fn takes_melody(&self) -> bool {
+        self.prefix.is_some()
+    }
+
+    /// Positions in front of the first column, with a text of so many tokens (0 without text): none but with a decoder
+    /// that [takes melodies](Self::takes_melody).
+    pub fn prefix_positions(&self, tokens: usize) -> usize {
+        self.prefix.as_ref().map_or(0, |prefix| prefix.positions(tokens))
+    }
+
+    pub(crate) fn prefix(&self) -> Option<&Arc<Prefix>> {
+        self.prefix.as_ref()
+    }
+
+    /// The site, if the decoder has it.
+    ///
+    /// # Errors
+    /// Says what there is.
+    pub fn site(&self, site: Site) -> Result<Site> {
+        let site = site.within(self.config().num_hidden_layers)?;
+        match site {
+            Site::Layer(_, At::CrossAttnOut) if self.takes_melody() => Err(ModelError::Site {
+                name: site.to_string(),
+                expected: "a site of a decoder without cross-attention, whose text is a prefix".into(),
+            }),
+            _ => Ok(site),
+        }
+    }
+
+    /// Refuses a condition that the decoder cannot be given.
+    pub(crate) fn check(&self, condition: Condition<'_>) -> Result<()> {
+        let width = self.config().hidden_size;
+        if let Some(text) = condition.text.filter(|text| text.width() != width) {
+            return Err(ModelError::Argument {
+                argument: "text",
+                found: format!("rows of {}", text.width()),
+                expected: format!("rows of {width}"),
+            });
+        }
+        match (condition.melody, &self.prefix) {
+            (None, _) => Ok(()),
+            (Some(melody), Some(prefix)) => melody.check(prefix.pitch_classes()),
+            (Some(_), None) => Err(ModelError::Argument {
+                argument: "melody",
+                found: "given".into(),
+                expected: NO_MELODY.into(),
+            }),
+        }
     }
 
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
@@ -163,7 +225,8 @@ impl Decoder {
     /// deep as the deepest site that an edit names. Built once, run as often as wanted.
     ///
     /// Every captured output has `batch * (frames + 1)` rows, clip after clip. Position 0 of a clip holds only special
-    /// tokens; position `s` holds code `(q, s - 1 - delay(q))` of codebook `q`.
+    /// tokens; position `s` holds code `(q, s - 1 - delay(q))` of codebook `q`. What a MusicGen Melody has in front of
+    /// position 0 is not among them, and is at [`TeacherForced::prefix_output`].
     ///
     /// # Errors
     /// An unknown site (naming the nearest); no edit at all; a batch of 0; more frames than the model was trained on;
@@ -172,10 +235,11 @@ impl Decoder {
         self.teacher_forced_with(batch, frames, None, edits)
     }
 
-    /// As [`Self::teacher_forced`], with room for a text of up to `tokens` tokens for each clip.
+    /// As [`Self::teacher_forced`], with room for a text of up to `tokens` tokens for each clip. A decoder that takes
+    /// melodies attends to zeros behind a shorter text, as Hugging Face's does.
     ///
     /// # Errors
-    /// As [`Self::teacher_forced`]; no token; a decoder that takes no text.
+    /// As [`Self::teacher_forced`]; no token.
     pub fn teacher_forced_with_text(
         &self,
         batch: usize,
@@ -209,38 +273,34 @@ impl Decoder {
             let expected = format!("1 to {}, the length the model was trained on", self.trained_frames());
             return Err(argument("frames", frames, expected));
         }
-        let layers = self.config().num_hidden_layers;
         let mut deepest = None;
         let edits = edits.with_sites(|name| {
-            let site = name.parse::<Site>()?.within(layers)?;
+            let site = self.site(name.parse()?)?;
             deepest = deepest.max(Some(site));
             Ok::<_, ModelError>(site.to_string())
         })?;
         let deepest = deepest.ok_or_else(|| argument("edits", 0, "at least one site to capture".into()))?;
-        let positions = self.positions(frames + 1)?;
+        let front = self.prefix.clone().map(|prefix| {
+            let tokens = tokens.unwrap_or(1);
+            Front { positions: prefix.positions(tokens), tokens, prefix }
+        });
+        let in_front = front.as_ref().map_or(0, |front| front.positions);
+        let positions = self.positions(in_front + frames + 1)?;
         let forward = Forward {
             config: self.config(),
             weights: &self.weights,
             positions: &positions,
             batch,
-            frames,
-            tokens,
+            prefix: in_front,
+            columns: frames + 1,
+            tokens: tokens.filter(|_| front.is_none()),
             deepest,
             factors: self.factors,
             caches: None,
         };
         let graph = forward.build(edits)?;
         let program = Program::new(self.backend.clone(), graph)?;
-        let config = self.config();
-        Ok(TeacherForced {
-            program,
-            batch,
-            frames,
-            tokens,
-            width: config.hidden_size,
-            codebooks: config.num_codebooks,
-            entries: config.vocab_size,
-        })
+        Ok(TeacherForced { program, batch, frames, tokens, front, config: self.config().clone() })
     }
 
     /// The first `steps` rows of the table of positions, on the device.
@@ -258,104 +318,5 @@ impl Decoder {
         }
         let table = kept.as_ref().expect("set above");
         Ok(Tensor { desc: TensorDesc::f32([steps, width]), span: table.span.slice(0, 4 * steps * width)? })
-    }
-}
-
-/// A forward pass with its memory, ready to be run.
-pub struct TeacherForced {
-    program: Program,
-    batch: usize,
-    frames: usize,
-    tokens: Option<usize>,
-    width: usize,
-    codebooks: usize,
-    entries: usize,
-}
-
-impl TeacherForced {
-    /// Runs `batch` clips of `frames` frames, without text.
-    ///
-    /// # Errors
-    /// Another number of clips or frames, codes that the model has not; failures of the device.
-    pub fn run(&self, codes: &[Codes]) -> Result<()> {
-        self.run_with_texts(codes, &vec![None; codes.len()])
-    }
-
-    /// As [`Self::run`], each clip with its text or without.
-    ///
-    /// # Errors
-    /// As [`Self::run`]; another number of texts than clips, a text longer than there is room for, or of another width.
-    pub fn run_with_texts(&self, codes: &[Codes], texts: &[Option<&Text>]) -> Result<()> {
-        if codes.len() != self.batch {
-            return Err(ModelError::Codes(format!("{} clips, expected {}", codes.len(), self.batch)));
-        }
-        let mut values = Vec::with_capacity(self.batch * self.codebooks * self.frames);
-        for clip in codes {
-            clip.check(self.codebooks, self.entries)?;
-            if clip.frames() != self.frames {
-                return Err(ModelError::Codes(format!("{} frames, expected {}", clip.frames(), self.frames)));
-            }
-            values.extend_from_slice(clip.values());
-        }
-        let codes: (&str, &[u8]) = (CODES, bytemuck::cast_slice(&values));
-        let bad = |found: String, expected: String| {
-            Err(ModelError::Argument { argument: "texts", found, expected })
-        };
-        if texts.len() != self.batch {
-            return bad(texts.len().to_string(), format!("{}, one a clip", self.batch));
-        }
-        let Some(tokens) = self.tokens else {
-            return match texts.iter().all(Option::is_none) {
-                true => Ok(self.program.run(&[codes])?),
-                false => bad("a text".into(), "none: this pass has no room for text".into()),
-            };
-        };
-        let mut states = vec![0.0_f32; self.batch * tokens * self.width];
-        let mut lengths = vec![0_u32; self.batch];
-        for (i, text) in texts.iter().enumerate() {
-            let Some(text) = text else { continue };
-            if text.tokens() > tokens || text.width() != self.width {
-                let expected = format!("at most {tokens} tokens of width {}", self.width);
-                return bad(format!("{} tokens of width {}", text.tokens(), text.width()), expected);
-            }
-            states[i * tokens * self.width..][..text.values().len()].copy_from_slice(text.values());
-            lengths[i] = u32::try_from(text.tokens()).expect("bounded by the pass's tokens");
-        }
-        Ok(self.program.run(&[
-            codes,
-            (TEXT, bytemuck::cast_slice(&states)),
-            (TEXT_LENGTHS, bytemuck::cast_slice(&lengths)),
-        ])?)
-    }
-
-    /// Positions of one clip: its frames and the start column.
-    pub fn positions(&self) -> usize {
-        self.frames + 1
-    }
-
-    /// The steps, for printing.
-    pub fn graph(&self) -> &Graph {
-        self.program.graph()
-    }
-
-    /// Bytes of device memory held beside the weights.
-    pub fn arena_bytes(&self) -> usize {
-        self.program.arena_bytes()
-    }
-
-    /// Bytes of a captured output of the last run, `[batch * positions, width]` in the type it was captured in.
-    ///
-    /// # Errors
-    /// An output that no edit captured into; failures of the device.
-    pub fn output(&self, name: &str) -> Result<Vec<u8>> {
-        Ok(self.program.output(name)?)
-    }
-
-    /// A captured f32 output of the last run.
-    ///
-    /// # Errors
-    /// As [`Self::output`].
-    pub fn output_f32(&self, name: &str) -> Result<Vec<f32>> {
-        Ok(self.program.output_f32(name)?)
     }
 }

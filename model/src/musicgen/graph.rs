@@ -28,6 +28,12 @@ use auscult_runtime::{Edits, Graph, GraphBuilder, Tensor, Value};
 /// Name of the graph's input: codes u32 `[batch, codebooks, frames]`.
 pub(crate) const CODES: &str = "codes";
 
+/// Name of the input in place of codes where a prefix stands in front of them: see [`super::prefix::ids`].
+pub(crate) const IDS: &str = "ids";
+
+/// Name of the input of prefixes: a row of zeros, then those of every clip, f32 `[1 + batch * prefix, hidden]`.
+pub(crate) const PREFIX: &str = "prefix";
+
 /// Name of the input of projected text: f32 `[batch, tokens, hidden]`.
 pub(crate) const TEXT: &str = "text";
 
@@ -50,7 +56,10 @@ pub(crate) struct Forward<'a> {
     /// f32 `[steps, hidden]`.
     pub positions: &'a Tensor,
     pub batch: usize,
-    pub frames: usize,
+    /// Positions in front of the first column.
+    pub prefix: usize,
+    /// Columns: the first, which holds only special tokens, and one for every frame. None at all only behind a prefix.
+    pub columns: usize,
     /// Tokens that texts are padded to; `None` without text.
     pub tokens: Option<usize>,
     /// The last site that anything is done at; nothing behind it is computed.
@@ -128,28 +137,49 @@ impl Forward<'_> {
         Ok(())
     }
 
-    /// The codes through the delay pattern, their embeddings summed, and positions: `[rows, hidden]`.
-    fn embed(&self, g: &mut GraphBuilder) -> Result<Value> {
+    /// Positions of a clip.
+    fn steps(&self) -> usize {
+        self.prefix + self.columns
+    }
+
+    /// The codes through the delay pattern: u32 `[rows, codebooks]`.
+    fn delayed(&self, g: &mut GraphBuilder) -> Result<Value> {
         let config = self.config;
-        let codes = g.input(CODES, TensorDesc::u32([self.batch, config.num_codebooks, self.frames]))?;
+        let codes = g.input(CODES, TensorDesc::u32([self.batch, config.num_codebooks, self.columns - 1]))?;
         let delay = DelayApply {
             special: u32::try_from(config.special_token()).expect("validate() bounds the vocabulary"),
             channels: config.audio_channels,
             steps: Steps::Valid,
         };
         let ids = g.op(&delay, &[Some(codes)])?; // [batch, steps, codebooks]
-        let steps = self.frames + 1;
-        let ids = g.view(ids, [self.batch * steps, config.num_codebooks])?;
+        Ok(g.view(ids, [self.batch * self.steps(), config.num_codebooks])?)
+    }
+
+    /// Ids as the host laid them out, and the rows in front of the columns with zeros elsewhere.
+    fn behind_prefix(&self, g: &mut GraphBuilder) -> Result<(Value, Value)> {
+        let (codebooks, steps) = (self.config.num_codebooks, self.steps());
+        let ids = g.input(IDS, TensorDesc::u32([self.batch * steps, codebooks + 1]))?;
+        let entries = 1 + self.batch * self.prefix;
+        let table = g.input(PREFIX, TensorDesc::f32([entries, self.config.hidden_size]))?;
+        let op = EmbedSum { entries, first_codebook: codebooks, steps };
+        Ok((ids, g.op(&op, &[Some(ids), Some(table), None, None, None])?))
+    }
+
+    /// The embeddings of codes summed, what stands in front of them, and positions: `[rows, hidden]`.
+    fn embed(&self, g: &mut GraphBuilder) -> Result<Value> {
+        let (ids, mut x) = match self.prefix {
+            0 => (self.delayed(g)?, None),
+            _ => self.behind_prefix(g).map(|(ids, rows)| (ids, Some(rows)))?,
+        };
         let positions = g.constant(self.positions);
-        let tables = self.weights.embeddings()?;
-        let mut x = None;
+        let (tables, entries) = (self.weights.embeddings()?, self.weights.entries());
         let mut first_codebook = 0;
         for (i, table) in tables.iter().enumerate() {
-            let op = EmbedSum { entries: config.vocab_size + 1, first_codebook, steps };
+            let op = EmbedSum { entries, first_codebook, steps: self.steps() };
             let last = i + 1 == tables.len();
             let table_value = g.constant(table);
             x = Some(g.op(&op, &[Some(ids), Some(table_value), x, last.then_some(positions), None])?);
-            first_codebook += table.desc.shape[0] / (config.vocab_size + 1);
+            first_codebook += table.desc.shape[0] / entries;
         }
         Ok(x.expect("a decoder has at least one codebook"))
     }
@@ -169,7 +199,7 @@ impl Forward<'_> {
         cache: &LayerCache,
         places: Places,
     ) -> Result<()> {
-        let write = CacheWrite { steps: self.frames + 1, k_first: 0, v_first: 0 };
+        let write = CacheWrite { steps: self.steps(), k_first: 0, v_first: 0 };
         let [keys, values] = [&cache.keys, &cache.values].map(|t| g.constant(t));
         g.op(&write, &[k, v, places.positions, places.pages, keys, values].map(Some))?;
         Ok(())
@@ -250,7 +280,7 @@ impl Forward<'_> {
         x: Value,
         summand: Site,
     ) -> Result<Value> {
-        let (steps, d) = (self.frames + 1, self.config.hidden_size);
+        let (steps, d) = (self.steps(), self.config.hidden_size);
         let h = norm(g, x, &w.norm, self.factors)?;
         let q = self.linear(g, h, &w.attn.query, self.factors)?;
         let k = self.linear(g, text.states, &w.attn.key, self.factors)?;
@@ -265,8 +295,8 @@ impl Forward<'_> {
     }
 
     fn attention(&self, g: &mut GraphBuilder, q: Value, k: Value, v: Value) -> Result<Value> {
-        let (rows, d) = (self.batch * (self.frames + 1), self.config.hidden_size);
-        let batched = [self.batch, self.frames + 1, d];
+        let (rows, d) = (self.batch * self.steps(), self.config.hidden_size);
+        let batched = [self.batch, self.steps(), d];
         let op = Attention {
             heads: self.config.num_attention_heads,
             scale: self.config.attention_scale(),

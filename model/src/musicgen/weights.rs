@@ -47,6 +47,15 @@ pub(crate) struct Head<T> {
     pub logits: T,
 }
 
+/// How a decoder is told what to play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conditioning {
+    /// Every layer attends to text.
+    CrossAttention,
+    /// By what stands in front of the first column.
+    Prefix,
+}
+
 /// The decoder's weights on the host, and as much of them on the device as was used.
 pub(crate) struct DecoderWeights {
     backend: Arc<dyn Backend>,
@@ -72,6 +81,7 @@ impl DecoderWeights {
     pub fn load(
         all: &Loader<'_>,
         config: &MusicgenDecoderConfig,
+        conditioning: Conditioning,
         precision: Precision,
         backend: Arc<dyn Backend>,
     ) -> Result<Self> {
@@ -84,9 +94,12 @@ impl DecoderWeights {
         let layers: Vec<_> = (0..config.num_hidden_layers)
             .map(|l| take_layer(&model.prefix(&format!("layers.{l}.")), d, config.ffn_dim))
             .collect();
-        let cross: Vec<_> = (0..config.num_hidden_layers)
-            .map(|l| take_cross(&model.prefix(&format!("layers.{l}.")), d))
-            .collect();
+        let with_cross = match conditioning {
+            Conditioning::CrossAttention => config.num_hidden_layers,
+            Conditioning::Prefix => 0,
+        };
+        let cross: Vec<_> =
+            (0..with_cross).map(|l| take_cross(&model.prefix(&format!("layers.{l}.")), d)).collect();
         let norm = take_norm(&model, "layer_norm", d);
         let head = |q| loader.take(&format!("lm_heads.{q}.weight"), &[config.vocab_size, d]);
         let heads: Vec<_> = (0..codebooks).map(head).collect();
@@ -98,7 +111,13 @@ impl DecoderWeights {
             host_layers: layers.into_iter().map(Layer::host).collect::<Result<_>>()?,
             cross: cross.iter().map(|_| OnceLock::new()).collect(),
             host_cross: cross.into_iter().map(Cross::host).collect::<Result<_>>()?,
-            host_embeddings: embeddings.iter().map(float).collect::<Result<_>>()?,
+            host_embeddings: embeddings
+                .iter()
+                .map(|view| match conditioning {
+                    Conditioning::CrossAttention => float(view),
+                    Conditioning::Prefix => Ok(with_zeros(&float(view)?)),
+                })
+                .collect::<Result<_>>()?,
             embeddings: OnceLock::new(),
             host_norm: norm.host()?,
             host_heads: heads
@@ -132,7 +151,13 @@ impl DecoderWeights {
         })
     }
 
-    /// Embedding tables on the device, f32 `[codebooks of the group * (vocabulary + 1), hidden]`: one table, or as many as
+    /// Rows that a codebook has in the embedding tables: its codes, the special token and, where a prefix stands in front
+    /// of the columns, a row of zeros for positions that hold no code.
+    pub fn entries(&self) -> usize {
+        self.host_embeddings[0].desc.shape[0]
+    }
+
+    /// Embedding tables on the device, f32 `[codebooks of the group * entries, hidden]`: one table, or as many as
     /// the device's binding limit asks for.
     pub fn embeddings(&self) -> Result<&[Tensor]> {
         let tables = once(&self.embeddings, || {
@@ -207,6 +232,14 @@ fn concatenated(parts: &[HostTensor]) -> Result<HostTensor> {
     parts.iter().for_each(|part| bytes.extend_from_slice(&part.bytes));
     let rows = parts.iter().map(|p| p.desc.shape[0]).sum();
     Ok(HostTensor::from_bytes(first.desc.dtype, [rows, first.desc.shape[1]], bytes))
+}
+
+/// A table of f32 rows with one of zeros behind them.
+fn with_zeros(table: &HostTensor) -> HostTensor {
+    let (rows, width) = (table.desc.shape[0], table.desc.shape[1]);
+    let mut bytes = table.bytes.to_vec();
+    bytes.resize(4 * (rows + 1) * width, 0);
+    HostTensor::from_bytes(DType::F32, [rows + 1, width], bytes)
 }
 
 type View<'w> = Option<WeightView<'w>>;

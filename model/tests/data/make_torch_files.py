@@ -187,9 +187,10 @@ def audiocraft():
     torch.save(package(lm, LM_CFG), os.path.join(d, "state_dict.bin"))
     torch.save(package(named(codec_shapes()), CODEC_CFG), os.path.join(d, "compression_state_dict.bin"))
     save("pretrained_codec.bin", {"pretrained": "facebook/encodec_32khz", "exported": True, "version": "1.2.0"})
-    melody = named({"emb.0.weight": (3, 4), "transformer.layers.0.linear1.weight": (8, 4),
-                    "condition_provider.conditioners.self_wav.output_proj.weight": (4, 12)})
-    save("melody.bin", package(melody, ""))
+    melody = {n: s for n, s in lm_shapes().items() if "cross" not in n}
+    c = "condition_provider.conditioners.self_wav"
+    melody |= {f"{c}.output_proj.weight": (D, 12), f"{c}.output_proj.bias": (D,), f"{c}.chroma.spec.window": (64,)}
+    save("melody.bin", package(named(melody, torch.float16), LM_CFG))
     t5 = {"shared.weight": (11, TEXT), "encoder.final_layer_norm.weight": (TEXT,), "decoder.final_layer_norm.weight": (TEXT,)}
     a = "encoder.block.0.layer.0.SelfAttention"
     t5 |= {f"{a}.{p}.weight": (12, TEXT) for p in "qkv"} | {f"{a}.o.weight": (TEXT, 12)}

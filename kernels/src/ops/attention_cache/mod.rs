@@ -251,7 +251,7 @@ impl AttentionCache {
         };
         // of rows that are full: what a row holds is known to its positions alone
         let cached = (rows * capacity).min(pages_held * page_steps) * 2 * width * k_cache.dtype.size();
-        let item = if rows == 0 { 0 } else { y.bytes() / rows };
+        let item = y.bytes().checked_div(rows).unwrap_or(0);
         Ok(Plan {
             kernel,
             params: bytemuck::bytes_of(&params).to_vec(),

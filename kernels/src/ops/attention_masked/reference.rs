@@ -28,8 +28,8 @@ fn attention<T: bytemuck::Pod>(
     let (q, k, v, y): (&[T], &[T], &[T], &mut [T]) = (q.read(), k.read(), v.read(), y.write());
     let (lengths, bias): (&[u32], &[f32]) = (lengths.read(), bias.read());
     let [q_steps, k_steps, heads, head_dim] = [p.q_steps, p.k_steps, p.heads, p.head_dim].map(|n| n as usize);
-    for b in 0..p.batch as usize {
-        let keys = k_steps.min(lengths[b] as usize);
+    for (b, &length) in lengths.iter().enumerate() {
+        let keys = k_steps.min(length as usize);
         for h in 0..heads {
             let key_at = |t: usize| ((b * k_steps + t) * heads + h) * head_dim;
             for s in 0..q_steps {

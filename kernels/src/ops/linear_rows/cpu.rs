@@ -365,13 +365,8 @@ fn products<S: Simd, const M: usize, const N: usize>(
     for m in 0..M {
         sums[m].copy_from_slice(&all[m][first..first + N]);
     }
-    let (mut x_vectors, mut w_vectors): ([&[S::f32s]; M], [&[S::f32s]; N]) = ([&[]; M], [&[]; N]);
-    for (vectors_of, x) in x_vectors.iter_mut().zip(x) {
-        *vectors_of = &S::as_simd_f32s(x).0[..vectors];
-    }
-    for (vectors_of, w) in w_vectors.iter_mut().zip(w) {
-        *vectors_of = &S::as_simd_f32s(w).0[..vectors];
-    }
+    let x_vectors = x.map(|x| &S::as_simd_f32s(x).0[..vectors]);
+    let w_vectors = w.map(|w| &S::as_simd_f32s(w).0[..vectors]);
     for at in 0..vectors {
         for n in 0..N {
             for m in 0..M {

@@ -23,6 +23,7 @@ fn linear_rows<W: bytemuck::Pod>(params: &[u8], slots: &mut [HostSlot<'_>], wide
     let (x, a, b, c): (&[f32], &[W], &[W], &[W]) = (x.read(), a.read(), b.read(), c.read());
     let (bias, residual, y): (&[f32], &[f32], &mut [f32]) = (bias.read(), residual.read(), y.write());
     let (cols, outs, outs_b) = (p.cols as usize, p.outs as usize, p.outs_b as usize);
+    let bias_of = |o: usize| if p.has_bias == 1 { f64::from(bias[o]) } else { 0.0 };
     for r in 0..p.rows as usize {
         for o in 0..p.made() as usize {
             let (weight, row) = if o < outs {
@@ -36,9 +37,7 @@ fn linear_rows<W: bytemuck::Pod>(params: &[u8], slots: &mut [HostSlot<'_>], wide
             for i in 0..cols {
                 sum += f64::from(x[r * cols + i]) * widen(weight[row * cols + i]);
             }
-            if p.has_bias == 1 {
-                sum += f64::from(bias[o]);
-            }
+            sum += bias_of(o);
             sum = match Activation::from_code(p.activation) {
                 Activation::None => sum,
                 Activation::Gelu => 0.5 * sum * (1.0 + libm::erf(sum / std::f64::consts::SQRT_2)),

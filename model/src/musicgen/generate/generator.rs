@@ -1,33 +1,30 @@
 //! The slots that takes play in: what is uploaded when one begins, and what a replay advances.
 
-use super::Text;
+use super::begin::{Begun, Prefix};
 use super::interventions::{Halves, Points};
 use super::pages::Pages;
 use super::play::Take;
-use super::prefill::{Beginning, Prefill};
+use super::prefill::Prefill;
 use super::sampling::Sampling;
 use super::state::{LIMITS, NO_PAGE, PAGE, Sizes, State, put_row};
 use super::step::StepGraph;
+use super::{Condition, Text};
 use crate::error::{ModelError, Result};
 use crate::musicgen::decoder::Decoder;
-use crate::musicgen::graph::Forward;
-use crate::musicgen::sites::{At, Site};
+use crate::musicgen::sites::Site;
+use auscult_kernels::TensorDesc;
 use auscult_kernels::ops::cache_write::CacheWrite;
 use auscult_kernels::ops::capture_step::CaptureStep;
 use auscult_kernels::ops::linear::Activation;
 use auscult_kernels::ops::linear_rows::LinearRows;
 use auscult_kernels::ops::sample::Guidance;
-use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::{
-    Backend, Contents, Edit, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Tensor,
+    Backend, Contents, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Tensor,
 };
 use std::sync::Arc;
 
 /// Columns whose captured rows the device keeps until they are fetched.
 const RING: usize = 64;
-
-/// Prompts kept for takes that begin alike, beyond those that play.
-const PREFIXES: usize = 4;
 
 /// A site whose rows are kept while takes play.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,20 +48,20 @@ pub struct GeneratorOptions {
 
 /// A decoder with the memory to play takes.
 pub struct Generator<'d> {
-    decoder: &'d Decoder,
-    backend: Arc<dyn Backend>,
+    pub(super) decoder: &'d Decoder,
+    pub(super) backend: Arc<dyn Backend>,
     pub(crate) sizes: Sizes,
-    points: Points,
+    pub(super) points: Points,
     pub(crate) captures: Vec<Capture>,
-    state: State,
+    pub(super) state: State,
     records: Vec<Tensor>,
     /// `[rows, RING, width]` for each capture.
     history: Vec<Tensor>,
     step: Program,
     text_program: Option<Program>,
-    prefills: Vec<Prefill>,
-    pages: Pages,
-    prefixes: Vec<Prefix>,
+    pub(super) prefills: Vec<Prefill>,
+    pub(super) pages: Pages,
+    pub(super) prefixes: Vec<Prefix>,
     slots: Vec<Option<Slot>>,
     /// The text whose keys and values lie in each slot's page.
     texts: Vec<Option<Arc<Text>>>,
@@ -72,28 +69,14 @@ pub struct Generator<'d> {
 
 /// What a slot holds while a window plays in it.
 struct Slot {
+    /// Positions in front of its columns.
+    prefix: usize,
     /// Pages of each half.
     pages: Vec<Vec<u32>>,
     /// Next column to be fed.
     column: usize,
     /// First column that is not needed any more.
     end: usize,
-}
-
-/// The columns of a prompt as they lie in the caches.
-struct Prefix {
-    key: PrefixKey,
-    columns: usize,
-    /// Pages of each half; the last one is shared only up to `columns`.
-    pages: Vec<Vec<u32>>,
-}
-
-/// Rows with the same key have the same keys and values.
-#[derive(PartialEq)]
-struct PrefixKey {
-    codes: Vec<u32>,
-    text: Option<Arc<Text>>,
-    records: Vec<Vec<Vec<u32>>>,
 }
 
 /// A stretch of a take that is played in one go.
@@ -118,17 +101,17 @@ impl<'d> Generator<'d> {
         let backend = decoder.backend().clone();
         let window = options.window.unwrap_or(decoder.trained_frames());
         for take in takes {
-            take.check(config, window)?;
+            take.check(decoder, window)?;
         }
         for edit in takes.iter().flat_map(|take| &take.edits) {
-            edit.site.within(config.num_hidden_layers)?;
+            decoder.site(edit.site)?;
             if edit.site == Site::Logits {
                 let expected = "a site of the residual stream's width".into();
                 return Err(ModelError::Argument { argument: "site", found: "logits".into(), expected });
             }
         }
         for capture in &options.captures {
-            capture.site.within(config.num_hidden_layers)?;
+            decoder.site(capture.site)?;
         }
         let sizes = Sizes::of(decoder, takes, options);
         let guided = sizes.halves == 2;
@@ -230,54 +213,60 @@ impl<'d> Generator<'d> {
     pub(crate) fn start(&mut self, slot: usize, window: &Window<'_>) -> Result<(usize, Vec<Vec<u8>>)> {
         let config = self.decoder.config();
         let codebooks = config.num_codebooks;
-        let text = window.take.text.clone();
-        self.put_text(slot, text.as_ref())?;
+        self.put_text(slot, window.take.text.as_ref())?;
+        let prefix = window.take.prefix(self.decoder);
+        // from positions to columns of the take
+        let offset = count(window.offset).wrapping_sub(count(prefix));
         let records: Vec<_> = (0..self.sizes.halves)
             .map(|half| {
                 let half = if half == 0 { Halves::Conditional } else { Halves::Unconditional };
-                self.points.row(&window.take.edits, half, window.offset)
+                self.points.row(&window.take.edits, half, offset)
             })
             .collect();
         // a single column is as well fed like any other
-        let columns = if window.prompt >= 2 { window.prompt } else { 0 };
+        let columns = if window.prompt >= 2 || prefix > 0 { window.prompt } else { 0 };
         // every frame has a position behind its column, which only captures ask for where nothing lags
         let end = window.frames + self.lag().max(usize::from(!self.captures.is_empty()));
-        let needed = (end + 1).div_ceil(PAGE);
-        let (pages, captured) = match columns {
-            0 => (self.take_pages(needed, self.sizes.halves)?, Vec::new()),
-            _ => self.begin(window, columns, needed, &text, &records)?,
+        let needed = (prefix + end + 1).div_ceil(PAGE);
+        let Begun { pages, captured } = match prefix + columns {
+            0 => Begun { pages: self.take_pages(needed, self.sizes.halves)?, captured: Vec::new() },
+            _ => self.begin(window, (prefix, columns), needed, &records)?,
         };
         let per_row = self.sizes.pages_per_row(config);
         let backend = &*self.backend;
+        let special = u32::try_from(config.special_token()).expect("validate() bounds the vocabulary");
         let first_column: Vec<u32> = (0..codebooks)
             .map(|q| match columns.checked_sub(1 + config.delays()[q]) {
                 Some(t) => window.codes[q * window.prompt + t],
-                None => u32::try_from(config.special_token()).expect("validate() bounds the vocabulary"),
+                None => special,
             })
             .collect();
         for (half, row) in self.rows(slot).enumerate() {
             let mut row_pages = pages[half].clone();
             row_pages.resize(per_row, NO_PAGE);
             put_row(backend, &self.state.pages, row, &row_pages)?;
-            put_row(backend, &self.state.positions, row, &[count(columns)])?;
+            put_row(backend, &self.state.positions, row, &[count(prefix + columns)])?;
             put_row(backend, &self.state.ids, row, &first_column)?;
             for (table, words) in self.records.iter().zip(&records[half]) {
                 put_row(backend, table, row, words)?;
             }
         }
         let sampling = &window.take.sampling;
-        let words = sampling.words(window.take.seed, window.take.row, count(window.offset));
+        let words = sampling.words(window.take.seed, window.take.row, offset);
         put_row(backend, &self.state.settings, slot, &words)?;
         let mut limits = [0; LIMITS];
-        limits[..2].copy_from_slice(&[count(window.prompt), count(window.frames)]);
+        limits[..2].copy_from_slice(&[count(prefix + window.prompt), count(prefix + window.frames)]);
         put_row(backend, &self.state.limits, slot, &limits)?;
-        let mut codes = vec![0; codebooks * self.sizes.frames];
-        for q in 0..codebooks {
+        let room = self.sizes.prefix + self.sizes.frames;
+        let mut codes = vec![0; codebooks * room];
+        for (q, codes) in codes.chunks_mut(room).enumerate() {
+            // the frames that a column before the first asks for
+            codes[..prefix].fill(special);
             let prompt = &window.codes[q * window.prompt..][..window.prompt];
-            codes[q * self.sizes.frames..][..window.prompt].copy_from_slice(prompt);
+            codes[prefix..][..window.prompt].copy_from_slice(prompt);
         }
         put_row(backend, &self.state.codes, slot, &codes)?;
-        self.slots[slot] = Some(Slot { pages, column: columns, end });
+        self.slots[slot] = Some(Slot { prefix, pages, column: columns, end });
         Ok((columns, captured))
     }
 
@@ -322,9 +311,17 @@ impl<'d> Generator<'d> {
 
     /// The codes of a slot so far, `[codebooks, frames of the generator]`.
     pub(crate) fn codes(&self, slot: usize) -> Result<Vec<u32>> {
-        let row = 4 * self.decoder.config().num_codebooks * self.sizes.frames;
+        let room = self.sizes.prefix + self.sizes.frames;
+        let row = 4 * self.decoder.config().num_codebooks * room;
         let span = self.state.codes.span.slice(slot * row, row)?;
-        Ok(bytemuck::pod_collect_to_vec(&self.backend.download(&span)?))
+        let codes: Vec<u32> = bytemuck::pod_collect_to_vec(&self.backend.download(&span)?);
+        let prefix = self.prefix(slot);
+        Ok(codes.chunks(room).flat_map(|codes| &codes[prefix..][..self.sizes.frames]).copied().collect())
+    }
+
+    /// Positions in front of the columns of what plays in a slot.
+    fn prefix(&self, slot: usize) -> usize {
+        self.slots[slot].as_ref().map_or(0, |slot| slot.prefix)
     }
 
     /// The rows of one capture that a slot's half left at columns `from..to`, at most [`RING`] of the last ones.
@@ -340,7 +337,8 @@ impl<'d> Generator<'d> {
         let width = tensor.desc.shape[2] * tensor.desc.dtype.size();
         let row = half * self.sizes.slots + slot;
         let ring = self.backend.download(&tensor.span.slice(row * RING * width, RING * width)?)?;
-        Ok((from..to).flat_map(|column| ring[column % RING * width..][..width].to_vec()).collect())
+        let positions = (from..to).map(|column| self.prefix(slot) + column);
+        Ok(positions.flat_map(|position| ring[position % RING * width..][..width].to_vec()).collect())
     }
 
     /// Keys and values of a text for the layers of a slot, unless they lie there already.
@@ -394,147 +392,23 @@ impl<'d> Generator<'d> {
         }
         Ok(g.finish()?)
     }
+}
 
-    /// So many free pages for each half, letting go of prompts that nobody plays where there are too few.
-    fn take_pages(&mut self, each: usize, halves: usize) -> Result<Vec<Vec<u32>>> {
-        while self.pages.free() < each * halves && !self.prefixes.is_empty() {
-            let prefix = self.prefixes.remove(0);
-            prefix.pages.iter().flatten().for_each(|&page| self.pages.release(page));
+impl Sizes {
+    fn of(decoder: &Decoder, takes: &[Take], options: &GeneratorOptions) -> Self {
+        let window = options.window.unwrap_or(decoder.trained_frames());
+        let conditioned = |take: &Take| take.text.is_some() || take.melody.is_some();
+        let guided = takes.iter().any(|take| conditioned(take) && take.sampling.guidance != 1.0);
+        let most = takes.len().max(1);
+        let tokens = takes.iter().filter_map(|take| Some(take.text.as_ref()?.tokens())).max().unwrap_or(0);
+        Self {
+            slots: if options.slots == 0 { most } else { options.slots.min(most) },
+            halves: if guided { 2 } else { 1 },
+            frames: takes.iter().map(|take| take.frames.min(window)).max().unwrap_or(1),
+            prefix: takes.iter().map(|take| take.prefix(decoder)).max().unwrap_or(0),
+            tokens: if decoder.takes_melody() { 0 } else { tokens },
+            cache: decoder.factors(),
         }
-        let mut take = || {
-            self.pages
-                .take()
-                .expect("there are pages for every slot, and prompts hold none beyond theirs now")
-        };
-        Ok((0..halves).map(|_| (0..each).map(|_| take()).collect()).collect())
-    }
-
-    /// Fills the caches with the columns of a prompt, or shares those of a take that began alike.
-    fn begin(
-        &mut self,
-        window: &Window<'_>,
-        columns: usize,
-        needed: usize,
-        text: &Option<Arc<Text>>,
-        records: &[Vec<Vec<u32>>],
-    ) -> Result<(Vec<Vec<u32>>, Vec<Vec<u8>>)> {
-        let key = PrefixKey { codes: window.codes.to_vec(), text: text.clone(), records: records.to_vec() };
-        // what was captured of a prompt belongs to every take
-        let shared = match self.captures.is_empty() {
-            true => self.prefixes.iter().position(|p| p.columns == columns && p.key == key),
-            false => None,
-        };
-        if let Some(at) = shared {
-            let prefix = self.prefixes.remove(at);
-            self.prefixes.push(prefix);
-            let kept = self.prefixes.last().expect("pushed above").pages.clone();
-            let full = columns / PAGE;
-            // held before others are asked for, so that nothing lets go of them
-            kept.iter().for_each(|half| half[..full].iter().for_each(|&page| self.pages.hold(page)));
-            let partly = self.hold_last(&kept, full, columns);
-            let own = self.take_pages(needed - full, kept.len())?;
-            let mut pages = Vec::new();
-            for (shared, own) in kept.iter().zip(own) {
-                if columns > full * PAGE {
-                    self.copy_page(shared[full], own[0])?;
-                }
-                pages.push([&shared[..full], &own].concat());
-            }
-            partly.into_iter().for_each(|page| self.pages.release(page));
-            return Ok((pages, Vec::new()));
-        }
-        let pages = self.take_pages(needed, self.sizes.halves)?;
-        let captured = self.prefill(window, columns, text, &pages, records)?;
-        let held = columns.div_ceil(PAGE);
-        let prefix = Prefix { key, columns, pages: pages.iter().map(|half| half[..held].to_vec()).collect() };
-        prefix.pages.iter().flatten().for_each(|&page| self.pages.hold(page));
-        self.prefixes.push(prefix);
-        if self.prefixes.len() > PREFIXES {
-            let oldest = self.prefixes.remove(0);
-            oldest.pages.iter().flatten().for_each(|&page| self.pages.release(page));
-        }
-        Ok((pages, captured))
-    }
-
-    /// Holds the pages that are only partly a prompt's, so that they last until they are copied.
-    fn hold_last(&mut self, kept: &[Vec<u32>], full: usize, columns: usize) -> Vec<u32> {
-        if columns == full * PAGE {
-            return Vec::new();
-        }
-        let partly: Vec<u32> = kept.iter().map(|half| half[full]).collect();
-        partly.iter().for_each(|&page| self.pages.hold(page));
-        partly
-    }
-
-    /// Copies a page of every layer. By way of other memory: a copy within one buffer is refused by WebGPU.
-    fn copy_page(&self, from: u32, to: u32) -> Result<()> {
-        let bytes = self.state.layers[0].keys.desc.bytes() / self.state.layers[0].keys.desc.shape[0];
-        let between = self.backend.alloc(Contents::Undefined(bytes))?;
-        for cache in &self.state.layers {
-            for tensor in [&cache.keys, &cache.values] {
-                let at = |page: u32| tensor.span.slice(page as usize * bytes, bytes);
-                self.backend.copy(&at(from)?, &between.span())?;
-                self.backend.copy(&between.span(), &at(to)?)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn prefill(
-        &mut self,
-        window: &Window<'_>,
-        columns: usize,
-        text: &Option<Arc<Text>>,
-        pages: &[Vec<u32>],
-        records: &[Vec<Vec<u32>>],
-    ) -> Result<Vec<Vec<u8>>> {
-        let config = self.decoder.config();
-        let at = match self.prefills.iter().position(|prefill| prefill.columns == columns) {
-            Some(at) => at,
-            None => {
-                // each holds the activations of its columns
-                self.prefills.clear();
-                let mut edits = Edits::new();
-                for capture in &self.captures {
-                    let into = capture.label.clone();
-                    edits.push(capture.site, Edit::Capture { into, dtype: DType::F32 });
-                }
-                let last = Site::Layer(config.num_hidden_layers - 1, At::SelfAttnOut);
-                let sites = self.points.sites().chain(self.captures.iter().map(|capture| capture.site));
-                let positions = self.decoder.positions(columns)?;
-                let forward = Forward {
-                    config,
-                    weights: self.decoder.weights(),
-                    positions: &positions,
-                    batch: self.sizes.halves,
-                    frames: columns - 1,
-                    tokens: (self.sizes.tokens > 0).then_some(self.sizes.tokens),
-                    deepest: sites.chain([last]).max().expect("the last layer is one of them"),
-                    factors: self.decoder.factors(),
-                    caches: None,
-                };
-                self.prefills.push(Prefill::new(forward, &self.state, &self.points, edits, &self.backend)?);
-                self.prefills.len() - 1
-            }
-        };
-        let (codebooks, frames) = (config.num_codebooks, columns - 1);
-        let codes: Vec<u32> = (0..codebooks)
-            .flat_map(|q| window.codes[q * window.prompt..][..frames].iter().copied())
-            .collect();
-        let per_row = self.sizes.pages_per_row(config);
-        let mut row_pages = pages.to_vec();
-        row_pages.iter_mut().for_each(|row| row.resize(per_row, NO_PAGE));
-        let room = self.sizes.tokens * config.hidden_size;
-        let mut values = text.as_ref().map(|text| text.values().to_vec()).unwrap_or_default();
-        values.resize(room, 0.0);
-        let begin = Beginning {
-            codes: &codes,
-            text: (room > 0).then(|| (&*values, text.as_ref().map_or(0, |text| text.tokens()))),
-            pages: &row_pages,
-            records,
-        };
-        self.prefills[at].run(&begin, &*self.backend)?;
-        self.captures.iter().map(|capture| self.prefills[at].output(&capture.label)).collect()
     }
 }
 
@@ -565,8 +439,18 @@ fn count(value: usize) -> u32 {
 }
 
 impl Take {
+    /// What it is conditioned by.
+    pub(super) fn condition(&self) -> Condition<'_> {
+        Condition { text: self.text.as_deref(), melody: self.melody.as_deref() }
+    }
+
+    /// Positions in front of its columns.
+    fn prefix(&self, decoder: &Decoder) -> usize {
+        decoder.prefix_positions(self.text.as_ref().map_or(0, |text| text.tokens()))
+    }
+
     /// Refuses takes that no generator of this decoder plays.
-    fn check(&self, config: &crate::musicgen::config::MusicgenDecoderConfig, window: usize) -> Result<()> {
+    fn check(&self, decoder: &Decoder, window: usize) -> Result<()> {
         let bad = |argument, found: String, expected: String| {
             Err(ModelError::Argument { argument, found, expected })
         };
@@ -574,16 +458,9 @@ impl Take {
         if self.frames == 0 {
             return bad("frames", "0".into(), "at least one frame".into());
         }
-        if let Some(text) = &self.text
-            && text.width() != config.hidden_size
-        {
-            return bad(
-                "text",
-                format!("rows of {}", text.width()),
-                format!("rows of {}", config.hidden_size),
-            );
-        }
+        decoder.check(self.condition())?;
         let Some(prompt) = &self.prompt else { return Ok(()) };
+        let config = decoder.config();
         prompt.check(config.num_codebooks, config.vocab_size)?;
         if prompt.frames() == 0 {
             return bad("prompt", "0 frames".into(), "at least one frame, or no prompt".into());

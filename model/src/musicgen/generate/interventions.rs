@@ -131,6 +131,14 @@ struct Point {
     on_device: OnDevice,
 }
 
+/// What takes want of a point.
+struct Wanted {
+    site: Site,
+    sae: Option<Arc<Sae>>,
+    slots: usize,
+    directions: Vec<Arc<[f32]>>,
+}
+
 struct OnDevice {
     /// f32 `[rows of all directions, width]`.
     directions: Tensor,
@@ -154,20 +162,25 @@ impl Points {
         width: usize,
         backend: &dyn Backend,
     ) -> Result<Self> {
-        let mut found: Vec<(Site, Option<Arc<Sae>>, usize, Vec<Arc<[f32]>>)> = Vec::new();
+        let mut found: Vec<Wanted> = Vec::new();
         for take in takes {
             let mut used: Vec<usize> = vec![0; found.len()];
             for edit in take {
                 edit.check(width)?;
                 let sae = edit.feature.as_ref().map(|(sae, _)| sae);
-                let at = found.iter().position(|(site, of, ..)| *site == edit.site && same(of.as_ref(), sae));
-                let at = at.unwrap_or_else(|| {
-                    found.push((edit.site, sae.cloned(), 0, Vec::new()));
+                let is_there = |w: &Wanted| w.site == edit.site && same(w.sae.as_ref(), sae);
+                let at = found.iter().position(is_there).unwrap_or_else(|| {
+                    found.push(Wanted {
+                        site: edit.site,
+                        sae: sae.cloned(),
+                        slots: 0,
+                        directions: Vec::new(),
+                    });
                     used.push(0);
                     found.len() - 1
                 });
                 used[at] += 1;
-                let (.., slots, directions) = &mut found[at];
+                let Wanted { slots, directions, .. } = &mut found[at];
                 *slots = (*slots).max(used[at]);
                 if !edit.direction.is_empty() && !directions.iter().any(|d| Arc::ptr_eq(d, &edit.direction)) {
                     directions.push(edit.direction.clone());
@@ -175,9 +188,9 @@ impl Points {
             }
         }
         // the order of the stream: what is done at one site is seen at the next
-        found.sort_by_key(|(site, ..)| *site);
+        found.sort_by_key(|wanted| wanted.site);
         let mut points = Vec::with_capacity(found.len());
-        for (site, sae, slots, directions) in found {
+        for Wanted { site, sae, slots, directions } in found {
             let mut values: Vec<f32> = directions.iter().flat_map(|d| d.iter().copied()).collect();
             // a point that only zeroes has none, and a launch wants one
             values.resize(values.len().max(width), 0.0);
@@ -205,14 +218,15 @@ impl Points {
         self.points.iter().map(table).collect()
     }
 
-    /// The words of one row at every point. Directions are numbered as they lie on the device.
-    pub fn row(&self, edits: &[Intervention], half: Halves, column_offset: usize) -> Vec<Vec<u32>> {
+    /// The words of one row at every point. Directions are numbered as they lie on the device. `offset` is what is added to a
+    /// position, in 32 bits, to give the column of the take.
+    pub fn row(&self, edits: &[Intervention], half: Halves, offset: u32) -> Vec<Vec<u32>> {
         self.points
             .iter()
             .map(|point| {
                 let mut words = Vec::new();
                 for edit in edits.iter().filter(|edit| point.is_of(edit) && edit.touches(half)) {
-                    words.extend(point.record(edit, self.width, column_offset));
+                    words.extend(point.record(edit, self.width, offset));
                 }
                 words.resize(point.slots * RECORD, 0);
                 words
@@ -261,7 +275,7 @@ impl Point {
         self.site == edit.site && same(self.sae.as_ref(), edit.feature.as_ref().map(|(sae, _)| sae))
     }
 
-    fn record(&self, edit: &Intervention, width: usize, column_offset: usize) -> [u32; RECORD] {
+    fn record(&self, edit: &Intervention, width: usize, offset: u32) -> [u32; RECORD] {
         let (kind, amount) = match edit.action {
             Action::Ablate => (1, 0.0),
             Action::Scale(factor) => (2, factor),
@@ -281,7 +295,7 @@ impl Point {
             amount.to_bits(),
             word(edit.columns.start),
             word(edit.columns.end),
-            word(column_offset),
+            offset,
             word(rows(&edit.direction)),
         ]
     }

@@ -2,6 +2,8 @@
 //!
 //! [`Generator::play`] is what callers want; it knows nothing of files, tokens or audio.
 
+mod begin;
+mod condition;
 mod generator;
 mod interventions;
 mod pages;
@@ -11,6 +13,7 @@ mod sampling;
 pub(crate) mod state;
 mod step;
 
+pub use condition::{Condition, Melody};
 pub use generator::{Capture, Generator, GeneratorOptions};
 pub use interventions::{Action, Halves, Intervention};
 pub use play::{Captured, Context, Event, Generated, Take, WindowRecord};

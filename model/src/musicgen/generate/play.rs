@@ -1,9 +1,9 @@
 //! Which take plays where and when: slots that are filled again as they become free, and windows over long takes.
 
-use super::Text;
 use super::generator::{Generator, Window};
 use super::interventions::{Halves, Intervention};
 use super::sampling::Sampling;
+use super::{Melody, Text};
 use crate::codes::Codes;
 use crate::error::{ModelError, Result};
 use std::ops::Range;
@@ -14,6 +14,9 @@ use std::sync::Arc;
 pub struct Take {
     /// What it is told to be; unconditional without.
     pub text: Option<Arc<Text>>,
+    /// What it follows, with decoders of MusicGen Melody. As windows move on over a long take, so does it; behind its end
+    /// it begins again.
+    pub melody: Option<Arc<Melody>>,
     /// Codes that it continues.
     pub prompt: Option<Arc<Codes>>,
     /// Frames of the whole, the prompt's included.
@@ -207,7 +210,7 @@ impl Generator<'_> {
         let kept = one.rows_kept(self);
         for (c, bytes) in captured.iter().enumerate() {
             let halves = self.sizes.halves;
-            let width = bytes.len() / (halves * columns);
+            let width = bytes.len() / (halves * columns).max(1);
             for half in 0..halves {
                 let rows = &bytes[half * columns * width..][..columns * width];
                 let skip = kept.saturating_sub(one.offset).min(columns);

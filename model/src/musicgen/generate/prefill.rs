@@ -1,15 +1,19 @@
-//! The columns of a prompt at once, into the caches.
+//! What stands in front of the columns and the columns of a prompt at once, into the caches.
 
 use super::interventions::{Points, upload};
 use super::state::State;
 use crate::error::Result;
-use crate::musicgen::graph::{CACHE_PAGES, CACHE_POSITIONS, CODES, Caches, Forward, TEXT, TEXT_LENGTHS};
+use crate::musicgen::graph::{
+    CACHE_PAGES, CACHE_POSITIONS, CODES, Caches, Forward, IDS, PREFIX, TEXT, TEXT_LENGTHS,
+};
 use auscult_kernels::TensorDesc;
 use auscult_runtime::{Backend, Edits, Program, Tensor};
 use std::sync::Arc;
 
-/// A pass over so many columns of the rows of one take.
+/// A pass over so many positions and columns of the rows of one take.
 pub(crate) struct Prefill {
+    /// Positions in front of the columns.
+    pub prefix: usize,
     pub columns: usize,
     program: Program,
     records: Vec<Tensor>,
@@ -17,8 +21,7 @@ pub(crate) struct Prefill {
 
 /// What a take is begun with.
 pub(crate) struct Beginning<'a> {
-    /// Codes `[codebooks, frames]`, frames one less than the columns.
-    pub codes: &'a [u32],
+    pub columns: Columns<'a>,
     /// Text f32 `[tokens, hidden]`, and how many tokens, of those that the generator has room for.
     pub text: Option<(&'a [f32], usize)>,
     /// Pages of each row.
@@ -27,8 +30,16 @@ pub(crate) struct Beginning<'a> {
     pub records: &'a [Vec<Vec<u32>>],
 }
 
+/// The columns, and what stands in front of them.
+pub(crate) enum Columns<'a> {
+    /// Codes `[codebooks, frames]`, frames one less than the columns.
+    Codes(&'a [u32]),
+    /// Ids of every row, and the table that those in front of the columns are in: see [`crate::musicgen::prefix`].
+    Behind { ids: &'a [u32], table: &'a [f32] },
+}
+
 impl Prefill {
-    /// A pass over `columns` columns, with the interventions of `points` and `captures` on top.
+    /// A pass over the columns of `forward`, with the interventions of `points` and `captures` on top.
     pub fn new(
         forward: Forward<'_>,
         state: &State,
@@ -36,17 +47,18 @@ impl Prefill {
         mut edits: Edits,
         backend: &Arc<dyn Backend>,
     ) -> Result<Self> {
-        let (rows, columns) = (forward.batch, forward.frames + 1);
-        let columns_u32 = u32::try_from(columns).expect("a window has fewer positions");
-        let positions: Vec<u32> = (0..rows).flat_map(|_| 0..columns_u32).collect();
-        let positions = upload(&**backend, TensorDesc::u32([rows * columns]), &positions)?;
-        let records = points.records(rows * columns, &**backend)?;
+        let (rows, prefix, columns) = (forward.batch, forward.prefix, forward.columns);
+        let steps = prefix + columns;
+        let steps_u32 = u32::try_from(steps).expect("a window has fewer positions");
+        let positions: Vec<u32> = (0..rows).flat_map(|_| 0..steps_u32).collect();
+        let positions = upload(&**backend, TensorDesc::u32([rows * steps]), &positions)?;
+        let records = points.records(rows * steps, &**backend)?;
         for (site, inserts) in points.inserts(&records, &positions) {
             edits.insert(site, inserts);
         }
         let caches = Caches { layers: &state.layers, pages_per_row: state.pages.desc.shape[1] };
         let graph = Forward { caches: Some(caches), ..forward }.build(edits)?;
-        Ok(Self { columns, program: Program::new(backend.clone(), graph)?, records })
+        Ok(Self { prefix, columns, program: Program::new(backend.clone(), graph)?, records })
     }
 
     /// Runs it.
@@ -56,18 +68,31 @@ impl Prefill {
             let words: Vec<u32> = begin
                 .records
                 .iter()
-                .flat_map(|row| (0..self.columns).flat_map(|_| row[point].iter().copied()))
+                .flat_map(|row| {
+                    // nothing is done in front of the columns
+                    let nothing = vec![0; self.prefix * row[point].len()];
+                    nothing.into_iter().chain(row[point].repeat(self.columns))
+                })
                 .collect();
             backend.upload(&table.span, bytemuck::cast_slice(&words))?;
         }
-        let codes = begin.codes.repeat(rows);
         let pages: Vec<u32> = begin.pages.concat();
         let positions = vec![0_u32; rows];
         let mut inputs: Vec<(&str, &[u8])> = vec![
-            (CODES, bytemuck::cast_slice(&codes)),
             (CACHE_PAGES, bytemuck::cast_slice(&pages)),
             (CACHE_POSITIONS, bytemuck::cast_slice(&positions)),
         ];
+        let codes;
+        match begin.columns {
+            Columns::Codes(one) => {
+                codes = one.repeat(rows);
+                inputs.push((CODES, bytemuck::cast_slice(&codes)));
+            }
+            Columns::Behind { ids, table } => {
+                inputs.push((IDS, bytemuck::cast_slice(ids)));
+                inputs.push((PREFIX, bytemuck::cast_slice(table)));
+            }
+        }
         let (states, mut lengths);
         if let Some((values, tokens)) = begin.text {
             // only the first row, the conditional one, sees it
@@ -81,7 +106,9 @@ impl Prefill {
     }
 
     /// Bytes of a captured output of the last run, `[rows, columns, width]`.
-    pub fn output(&self, name: &str) -> Result<Vec<u8>> {
-        Ok(self.program.output(name)?)
+    pub fn output(&self, name: &str, rows: usize) -> Result<Vec<u8>> {
+        let bytes = self.program.output(name)?;
+        let (one, steps) = (bytes.len() / rows, self.prefix + self.columns);
+        Ok(bytes.chunks(one).flat_map(|row| &row[one / steps * self.prefix..]).copied().collect())
     }
 }

@@ -53,13 +53,14 @@ impl Sampling {
         that((0.0..=1.0).contains(&self.top_p), "top_p", self.top_p, "a number from 0 to 1")
     }
 
-    /// The settings of one take: its noise is a function of `seed`, `row`, the column and the codebook alone.
-    pub(crate) fn words(&self, seed: u64, row: u32, column_offset: u32) -> [u32; SETTINGS] {
+    /// The settings of one take: its noise is a function of `seed`, `row`, the column and the codebook alone. `offset` is what
+    /// is added to a position, in 32 bits, to give the column.
+    pub(crate) fn words(&self, seed: u64, row: u32, offset: u32) -> [u32; SETTINGS] {
         [
             seed as u32,
             (seed >> 32) as u32,
             row,
-            column_offset,
+            offset,
             u32::from(self.greedy),
             self.guidance.to_bits(),
             self.temperature.to_bits(),

@@ -91,7 +91,8 @@ pub(crate) struct State {
     pub settings: Tensor,
     /// u32 `[slots, LIMITS]`.
     pub limits: Tensor,
-    /// u32 `[slots, codebooks, frames]`.
+    /// u32 `[slots, codebooks, prefix + frames]`: behind a special token for each position in front of a take's columns, its
+    /// frames.
     pub codes: Tensor,
     pub layers: Vec<LayerCache>,
     pub text: Option<TextState>,
@@ -100,7 +101,7 @@ pub(crate) struct State {
 impl State {
     /// Memory for all of it; nothing plays.
     pub fn new(config: &MusicgenDecoderConfig, sizes: &Sizes, backend: &dyn Backend) -> Result<Self> {
-        let Sizes { slots, frames, tokens, cache, .. } = *sizes;
+        let Sizes { slots, frames, prefix, tokens, cache, .. } = *sizes;
         let (rows, codebooks, d) = (sizes.rows(), config.num_codebooks, config.hidden_size);
         let pages_per_row = sizes.pages_per_row(config);
         let words = |shape: Vec<usize>, value: u32| {
@@ -132,7 +133,7 @@ impl State {
             pages: words(vec![rows, pages_per_row], NO_PAGE)?,
             settings: words(vec![slots, SETTINGS], 0)?,
             limits: words(vec![slots, LIMITS], 0)?,
-            codes: words(vec![slots, codebooks, frames], 0)?,
+            codes: words(vec![slots, codebooks, prefix + frames], 0)?,
             layers: layers(sizes.pages(config), PAGE)?,
             text,
         })

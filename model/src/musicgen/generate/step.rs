@@ -66,7 +66,7 @@ impl StepGraph<'_> {
     }
 
     fn embed(&self, g: &mut GraphBuilder) -> Result<Value> {
-        let entries = self.config.vocab_size + 1;
+        let entries = self.weights.entries();
         let [ids, positions, at] =
             [&self.state.ids, self.positions, &self.state.positions].map(|t| g.constant(t));
         let steps = g.desc(ids).shape[0];
