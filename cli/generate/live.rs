@@ -1,6 +1,5 @@
 //! A take on standard output while it plays.
 
-use super::prompt::channel;
 use anyhow::Result;
 use auscult_audio::wav::{Encoding, WavStream};
 use auscult_model::Codes;
@@ -44,7 +43,7 @@ impl<'c> Live<'c> {
         self.seen = made;
         let channels = self.audio.len();
         let streams = self.audio.iter_mut().enumerate();
-        let planes = streams.map(|(c, stream)| Ok(stream.push(&channel(codes, c, channels)?)?));
+        let planes = streams.map(|(c, stream)| Ok(stream.push(&codes.channel(c, channels)?)?));
         let planes = planes.collect::<Result<Vec<_>>>()?;
         Ok(self.out.write(&super::output::weave(planes))?)
     }

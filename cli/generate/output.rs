@@ -124,8 +124,7 @@ impl Target {
     ) -> Result<Value> {
         let rate = codec.config().sampling_rate;
         let channels = made.codes.codebooks() / codec.codebooks();
-        let planes =
-            (0..channels).map(|c| Ok(codec.decode(&super::prompt::channel(&made.codes, c, channels)?)?));
+        let planes = (0..channels).map(|c| Ok(codec.decode(&made.codes.channel(c, channels)?)?));
         let planes = planes.collect::<Result<Vec<_>>>()?;
         let samples = weave(planes);
         let channels = u16::try_from(channels).expect("a decoder has one channel or two");

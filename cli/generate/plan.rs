@@ -62,6 +62,7 @@ impl Plan {
         let take = |words: &Prompt, row: u32| -> Result<Take> {
             Ok(Take {
                 text: words.text.clone(),
+                melody: None,
                 prompt: prompt.clone(),
                 frames: total,
                 seed: args.seed,

@@ -30,8 +30,9 @@ pub fn load(
     };
     let (planes, audio) = planes(path, rate, channels, most)?;
     let of_planes = planes.iter().map(|plane| Ok(codec.encode(&[plane])?.remove(0)));
-    let codes = interleave(&of_planes.collect::<Result<Vec<_>>>()?, channels)?;
-    Ok((codes, InputRecord { file: FileRecord::of(path)?, audio: Some(audio) }))
+    let mut codes = of_planes.collect::<Result<Vec<_>>>()?;
+    codes.resize(channels, codes[0].clone());
+    Ok((Codes::interleaved(&codes)?, InputRecord { file: FileRecord::of(path)?, audio: Some(audio) }))
 }
 
 /// The first `most` samples of one channel or of two.
@@ -75,42 +76,4 @@ fn planes(path: &Path, rate: u32, channels: usize, most: usize) -> Result<(Vec<V
         checksum_matches: report.checksum_matches,
     };
     Ok((planes, record))
-}
-
-/// Codes of the channels as the decoder reads them: left and right of each codebook side by side.
-pub fn interleave(planes: &[Codes], channels: usize) -> Result<Codes> {
-    let first = &planes[0];
-    let (codebooks, frames) = (first.codebooks(), first.frames());
-    let mut values = Vec::with_capacity(codebooks * channels * frames);
-    for q in 0..codebooks {
-        for channel in 0..channels {
-            let plane = planes.get(channel).unwrap_or(first);
-            values.extend_from_slice(&plane.values()[q * frames..][..frames]);
-        }
-    }
-    Ok(Codes::new(codebooks * channels, frames, values)?)
-}
-
-/// The codes of one channel: the inverse of [`interleave`].
-pub fn channel(codes: &Codes, channel: usize, channels: usize) -> Result<Codes> {
-    let frames = codes.frames();
-    let rows = codes.values().chunks(frames).skip(channel).step_by(channels);
-    Ok(Codes::new(codes.codebooks() / channels, frames, rows.flatten().copied().collect())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn channels_are_woven_codebook_by_codebook() {
-        let plane = |values: [u32; 4]| Codes::new(2, 2, values.to_vec()).unwrap();
-        let planes = [plane([1, 2, 3, 4]), plane([5, 6, 7, 8])];
-        let both = interleave(&planes, 2).unwrap();
-        assert_eq!(both.values(), [1, 2, 5, 6, 3, 4, 7, 8]);
-        assert_eq!([0, 1].map(|c| channel(&both, c, 2).unwrap()), planes);
-        let twice = interleave(&planes[..1], 2).unwrap();
-        assert_eq!(channel(&twice, 1, 2).unwrap(), planes[0]);
-        assert_eq!(interleave(&planes[..1], 1).unwrap(), planes[0]);
-    }
 }

@@ -412,22 +412,6 @@ impl Sizes {
     }
 }
 
-impl Sizes {
-    fn of(decoder: &Decoder, takes: &[Take], options: &GeneratorOptions) -> Self {
-        let window = options.window.unwrap_or(decoder.trained_frames());
-        let guided = takes.iter().any(|take| take.text.is_some() && take.sampling.guidance != 1.0);
-        let most = takes.len().max(1);
-        Self {
-            slots: if options.slots == 0 { most } else { options.slots.min(most) },
-            halves: if guided { 2 } else { 1 },
-            frames: takes.iter().map(|take| take.frames.min(window)).max().unwrap_or(1),
-            prefix: 0,
-            tokens: takes.iter().filter_map(|take| Some(take.text.as_ref()?.tokens())).max().unwrap_or(0),
-            cache: decoder.factors(),
-        }
-    }
-}
-
 /// Names of the inputs of the pass over a text.
 const TEXT_STATES: &str = "states";
 const TEXT_PAGE: &str = "page";
