@@ -7,6 +7,7 @@ mod context;
 mod demo;
 mod doctor;
 mod failure;
+mod generate;
 mod model;
 mod sae;
 mod store;
@@ -38,6 +39,8 @@ enum Command {
     Model(model::Command),
     /// Activations of audio at chosen sites, into a store
     Capture(Box<capture::Args>),
+    /// Music: from nothing, from audio that it continues, with edits inside the loop
+    Generate(Box<generate::Args>),
     /// Sparse autoencoders: what one is, and what rows of activations are in its features
     #[command(subcommand)]
     Sae(sae::Command),
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Model(command) => model::run(&context, &command),
         Command::Capture(args) => capture::run(&context, &args),
         Command::Sae(command) => sae::run(&context, &command),
+        Command::Generate(args) => generate::run(&context, &args),
         Command::Store(command) => store::run(&context, &command),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Codec(command) => codec::run(&context, &command),

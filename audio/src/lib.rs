@@ -1,5 +1,5 @@
-//! Samples in and out of files: decoding to mono, resampling to a model's rate, cutting into clips, writing WAV; the chroma
-//! of a melody, and a small synthesiser for music of the project's own.
+//! Samples in and out of files: decoding to mono, resampling to a model's rate, cutting into clips, writing WAV and FLAC; the
+//! chroma of a melody, and a small synthesiser for music of the project's own.
 //!
 //! ```no_run
 //! use auscult_audio::{Windows, open};
@@ -22,7 +22,9 @@ pub mod chroma;
 mod clip;
 pub mod decode;
 mod error;
+pub mod flac;
 mod guard;
+mod loudness;
 mod mp4;
 mod ogg;
 pub mod resample;
@@ -35,6 +37,7 @@ mod window;
 pub use clip::{ClipSource, Stream, load, open, probe};
 pub use decode::Decoder;
 pub use error::{AudioError, Blame};
+pub use loudness::integrated_loudness;
 pub use resample::Resampler;
 pub use source::{DecodeReport, Gapless, SourceInfo, Strictness};
 pub use window::{Clip, LastClip, Windows};

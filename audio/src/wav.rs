@@ -61,12 +61,7 @@ impl<W: Write + Seek> WavWriter<W> {
     /// [`AudioError::Write`] when the header cannot be written; [`AudioError::Window`] for a rate outside
     /// [`crate::SAMPLE_RATES`] or a number of channels outside 1..=64.
     pub fn new(mut out: W, sample_rate: u32, channels: u16, encoding: Encoding) -> Result<Self, AudioError> {
-        if !crate::SAMPLE_RATES.contains(&sample_rate) {
-            return Err(crate::window::usage("rate", format!("{sample_rate} Hz"), crate::RATE_RANGE));
-        }
-        if channels == 0 || usize::from(channels) > crate::MAX_CHANNELS {
-            return Err(crate::window::usage("channels", channels, "1..=64"));
-        }
+        check(sample_rate, channels)?;
         let origin = out.stream_position()?;
         let mut wav = WavWriter {
             out,
@@ -98,10 +93,7 @@ impl<W: Write + Seek> WavWriter<W> {
         self.clipped += samples.iter().filter(|x| x.abs() > 1.0).count() as u64;
         self.samples += samples.len() as u64;
         self.bytes.clear();
-        match self.encoding {
-            Encoding::Int16 => self.bytes.extend(samples.iter().flat_map(|&x| to_i16(x).to_le_bytes())),
-            Encoding::Float32 => self.bytes.extend(samples.iter().flat_map(|x| x.to_le_bytes())),
-        }
+        encode(self.encoding, samples, &mut self.bytes);
         self.out.write_all(&self.bytes)?;
         Ok(())
     }
@@ -123,42 +115,113 @@ impl<W: Write + Seek> WavWriter<W> {
         Ok(Written { frames: self.samples / channels, clipped: self.clipped })
     }
 
-    /// RIFF/WAVE: `fmt `, for float also `fact` (which the format asks for when it is not PCM), and `data`.
     fn write_header(&mut self) -> Result<(), AudioError> {
-        let width = self.encoding.bytes();
-        let frame = width * self.channels;
-        let small = |n: u64| u32::try_from(n).expect("checked against DATA_LIMIT");
-        let data = small(self.samples * u64::from(width));
-        let (tag, fmt_size, fact): (u16, u32, bool) = match self.encoding {
-            Encoding::Int16 => (1, 16, false),
-            Encoding::Float32 => (3, 18, true),
-        };
-        let mut header = Vec::with_capacity(58);
-        header.extend_from_slice(b"WAVEfmt ");
-        header.extend_from_slice(&fmt_size.to_le_bytes());
-        header.extend_from_slice(&tag.to_le_bytes());
-        header.extend_from_slice(&self.channels.to_le_bytes());
-        header.extend_from_slice(&self.sample_rate.to_le_bytes());
-        header.extend_from_slice(&(self.sample_rate * u32::from(frame)).to_le_bytes());
-        header.extend_from_slice(&frame.to_le_bytes());
-        header.extend_from_slice(&(width * 8).to_le_bytes());
-        if fact {
-            header.extend_from_slice(&0u16.to_le_bytes());
-            header.extend_from_slice(b"fact");
-            header.extend_from_slice(&4u32.to_le_bytes());
-            header.extend_from_slice(&small(self.samples / u64::from(self.channels)).to_le_bytes());
+        Ok(self.out.write_all(&header(self.sample_rate, self.channels, self.encoding, self.samples))?)
+    }
+}
+
+/// RIFF/WAVE: `fmt `, for float also `fact` (which the format asks for when it is not PCM), and `data`, of so many samples
+/// of all channels together, which were checked against [`DATA_LIMIT`].
+fn header(sample_rate: u32, channels: u16, encoding: Encoding, samples: u64) -> Vec<u8> {
+    let width = encoding.bytes();
+    let frame = width * channels;
+    let small = |n: u64| u32::try_from(n).expect("checked against DATA_LIMIT");
+    let data = small(samples * u64::from(width));
+    let (tag, fmt_size, fact): (u16, u32, bool) = match encoding {
+        Encoding::Int16 => (1, 16, false),
+        Encoding::Float32 => (3, 18, true),
+    };
+    let mut fields = Vec::with_capacity(58);
+    fields.extend_from_slice(b"WAVEfmt ");
+    fields.extend_from_slice(&fmt_size.to_le_bytes());
+    fields.extend_from_slice(&tag.to_le_bytes());
+    fields.extend_from_slice(&channels.to_le_bytes());
+    fields.extend_from_slice(&sample_rate.to_le_bytes());
+    fields.extend_from_slice(&(sample_rate * u32::from(frame)).to_le_bytes());
+    fields.extend_from_slice(&frame.to_le_bytes());
+    fields.extend_from_slice(&(width * 8).to_le_bytes());
+    if fact {
+        fields.extend_from_slice(&0u16.to_le_bytes());
+        fields.extend_from_slice(b"fact");
+        fields.extend_from_slice(&4u32.to_le_bytes());
+        fields.extend_from_slice(&small(samples / u64::from(channels)).to_le_bytes());
+    }
+    fields.extend_from_slice(b"data");
+    fields.extend_from_slice(&data.to_le_bytes());
+    let mut header = b"RIFF".to_vec();
+    header.extend_from_slice(&small(fields.len() as u64 + u64::from(data)).to_le_bytes());
+    header.extend_from_slice(&fields);
+    header
+}
+
+/// A whole WAV file's bytes come out as it becomes known, into something that does not seek: its length is said first.
+pub struct WavStream<W: Write> {
+    out: W,
+    encoding: Encoding,
+    /// Samples that are still to come.
+    left: u64,
+}
+
+impl<W: Write> WavStream<W> {
+    /// Starts a file of `frames` samples a channel.
+    ///
+    /// # Errors
+    /// As [`WavWriter::new`]; [`AudioError::WriteTooLong`] past 4 GiB.
+    pub fn new(
+        mut out: W,
+        sample_rate: u32,
+        channels: u16,
+        encoding: Encoding,
+        frames: u64,
+    ) -> Result<Self, AudioError> {
+        check(sample_rate, channels)?;
+        let samples = frames.saturating_mul(channels.into());
+        let found = samples.saturating_mul(encoding.bytes().into());
+        if found > DATA_LIMIT {
+            return Err(AudioError::WriteTooLong { found, limit: DATA_LIMIT });
         }
-        header.extend_from_slice(b"data");
-        header.extend_from_slice(&data.to_le_bytes());
-        self.out.write_all(b"RIFF")?;
-        self.out.write_all(&small(header.len() as u64 + u64::from(data)).to_le_bytes())?;
-        self.out.write_all(&header)?;
-        Ok(())
+        out.write_all(&header(sample_rate, channels, encoding, samples))?;
+        Ok(Self { out, encoding, left: samples })
+    }
+
+    /// Passes interleaved samples on, and flushes.
+    ///
+    /// # Errors
+    /// As [`WavWriter::write`]; [`AudioError::Window`] for more samples than were announced.
+    pub fn write(&mut self, samples: &[f32]) -> Result<(), AudioError> {
+        let count = samples.len() as u64;
+        self.left = self.left.checked_sub(count).ok_or_else(|| {
+            crate::window::usage("samples written", count, format!("at most {} more", self.left))
+        })?;
+        if let Some(i) = samples.iter().position(|x| !x.is_finite()) {
+            return Err(AudioError::WriteNonFinite { index: i as u64, value: samples[i] });
+        }
+        let mut bytes = Vec::new();
+        encode(self.encoding, samples, &mut bytes);
+        self.out.write_all(&bytes)?;
+        Ok(self.out.flush()?)
+    }
+}
+
+fn check(sample_rate: u32, channels: u16) -> Result<(), AudioError> {
+    if !crate::SAMPLE_RATES.contains(&sample_rate) {
+        return Err(crate::window::usage("rate", format!("{sample_rate} Hz"), crate::RATE_RANGE));
+    }
+    if channels == 0 || usize::from(channels) > crate::MAX_CHANNELS {
+        return Err(crate::window::usage("channels", channels, "1..=64"));
+    }
+    Ok(())
+}
+
+fn encode(encoding: Encoding, samples: &[f32], bytes: &mut Vec<u8>) {
+    match encoding {
+        Encoding::Int16 => bytes.extend(samples.iter().flat_map(|&x| to_i16(x).to_le_bytes())),
+        Encoding::Float32 => bytes.extend(samples.iter().flat_map(|x| x.to_le_bytes())),
     }
 }
 
 /// `round(x * 32768)` limited to i16; `as` saturates, which is the limiting.
-fn to_i16(x: f32) -> i16 {
+pub(crate) fn to_i16(x: f32) -> i16 {
     (f64::from(x) * 32768.0).round() as i16
 }
 
@@ -175,4 +238,27 @@ pub fn write<W: Write + Seek>(
     let mut wav = WavWriter::new(out, sample_rate, 1, encoding)?;
     wav.write(samples)?;
     wav.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_gives_the_bytes_of_the_file() {
+        let samples: Vec<f32> = (0..30).map(|i| (i as f32 * 0.3).sin()).collect();
+        for encoding in [Encoding::Int16, Encoding::Float32] {
+            let mut file = std::io::Cursor::new(Vec::new());
+            let mut wav = WavWriter::new(&mut file, 32_000, 2, encoding).unwrap();
+            wav.write(&samples).unwrap();
+            wav.finish().unwrap();
+            let mut bytes = Vec::new();
+            let mut stream = WavStream::new(&mut bytes, 32_000, 2, encoding, 15).unwrap();
+            stream.write(&samples[..8]).unwrap();
+            stream.write(&samples[8..]).unwrap();
+            assert!(stream.write(&samples[..1]).unwrap_err().to_string().contains("at most 0 more"));
+            assert_eq!(bytes, file.into_inner());
+        }
+        assert!(WavStream::new(Vec::new(), 32_000, 1, Encoding::Int16, u64::MAX).is_err());
+    }
 }

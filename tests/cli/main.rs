@@ -7,13 +7,16 @@ mod capture;
 mod commands;
 #[cfg(target_os = "linux")]
 mod disk;
+mod edits;
 mod faults;
+mod generate;
 #[cfg(unix)]
 mod interrupt;
 mod sae;
 mod store;
 mod support;
 mod text;
+mod told;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -38,10 +41,13 @@ fn main() -> ExitCode {
     let groups = [
         capture::trials(),
         commands::trials(),
+        edits::trials(),
         faults::trials(),
+        generate::trials(),
         sae::trials(),
         store::trials(),
         text::trials(),
+        told::trials(),
     ];
     let mut all: Vec<Trial> = groups.into_iter().flatten().collect();
     all.extend(capture::on_an_adapter(args.list));

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod streams;
 
 use auscult_kernels::DType;
 use auscult_model::Codes;
@@ -66,6 +67,10 @@ fn main() -> ExitCode {
     for executor in &executors {
         let (executor, label) = (executor.clone(), format!("{}::segments", executor.name));
         trials.push(Trial::test(label, move || segments(&executor)));
+    }
+    for executor in &executors {
+        let (executor, label) = (executor.clone(), format!("{}::streams", executor.name));
+        trials.push(Trial::test(label, move || streams::streams(&executor)));
     }
     for executor in &executors {
         let (executor, label) = (executor.clone(), format!("{}::batches", executor.name));

@@ -4,6 +4,7 @@ mod checkpoint;
 pub mod config;
 mod graph;
 mod segments;
+mod stream;
 mod weights;
 
 use crate::codes::Codes;
@@ -18,6 +19,8 @@ use segments::segments;
 use std::path::Path;
 use std::sync::Arc;
 use weights::EncodecWeights;
+
+pub use stream::AudioStream;
 
 /// Longest activation of one segment, in bytes: below what every adapter binds (128 MiB), and enough for the 10 s clips
 /// that most captures are cut into to go in one piece (82 MB at 32 kHz and 64 filters), which measures best.
@@ -264,21 +267,11 @@ impl Encodec {
         if frames == 0 {
             return Err(ModelError::Codes("no frames, expected at least one".into()));
         }
-        let (hop, row) = (self.config.hop_length(), 4 * self.config.bottleneck_width());
         let front = self.program(Part::CodesToBottleneck { frames })?;
         let front = front.lock();
         front.run(&[(INPUT, bytemuck::cast_slice(&codes.to_frames()))])?;
-        let bottleneck = front.output_tensor(OUTPUT)?.span;
-        let mut audio = Vec::with_capacity(frames * hop);
-        for s in segments(frames, self.segment_frames, self.halo.decoder) {
-            let program = self.program(Part::BottleneckToAudio { frames: s.run_frames })?;
-            let program = program.lock();
-            let run = bottleneck.slice(s.run_first * row, s.run_frames * row)?;
-            self.backend.copy(&run, &program.input_tensor(INPUT)?.span)?;
-            program.replay()?;
-            let samples = program.output_f32(OUTPUT)?;
-            audio.extend_from_slice(&samples[(s.first - s.run_first) * hop..][..s.frames * hop]);
-        }
+        let mut audio = Vec::with_capacity(frames * self.config.hop_length());
+        self.decode_local(&front.output_tensor(OUTPUT)?.span, 0..frames, frames, &mut audio)?;
         Ok(audio)
     }
 

@@ -171,6 +171,11 @@ impl<'d> Generator<'d> {
         })
     }
 
+    /// Bytes of device memory that the caches of a generator for these takes would hold, without making it.
+    pub fn cache_bytes(decoder: &Decoder, takes: &[Take], options: &GeneratorOptions) -> usize {
+        Sizes::of(decoder, takes, options).cache_bytes(decoder.config())
+    }
+
     /// The launches of one column, for printing.
     pub fn graph(&self) -> &Graph {
         self.step.graph()

@@ -1,0 +1,245 @@
+//! What a run leaves: audio, codes, and a record of each take.
+
+use crate::failure::Failure;
+use crate::wav::{write_channels, write_flac};
+use anyhow::Result;
+use auscult_analysis::record::RunRecord;
+use auscult_audio::integrated_loudness;
+use auscult_audio::wav::Encoding;
+use auscult_kernels::DType;
+use auscult_model::Codes;
+use auscult_model::encodec::Encodec;
+use auscult_model::musicgen::generate::{Generated, Take, WindowRecord};
+use auscult_runtime::files::{FileError, atomic_write_bytes};
+use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
+use serde_json::{Value, json};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// The records of all takes, one a line.
+const TAKES: &str = "takes.jsonl";
+
+/// Takes of one run at most.
+const MOST_TAKES: usize = 1 << 20;
+
+/// What audio is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Wav,
+    Flac,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wav => "wav",
+            Self::Flac => "flac",
+        })
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "wav" => Ok(Self::Wav),
+            "flac" => Ok(Self::Flac),
+            _ => Err(format!("`{text}`, expected wav or flac")),
+        }
+    }
+}
+
+/// Where a run writes.
+pub enum Target {
+    /// A directory with every take.
+    Dir(PathBuf),
+    /// A file with the only one.
+    File(PathBuf),
+}
+
+/// A take, as people know it.
+pub struct Told {
+    /// What it is for: `take`, `edited`, or its part in an experiment.
+    pub label: String,
+    /// The text.
+    pub text: Option<String>,
+    /// What is done to it.
+    pub edits: Vec<Value>,
+}
+
+impl Target {
+    /// Refuses a place that cannot be written to; nothing is made yet.
+    pub fn check(out: &Path, single_file: bool) -> Result<Self> {
+        if single_file {
+            return Ok(Self::File(out.to_path_buf()));
+        }
+        check_empty("--out", out)?;
+        Ok(Self::Dir(out.to_path_buf()))
+    }
+
+    /// Refuses more takes than a file or a directory holds.
+    pub fn check_takes(&self, takes: usize) -> Result<()> {
+        match self {
+            Self::Dir(_) if takes > MOST_TAKES => Err(Failure::usage(format!(
+                "`--count`: {takes} takes, expected at most {MOST_TAKES} of all prompts"
+            ))),
+            Self::File(file) if takes != 1 => {
+                let message = format!(
+                    "`--out` is the file {}, which holds one take, and there are {takes}; expected a directory",
+                    file.display()
+                );
+                Err(Failure::usage(message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the directory.
+    pub fn create(&self) -> Result<()> {
+        if let Self::Dir(dir) = self {
+            std::fs::create_dir_all(dir).map_err(|e| FileError::io(dir, "create directory", e))?;
+        }
+        Ok(())
+    }
+
+    /// The path of a take's audio.
+    pub fn audio(&self, number: usize, format: Format) -> PathBuf {
+        match self {
+            Self::Dir(dir) => dir.join(format!("take-{number:03}.{format}")),
+            Self::File(file) => file.clone(),
+        }
+    }
+
+    /// Writes a take's audio and codes; returns its record.
+    pub fn write_take(
+        &self,
+        number: usize,
+        take: &Take,
+        told: &Told,
+        made: &Generated,
+        codec: &Encodec,
+        (format, encoding): (Format, Encoding),
+    ) -> Result<Value> {
+        let rate = codec.config().sampling_rate;
+        let channels = made.codes.codebooks() / codec.codebooks();
+        let planes = (0..channels).map(|c| Ok(codec.decode(&made.codes.channel(c, channels)?)?));
+        let planes = planes.collect::<Result<Vec<_>>>()?;
+        let samples = weave(planes);
+        let channels = u16::try_from(channels).expect("a decoder has one channel or two");
+        let path = self.audio(number, format);
+        let written = match format {
+            Format::Wav => write_channels(&path, &samples, channels, rate, encoding)?,
+            Format::Flac => write_flac(&path, &samples, channels, rate)?,
+        };
+        let beyond = written.clipped;
+        let mut record = json!({ "take": number, "file": name(&path) });
+        if let Self::Dir(dir) = self {
+            let codes = dir.join(format!("take-{number:03}.codes.safetensors"));
+            write_codes(&codes, &made.codes, codec)?;
+            record["codes"] = json!(name(&codes));
+        }
+        let peak = samples.iter().fold(0.0_f32, |peak, x| peak.max(x.abs()));
+        let sampling = &take.sampling;
+        let more = json!({
+            "label": told.label,
+            "seconds": take.frames as f64 / codec.config().frames_per_second(),
+            "frames": take.frames,
+            "prompt_frames": take.prompt.as_ref().map_or(0, |prompt| prompt.frames()),
+            "text": told.text,
+            "text_tokens": take.text.as_ref().map(|text| text.tokens()),
+            "seed": take.seed,
+            "row": take.row,
+            "settings": {
+                "cfg": sampling.guidance, "temperature": sampling.temperature, "top_k": sampling.top_k,
+                "top_p": sampling.top_p, "greedy": sampling.greedy,
+            },
+            "edits": told.edits,
+            "sample_rate": rate,
+            "channels": channels,
+            "samples": samples.len() / usize::from(channels),
+            "beyond_full_scale": beyond,
+            "peak": peak,
+            "peak_dbfs": (peak > 0.0).then(|| 20.0 * f64::from(peak).log10()),
+            "loudness_lufs": integrated_loudness(&samples, channels, rate),
+            "windows": made.windows.iter().map(|window| describe(window, take)).collect::<Vec<_>>(),
+        });
+        let (record_map, Value::Object(more)) = (record.as_object_mut().expect("an object"), more) else {
+            unreachable!("written as an object above");
+        };
+        record_map.extend(more);
+        Ok(record)
+    }
+
+    /// Writes the records of the takes that were made, and of the run; returns where the last one lies.
+    pub fn finish(&self, takes: &[Value], mut record: RunRecord) -> Result<PathBuf> {
+        record.finish();
+        match self {
+            Self::Dir(dir) => {
+                let lines: String = takes.iter().map(|take| format!("{take}\n")).collect();
+                atomic_write_bytes(dir.join(TAKES), lines.as_bytes())?;
+                record.write(dir)?;
+                Ok(dir.join(auscult_analysis::record::RUN_JSON))
+            }
+            Self::File(file) => {
+                record.details.insert("take".into(), takes.first().cloned().unwrap_or_default());
+                Ok(record.write_beside(file)?)
+            }
+        }
+    }
+}
+
+/// Refuses a directory that holds something already.
+pub fn check_empty(argument: &str, dir: &Path) -> Result<()> {
+    let failed = |e| FileError::io(dir, "list", e);
+    let mut entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    let Some(entry) = entries.next() else { return Ok(()) };
+    let holds = entry.map_err(failed)?.file_name().display().to_string();
+    let message = format!(
+        "`{argument}` is the directory {}, which is not empty (it holds `{holds}`), expected an empty or absent one",
+        dir.display()
+    );
+    Err(Failure::usage(message))
+}
+
+/// A file's own name, as records beside it use it.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().display().to_string()
+}
+
+/// Samples of the channels, alternating.
+pub fn weave(mut planes: Vec<Vec<f32>>) -> Vec<f32> {
+    if planes.len() == 1 {
+        return planes.remove(0);
+    }
+    let samples = planes.iter().map(Vec::len).min().unwrap_or(0);
+    (0..samples).flat_map(|i| planes.iter().map(move |plane| plane[i])).collect()
+}
+
+fn describe(window: &WindowRecord, take: &Take) -> Value {
+    json!({
+        "frames": [window.frames.start, window.frames.end],
+        "sees_from": window.sees_from,
+        "prompt_frames": window.prompt_frames,
+        "audio_prompt_in_sight": window.prompt_frames > 0,
+        "text_in_sight": take.text.is_some(),
+    })
+}
+
+fn write_codes(path: &Path, codes: &Codes, codec: &Encodec) -> Result<()> {
+    let config = codec.config();
+    let metadata = [
+        ("sample_rate".to_string(), config.sampling_rate.to_string()),
+        ("frames_per_second".to_string(), config.frames_per_second().to_string()),
+        ("codebook_size".to_string(), config.codebook_size.to_string()),
+    ];
+    let spec = TensorSpec::new("codes", DType::I32, [codes.codebooks(), codes.frames()]);
+    write_safetensors(path, &metadata, &[spec], |_, w| {
+        codes.values().iter().try_for_each(|code| w.write_all(&code.to_le_bytes()))
+    })?;
+    Ok(())
+}
