@@ -30,12 +30,14 @@ pub enum Command {
 }
 
 #[derive(clap::Args)]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("rows").required(true).args(["input", "store"])))]
 pub struct EncodeArgs {
     /// A directory that SAELens or sparsify wrote
     #[arg(long)]
     sae: PathBuf,
     /// Rows of activations: .npy, or a tensor of a safetensors file; the last axis is a row
-    #[arg(long, required_unless_present = "store", conflicts_with = "store")]
+    #[arg(long)]
     input: Option<PathBuf>,
     /// The tensor of --input; `resid` or the only one by default
     #[arg(long, requires = "input")]
