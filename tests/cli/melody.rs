@@ -76,7 +76,7 @@ fn the_command_plays_what_the_library_plays() {
     let classes = Chroma::new().classes(&samples).expect("finite samples");
     let melody = Melody::new(classes, Chroma::frames_per_second()).expect("a melody");
     let backend = Arc::new(CpuBackend::new(None).expect("the processor"));
-    let decoder = Decoder::open(dir.path().join("melody"), backend, &DecoderOptions::default())
+    let decoder = Decoder::open(&dir.path().join("melody"), backend, &DecoderOptions::default())
         .expect("the checkpoint opens");
     let take = Take {
         text: None,
