@@ -1,10 +1,12 @@
 //! The main job at real sizes: forward pass, codec, and capture end to end, each beside its floor.
 //!
 //! `cargo bench --bench capture -- [--model DIR] [--device cpu|wgpu:N|cuda:N] [--threads N] [--repeat N]
-//! [--seconds S] [--clips N] [--precision f32|bf16|f16]`
+//! [--seconds S] [--clips N,N,...] [--precision f32|bf16|f16]`
 //!
 //! Without `--model` it writes a random checkpoint of musicgen-small's dimensions (2.4 GB) below the target directory
 //! once. Lines are JSON, as those of `benches/peers/torch_cpu.py`, which times the same jobs in torch.
+
+mod common;
 
 use auscult_analysis::capture::{CaptureJob, MusicgenCapture, capture};
 use auscult_analysis::input::from_paths;
@@ -16,111 +18,26 @@ use auscult_audio::wav::{Encoding, write};
 use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
-use auscult_model::init::{Preset, init};
-use auscult_model::musicgen::{Decoder, DecoderOptions, Precision};
-use auscult_runtime::selftest::Ceiling;
-use auscult_runtime::{Backend, CpuBackend, CudaBackend, Edits, Step, WgpuBackend};
+use auscult_model::musicgen::{DecoderOptions, Precision};
+use auscult_runtime::{Edits, Step};
+use common::{Options, Result, round, scratch, time};
 use serde_json::{Value, json};
-use std::error::Error;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The sites that published autoencoders of musicgen-small read.
 const HOOKS: [&str; 5] =
     ["hook_layers.1", "hook_layers.5", "hook_layers.11", "hook_layers.17", "hook_layers.21"];
 
-struct Options {
-    /// What the device reaches with kernels of its own, in this run.
-    ceiling: Ceiling,
-    model: PathBuf,
-    backend: Arc<dyn Backend>,
-    repeat: usize,
-    seconds: usize,
-    /// Clips that a forward pass and the codec are given at a time.
-    clips: usize,
-    precision: Precision,
-}
-
 fn main() -> Result<()> {
-    let options = options()?;
-    let info = options.backend.info();
-    println!(
-        "{}",
-        json!({
-            "device": info.id,
-            "name": info.name,
-            "driver": info.driver,
-            "model": options.model,
-            "matrix_gflop_per_s": round(options.ceiling.flops / 1e9),
-            "matrix_f16_gflop_per_s": round(options.ceiling.half_flops / 1e9),
-        })
-    );
+    let options = Options::read(&[1])?;
+    println!("{}", options.about());
     loading(&options)?;
-    codec(&options)?;
-    forward(&options)?;
+    for &clips in &options.batches {
+        codec(&options, clips)?;
+        forward(&options, clips)?;
+    }
     end_to_end(&options)
-}
-
-fn options() -> Result<Options> {
-    let mut model = None;
-    let (mut device, mut threads, mut repeat, mut seconds) = ("cpu".to_string(), None, 5, 10);
-    let mut clips = 1;
-    let mut precision = Precision::F32;
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-        match arg.as_str() {
-            // cargo's own
-            "--bench" => {}
-            "--model" => model = Some(PathBuf::from(value()?)),
-            "--device" => device = value()?,
-            "--threads" => threads = Some(value()?.parse::<NonZeroUsize>()?),
-            "--repeat" => repeat = value()?.parse()?,
-            "--seconds" => seconds = value()?.parse()?,
-            "--clips" => clips = value()?.parse()?,
-            "--precision" => precision = value()?.parse()?,
-            _ => return Err(format!("unknown argument {arg}").into()),
-        }
-    }
-    let backend: Arc<dyn Backend> = match device.split_once(':') {
-        None if device == "cpu" => Arc::new(CpuBackend::new(threads)?),
-        None if device == "wgpu" => Arc::new(WgpuBackend::new(None)?),
-        Some(("wgpu", number)) => Arc::new(WgpuBackend::new(Some(number.parse()?))?),
-        None if device == "cuda" => Arc::new(CudaBackend::new(None)?),
-        Some(("cuda", number)) => Arc::new(CudaBackend::new(Some(number.parse()?))?),
-        _ => return Err(format!("unknown device {device}").into()),
-    };
-    let model = match model {
-        Some(model) => model,
-        None => {
-            let dir = scratch().join("musicgen-small");
-            if !dir.join("config.json").is_file() {
-                eprintln!("writing a random checkpoint to {}", dir.display());
-                init(Preset::Small, 0, &dir)?;
-            }
-            dir
-        }
-    };
-    let ceiling = Ceiling::measure(&*backend)?;
-    Ok(Options { ceiling, model, backend, repeat, seconds, clips, precision })
-}
-
-/// Best and median seconds of `repeat` runs after one that is not counted.
-fn time(repeat: usize, mut job: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
-    job()?;
-    let mut taken = Vec::new();
-    for _ in 0..repeat.max(1) {
-        let started = Instant::now();
-        job()?;
-        taken.push(started.elapsed().as_secs_f64());
-    }
-    taken.sort_by(f64::total_cmp);
-    Ok((taken[0], taken[taken.len() / 2]))
 }
 
 /// Best seconds of `repeat` runs on the device's own clock, idle time between launches included; `None` if it has none.
@@ -139,12 +56,6 @@ fn device_time(options: &Options, mut job: impl FnMut() -> Result<()>) -> Result
     Ok(best)
 }
 
-/// Where checkpoints and stores go: cargo's folder, or the system's where the program was carried elsewhere.
-fn scratch() -> PathBuf {
-    let cargos = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    if cargos.is_dir() { cargos } else { std::env::temp_dir() }
-}
-
 fn line(job: &str, seconds: (f64, f64), audio: f64, facts: Value) {
     let (best, median) = seconds;
     let mut line = json!({
@@ -159,14 +70,10 @@ fn line(job: &str, seconds: (f64, f64), audio: f64, facts: Value) {
     println!("{line}");
 }
 
-fn round(value: f64) -> f64 {
-    (value * 1e4).round() / 1e4
-}
-
 /// Opening is mapping: how long until the first kernel has run.
 fn loading(options: &Options) -> Result<()> {
     let started = Instant::now();
-    let decoder = open(options)?;
+    let decoder = options.open()?;
     let opened = started.elapsed().as_secs_f64();
     let mut edits = Edits::new();
     edits.capture("layers.0.resid_pre", DType::F32);
@@ -179,19 +86,13 @@ fn loading(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn open(options: &Options) -> Result<Decoder> {
-    let decoder = DecoderOptions { precision: options.precision, ..DecoderOptions::default() };
-    Ok(Decoder::open(&options.model, options.backend.clone(), &decoder)?)
-}
-
-fn forward(options: &Options) -> Result<()> {
-    let decoder = open(options)?;
+fn forward(options: &Options, clips: usize) -> Result<()> {
+    let decoder = options.open()?;
     let config = decoder.config();
     let frames = options.seconds * 50;
     let code = |i: usize| u32::try_from(i * 7919 % config.vocab_size).expect("codes fit in u32");
     let codes =
         Codes::new(config.num_codebooks, frames, (0..config.num_codebooks * frames).map(code).collect())?;
-    let clips = options.clips;
     let codes = vec![codes; clips];
     let audio = (clips * options.seconds) as f64;
     // stored as computed
@@ -246,11 +147,11 @@ fn forward(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn codec(options: &Options) -> Result<()> {
+fn codec(options: &Options, clips: usize) -> Result<()> {
     let codec = Encodec::open(&options.model, options.backend.clone())?;
     let audio = options.seconds as f64;
     let samples = render(audio, codec.config().sampling_rate, 1).samples;
-    let clips: Vec<&[f32]> = vec![&samples; options.clips];
+    let clips: Vec<&[f32]> = vec![&samples; clips];
     let codes = codec.encode(&clips)?.remove(0);
     let mut encode = || {
         codec.encode(&clips)?;
@@ -291,7 +192,7 @@ fn end_to_end(options: &Options) -> Result<()> {
     write(std::fs::File::create(&wav)?, piece.sample_rate, &piece.samples, Encoding::Int16)?;
     let decoder = DecoderOptions { precision: options.precision, ..DecoderOptions::default() };
     let hooks =
-        if open(options)?.config().num_hidden_layers > 21 { HOOKS.join(",") } else { "embed".to_string() };
+        if options.open()?.config().num_hidden_layers > 21 { HOOKS.join(",") } else { "embed".to_string() };
     let mut model =
         MusicgenCapture::open(&options.model, options.backend.clone(), &decoder, &hooks, StoreDtype::F16)?;
     let record = ModelRecord::of("bench", &options.model)?;

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use auscult_analysis::capture::{
     Batch, CaptureJob, Event, Model, MusicgenCapture, Outcome, Summary, capture,
 };
@@ -11,11 +11,13 @@ use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, ModelRecor
 use auscult_analysis::store::{self, StoreDtype};
 use auscult_analysis::time;
 use auscult_audio::{LastClip, Windows};
+use auscult_model::config::CheckpointConfig;
 use auscult_model::musicgen::{DecoderOptions, Posemb};
+use auscult_model::t5::{TextEncoder, TextPad, Tokenizer};
 use auscult_runtime::Backend;
 use indicatif::ProgressBar;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,6 +41,9 @@ pub struct Args {
     /// The directory to write
     #[arg(long, value_name = "STORE")]
     pub out: PathBuf,
+    /// Condition every clip on this text; without it the model is told nothing
+    #[arg(long, value_name = "STRING")]
+    pub text: Option<String>,
     /// Cut audio into clips of so many seconds; without it a file is one clip
     #[arg(long, value_name = "SECONDS")]
     pub window: Option<f64>,
@@ -106,16 +111,20 @@ pub fn capture_into_store(
         check_finite: args.check_finite,
         ..DecoderOptions::default()
     };
+    let tokenizer = args.text.as_deref().map(|text| check_text(&args.model, text)).transpose()?;
     let spinner = context.bar(1, "{spinner} opening and hashing the model {elapsed}");
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
     // gigabytes are hashed beside what else there is to do; a model that does not open is the error to report
     let (model, record) = std::thread::scope(|scope| {
         let hashing = scope.spawn(|| ModelRecord::of(args.model.display().to_string(), &args.model));
-        let model = MusicgenCapture::open(&args.model, backend.clone(), &options, &args.hooks, args.dtype);
+        let model = open(args, backend.clone(), &options);
         (model, hashing.join().expect("hashing a file does not panic"))
     });
     spinner.finish_and_clear();
-    let (mut model, record) = (model?, record?);
+    let (mut model, mut record) = (model?, record?);
+    if let Some(file) = tokenizer {
+        record.files.push(FileRecord::of(file)?);
+    }
     if args.explain {
         explain(&mut model, args)?;
     }
@@ -134,6 +143,7 @@ pub fn capture_into_store(
         batch: args.batch,
         shard_rows: args.shard_rows.get(),
         posemb: args.posemb.to_string(),
+        text: args.text.clone(),
         precision: precision.to_string(),
         ..CaptureJob::new(&args.out, inputs, record, device)
     };
@@ -153,6 +163,23 @@ pub fn capture_into_store(
     let result = capture(job, &mut model, &|event: &Event<'_>| show(context, &bar, started, event), &stop);
     bar.finish_and_clear();
     Ok(result?)
+}
+
+/// Refuses a text that the model's tokenizer cannot read, before anything large is opened; returns the tokenizer's file.
+fn check_text(model: &Path, text: &str) -> Result<PathBuf> {
+    // a folder that is no checkpoint is told as such
+    CheckpointConfig::load(model)?;
+    let tokenizer = Tokenizer::open(model)?;
+    tokenizer.prompt(text).context("`--text` cannot be encoded")?;
+    Ok(tokenizer.file().to_path_buf())
+}
+
+/// Opens the model, and tells it the text; the text encoder is gone again behind it.
+fn open(args: &Args, backend: Arc<dyn Backend>, options: &DecoderOptions) -> Result<MusicgenCapture> {
+    let model = MusicgenCapture::open(&args.model, backend.clone(), options, &args.hooks, args.dtype)?;
+    let Some(text) = &args.text else { return Ok(model) };
+    let mut texts = TextEncoder::open(&args.model, backend)?.texts(&[text], TextPad::Mask)?;
+    Ok(model.with_text(texts.remove(0)))
 }
 
 /// Of a full batch of whole windows; of the longest clip where there are no windows.

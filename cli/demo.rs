@@ -57,6 +57,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         audio_root: None,
         hooks: HOOKS.into(),
         out: store.clone(),
+        text: None,
         window: Some(WINDOW),
         stride: None,
         start: 0.0,

@@ -9,6 +9,7 @@ mod doctor;
 mod failure;
 mod generate;
 mod model;
+mod sae;
 mod store;
 mod text;
 mod wav;
@@ -40,6 +41,9 @@ enum Command {
     Capture(Box<capture::Args>),
     /// Music: from nothing, from audio that it continues, with edits inside the loop
     Generate(Box<generate::Args>),
+    /// Sparse autoencoders: what one is, and what rows of activations are in its features
+    #[command(subcommand)]
+    Sae(sae::Command),
     /// Stores: look, check, export
     #[command(subcommand)]
     Store(store::Command),
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Command::Model(command) => model::run(&context, &command),
         Command::Capture(args) => capture::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),
+        Command::Sae(command) => sae::run(&context, &command),
         Command::Store(command) => store::run(&context, &command),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Codec(command) => codec::run(&context, &command),

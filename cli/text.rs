@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, ModelRecord, RunRecord};
 use auscult_kernels::DType;
 use auscult_model::config::CheckpointConfig;
-use auscult_model::t5::{T5Encoder, TextProjection, TextStates, Tokenizer};
+use auscult_model::t5::{EncodedText, TextEncoder, Tokenizer};
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -38,17 +38,24 @@ pub fn run(context: &Context, command: &Command) -> Result<()> {
             record.inputs.push(InputRecord { file: FileRecord::of(file)?, audio: None });
             lines(file)?
         }
-        None => text.clone(),
+        None => {
+            let prompt = |(i, text): (usize, &String)| (format!("prompt {i} of `--text`"), text.clone());
+            text.iter().enumerate().map(prompt).collect()
+        }
     };
     encode(context, &prompts, model, out, record)
 }
 
-/// The lines of a file, empty ones too.
-pub fn lines(file: &Path) -> Result<Vec<String>> {
+/// What a person would call the prompt, and the prompt.
+pub type Named = (String, String);
+
+/// The lines of a file.
+pub fn lines(file: &Path) -> Result<Vec<Named>> {
     let bad = |what: String| Failure::input(format!("{}: {what}", file.display()));
     let text = std::fs::read(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let text = String::from_utf8(text).map_err(|e| bad(format!("is not UTF-8: {e}")))?;
-    let lines: Vec<String> = text.lines().map(str::to_string).collect();
+    let name = |(i, line): (usize, &str)| (format!("{}: line {}", file.display(), i + 1), line.to_string());
+    let lines: Vec<Named> = text.lines().enumerate().map(name).collect();
     if lines.is_empty() {
         return Err(bad("is empty, expected a prompt on every line".into()));
     }
@@ -57,7 +64,7 @@ pub fn lines(file: &Path) -> Result<Vec<String>> {
 
 fn encode(
     context: &Context,
-    prompts: &[String],
+    prompts: &[Named],
     model: &Path,
     out: &Path,
     mut record: RunRecord,
@@ -70,21 +77,16 @@ fn encode(
     let spinner = context.bar(1, "{spinner} encoding text and hashing the model {elapsed}");
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
     // gigabytes are hashed beside what else there is to do; a model that does not open is the error to report
-    let (states, hashed) = std::thread::scope(|scope| {
+    let (encoded, hashed) = std::thread::scope(|scope| {
         let hashing = scope.spawn(|| ModelRecord::of(model.display().to_string(), model));
-        let states = (|| {
-            let encoder = T5Encoder::open(model, backend.clone())?;
-            let projection = TextProjection::open(model, backend.clone())?;
+        let encoded = TextEncoder::open(model, backend.clone()).and_then(|encoder| {
             let slices: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-            let states = encoder.encode(&slices)?;
-            let projected = states.iter().map(|states| projection.project(states));
-            let projected = projected.collect::<Result<Vec<_>, _>>()?;
-            anyhow::Ok((states, projected, encoder.config().d_model, projection.width()))
-        })();
-        (states, hashing.join().expect("hashing a file does not panic"))
+            Ok((encoder.encode(&slices)?, [encoder.text_width(), encoder.width()]))
+        });
+        (encoded, hashing.join().expect("hashing a file does not panic"))
     });
     spinner.finish_and_clear();
-    let (states, projected, text_width, width) = states?;
+    let (encoded, widths) = encoded?;
     record.models = hashed?.files;
     record.models.push(FileRecord::of(tokenizer.file())?);
     record.device = Some(DeviceRecord::from(backend.info()));
@@ -93,10 +95,12 @@ fn encode(
         record.threads = threads.get();
     }
 
-    let total = tokens.iter().map(Vec::len).sum();
-    write(out, prompts, &tokens, [(&states, text_width), (&projected, width)], total)?;
+    let prompts: Vec<&str> = prompts.iter().map(|(_, text)| text.as_str()).collect();
+    let total = tokens.iter().map(Vec::len).sum::<usize>();
+    write(out, &prompts, &tokens, &encoded, widths)?;
     record.finish();
     let record = record.write_beside(out)?;
+    let [text_width, width] = widths;
     let text = format!(
         "{}: {} prompts, {total} tokens, states of width {text_width}, projected to {width}",
         out.display(),
@@ -112,22 +116,22 @@ fn encode(
     Ok(())
 }
 
-fn tokens(tokenizer: &Tokenizer, prompts: &[String]) -> Result<Vec<Vec<u32>>> {
-    let one = |(i, prompt): (usize, &String)| {
-        tokenizer.encode(prompt).with_context(|| format!("prompt {i} cannot be encoded"))
-    };
-    prompts.iter().enumerate().map(one).collect()
+/// The tokens of every prompt.
+pub fn tokens(tokenizer: &Tokenizer, prompts: &[Named]) -> Result<Vec<Vec<u32>>> {
+    let one =
+        |(name, text): &Named| tokenizer.prompt(text).with_context(|| format!("{name} cannot be encoded"));
+    prompts.iter().map(one).collect()
 }
 
-/// The tensors of all prompts, one after another; `both` are the states and the projected states, with their widths.
+/// The tensors of all prompts, one after another; `widths` are those of the states and of the projected states.
 fn write(
     out: &Path,
-    prompts: &[String],
+    prompts: &[&str],
     tokens: &[Vec<u32>],
-    both: [(&Vec<TextStates>, usize); 2],
-    total: usize,
+    encoded: &[EncodedText],
+    [text_width, width]: [usize; 2],
 ) -> Result<()> {
-    let [(states, text_width), (projected, width)] = both;
+    let total = tokens.iter().map(Vec::len).sum::<usize>();
     let count = prompts.len();
     let specs = [
         TensorSpec::new("tokens", DType::U32, [total]),
@@ -154,10 +158,10 @@ fn write(
         let mut floats =
             |values: &[f32]| values.iter().try_for_each(|value| w.write_all(&value.to_le_bytes()));
         match i {
-            2 => states.iter().try_for_each(|states| floats(states.values())),
-            3 => projected.iter().try_for_each(|states| floats(states.values())),
-            4 => states.iter().try_for_each(|states| floats(&states.mean())),
-            _ => projected.iter().try_for_each(|states| floats(&states.mean())),
+            2 => encoded.iter().try_for_each(|text| floats(text.states.values())),
+            3 => encoded.iter().try_for_each(|text| floats(text.projected.values())),
+            4 => encoded.iter().try_for_each(|text| floats(&text.states.mean())),
+            _ => encoded.iter().try_for_each(|text| floats(&text.projected.mean())),
         }
     })?;
     Ok(())

@@ -142,8 +142,7 @@ fn encoder(case: &Case, executor: &Executor) -> Check {
         let states = encoder.encode(&slices(&prompts))?;
         let (_, last) = captured.last().expect("the final norm");
         assert!(states == *last, "{run}: captures change nothing");
-        let projected: Vec<_> =
-            states.iter().map(|states| projection.project(states)).collect::<Result<_, _>>()?;
+        let projected = projection.project(&states)?;
         if projection.width() == projection.text_width() {
             assert!(projected == states, "{run}: no projection, the states themselves");
             continue;
@@ -164,13 +163,13 @@ fn alone_and_in_a_batch(executor: &Executor) -> Check {
         let mut all: Vec<Vec<u32>> = runs(&case).iter().flat_map(|run| prompts(&case, run)).collect();
         all.push(vec![1]);
         let together = encoder.encode(&slices(&all))?;
-        for (prompt, states) in all.iter().zip(&together) {
+        for (i, (prompt, states)) in all.iter().zip(&together).enumerate() {
             let alone = encoder.encode(&[prompt.as_slice()])?.remove(0);
             assert!(alone == *states, "{name}: a prompt of {} tokens", prompt.len());
             // likewise of rows: the first token's, by itself
             let first = states.values()[..states.width()].to_vec();
-            let one = projection.project(&TextStates::new(states.width(), first)?)?;
-            let whole = projection.project(states)?;
+            let one = projection.project(&[TextStates::new(states.width(), first)?])?.remove(0);
+            let whole = projection.project(&together)?.swap_remove(i);
             assert!(one.values() == &whole.values()[..whole.width()], "{name}: the projection of a token");
         }
     }

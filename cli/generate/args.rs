@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::capture::Batch;
 use auscult_model::musicgen::generate::Sampling;
+use auscult_model::t5::TextPad;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -88,27 +89,6 @@ pub struct Args {
     /// guidance a second one, `take-000/uncond`
     #[arg(long, value_name = "STORE", requires = "hooks", help_heading = "Capture")]
     pub capture: Option<PathBuf>,
-}
-
-/// What becomes of texts that are shorter than the longest of the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TextPad {
-    /// Each is seen as it is.
-    Mask,
-    /// They are padded with rows of zeros, which take their share of attention.
-    Attend,
-}
-
-impl FromStr for TextPad {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "mask" => Ok(Self::Mask),
-            "attend" => Ok(Self::Attend),
-            _ => Err(format!("`{text}`, expected mask or attend")),
-        }
-    }
 }
 
 /// What a long take sees of itself, in seconds.

@@ -3,7 +3,7 @@
 use auscult_kernels::DType;
 use auscult_model::ModelError;
 use auscult_model::init::{Preset, init};
-use auscult_model::t5::{T5Encoder, TextProjection, TextSite, TextStates, Tokenizer};
+use auscult_model::t5::{T5Encoder, TextEncoder, TextPad, TextProjection, TextSite, TextStates, Tokenizer};
 use auscult_runtime::{Backend, CpuBackend, Edits};
 use serde_json::{Value, json};
 use std::fs;
@@ -86,7 +86,7 @@ fn prompts_and_states_are_checked() {
     let projection = TextProjection::open(dir.path(), cpu()).expect("a whole checkpoint");
     assert_eq!((projection.text_width(), projection.width()), (48, 128));
     let states = TextStates::new(5, vec![0.0; 10]).expect("whole rows");
-    assert_eq!(refused(projection.project(&states)), "text: states of width 5, expected 48");
+    assert_eq!(refused(projection.project(&[states])), "text: states of width 5, expected 48");
 }
 
 #[test]
@@ -176,6 +176,64 @@ fn texts_beyond_the_limit_are_refused() {
     assert_eq!(
         refused(Tokenizer::open(dir.path()).expect("a tokenizer").encode(&long)),
         "text: 513 tokens, expected at most 512 (`model_max_length`)"
+    );
+}
+
+#[test]
+fn prompts_must_say_something() {
+    let dir = checkpoint(|_| {});
+    let encoder = TextEncoder::open(dir.path(), cpu()).expect("a whole checkpoint");
+    assert_eq!((encoder.text_width(), encoder.width()), (48, 128));
+    let tokenizer = encoder.tokenizer();
+    assert_eq!(tokenizer.prompt("jazz").expect("a text"), tokenizer.encode("jazz").expect("a text"));
+    let texts = |texts: &[&str]| refused(encoder.texts(texts, TextPad::Mask));
+    assert_eq!(texts(&["jazz", ""]), "text: prompt 1: empty, expected words");
+    assert_eq!(texts(&[" \t", "jazz"]), "text: prompt 0: blank, expected words");
+    let long = "the ".repeat(600);
+    assert_eq!(
+        texts(&["jazz", "folk", &long]),
+        "text: prompt 2: 601 tokens, expected at most 512 (`model_max_length`)"
+    );
+    assert_eq!(encoder.texts::<&str>(&[], TextPad::Attend).expect("nothing to do"), []);
+}
+
+#[test]
+fn texts_are_padded_where_padding_is_attended_to() {
+    let dir = checkpoint(|_| {});
+    let encoder = TextEncoder::open(dir.path(), cpu()).expect("a whole checkpoint");
+    let texts = ["jazz", "loud rock with heavy drums", "folk song"];
+    let masked = encoder.texts(&texts, TextPad::Mask).expect("texts");
+    let attended = encoder.texts(&texts, TextPad::Attend).expect("texts");
+    let tokens = |text: &str| encoder.tokenizer().encode(text).expect("a text").len();
+    let longest = tokens(texts[1]);
+    for (i, text) in texts.iter().enumerate() {
+        assert_eq!(masked[i], encoder.texts(&[text], TextPad::Mask).expect("a text")[0], "{text}: alone");
+        assert_eq!((masked[i].tokens(), masked[i].width()), (tokens(text), 128), "{text}");
+        assert_eq!((attended[i].tokens(), attended[i].width()), (longest, 128), "{text}");
+        let (own, padding) = attended[i].values().split_at(masked[i].values().len());
+        assert!(own == masked[i].values(), "{text}");
+        assert!(padding.iter().all(|&v| v == 0.0), "{text}");
+    }
+    assert!(masked[0].tokens() < longest);
+    // a list of one has nothing to be padded to
+    assert_eq!(encoder.texts(&texts[..1], TextPad::Attend).expect("a text")[0], masked[0]);
+}
+
+#[test]
+fn weights_that_are_not_finite_are_noticed() {
+    let dir = checkpoint(|_| {});
+    let file = dir.path().join("model.safetensors");
+    let mut bytes = fs::read(&file).expect("written");
+    let header = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().expect("eight"))).expect("short");
+    let tensors: Value = serde_json::from_slice(&bytes[8..8 + header]).expect("JSON");
+    let span = &tensors["text_encoder.encoder.final_layer_norm.weight"]["data_offsets"];
+    let start = 8 + header + usize::try_from(span[0].as_u64().expect("a number")).expect("short");
+    bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&file, bytes).expect("a file of ours");
+    let encoder = TextEncoder::open(dir.path(), cpu()).expect("a whole checkpoint");
+    assert_eq!(
+        refused(encoder.texts(&["jazz"], TextPad::Mask)),
+        "text: prompt 0: states that are not finite, expected finite ones from finite weights"
     );
 }
 

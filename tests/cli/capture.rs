@@ -4,6 +4,11 @@ use crate::support::{
     check_sums, command, finished, fixture, floats, folder, index, json_file, model, music, names, resid,
     run, tensor, tree,
 };
+use auscult_kernels::DType;
+use auscult_model::Codes;
+use auscult_model::musicgen::{Decoder, DecoderOptions};
+use auscult_model::t5::{TextEncoder, TextPad};
+use auscult_runtime::{Backend, CpuBackend, Edits};
 use half::{bf16, f16};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -11,6 +16,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 crate::trials!(
     three_formats_into_one_store,
@@ -19,6 +25,8 @@ crate::trials!(
     smaller_types_are_rounded_from_f32,
     aliases_are_the_sites_they_name,
     posembs_differ,
+    a_text_is_attended_to,
+    bad_texts_are_refused,
     batches_do_not_change_the_result,
     manifests_name_tracks_and_promise_hashes,
     stdout_is_the_result_and_nothing_else,
@@ -213,6 +221,77 @@ fn posembs_differ() {
     }
     run(dir.path(), "capture FIX/mono_32k.mp3 --model MODEL --hooks embed --out x --posemb f64")
         .exits(2, &["f64"]);
+}
+
+/// What the decoder makes of a store's codes when it is told `text`, clip after clip.
+fn told(store: &Path, text: &str, site: &str) -> Vec<f32> {
+    let cpu: Arc<dyn Backend> = Arc::new(CpuBackend::new(None).expect("the host has a processor"));
+    let texts = TextEncoder::open(model(), cpu.clone()).expect("a whole checkpoint");
+    let text = texts.texts(&[text], TextPad::Mask).expect("a text").remove(0);
+    let decoder = Decoder::open(model(), cpu, &DecoderOptions::default()).expect("a whole checkpoint");
+    let mut values = Vec::new();
+    for row in index(store) {
+        let (_, shape, bytes) = codes(store, &row);
+        let stored = bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]])));
+        let clip = Codes::new(shape[0], shape[1], stored.collect()).expect("whole codebooks");
+        let mut edits = Edits::new();
+        edits.capture(site, DType::F32);
+        let pass = decoder.teacher_forced_with_text(1, shape[1], text.tokens(), edits).expect("a pass");
+        pass.run_with_texts(&[clip], &[Some(&text)]).expect("a run");
+        values.extend(pass.output_f32(site).expect("captured"));
+    }
+    values
+}
+
+fn a_text_is_attended_to() {
+    let dir = folder();
+    let line = "capture FIX/flac_s16.flac --model MODEL --window 0.5 --hooks layers.0.self_attn_out,layers.0.cross_attn_out,\
+                hook_layers.2";
+    run(dir.path(), &format!("{line} --out plain")).ok();
+    let (jazz, plain) = (dir.path().join("jazz"), dir.path().join("plain"));
+    let mut ran = command(dir.path(), &format!("{line} --batch 2 --out jazz --text"));
+    finished("capture --text", ran.arg("slow jazz with brushes")).ok();
+    assert_eq!(json_file(&jazz.join("store.json"))["text"], "slow jazz with brushes");
+    assert_eq!(json_file(&plain.join("store.json"))["text"], Value::Null);
+    let models = json_file(&jazz.join("run.json"))["models"].clone();
+    let models: Vec<&str> =
+        models.as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")).collect();
+    assert!(models.iter().any(|path| path.ends_with("tokenizer.json")), "{models:?}");
+    run(dir.path(), "store verify jazz").ok();
+
+    let site = |store: &Path, site: &str| floats(&resid(store, site).2);
+    let before = "layers.0.self_attn_out";
+    assert!(site(&jazz, before) == site(&plain, before), "nothing is told before cross-attention");
+    assert!(site(&plain, "layers.0.cross_attn_out").iter().all(|&v| v == 0.0), "no text adds nothing");
+    assert!(site(&jazz, "layers.0.cross_attn_out").iter().any(|&v| v != 0.0));
+    assert!(site(&jazz, "hook_layers.2") != site(&plain, "hook_layers.2"));
+    assert!(site(&jazz, "hook_layers.2") == told(&jazz, "slow jazz with brushes", "hook_layers.2"));
+
+    // a store is of one text: another one does not go on with it, nor none
+    for text in [&["--text", "folk"][..], &[]] {
+        let mut ran = command(dir.path(), &format!("{line} --batch 2 --out jazz --resume"));
+        finished("another text", ran.args(text)).exits(2, &["store `jazz`", "`text`", "store.json"]);
+    }
+}
+
+fn bad_texts_are_refused() {
+    let dir = folder();
+    let bare = dir.path().join("bare");
+    fs::create_dir(&bare).expect("a new folder");
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(model().join(name), bare.join(name)).expect("a copy");
+    }
+    let long = "x ".repeat(600);
+    for (model, text, parts) in [
+        ("MODEL", "", &["`--text` cannot be encoded", "empty, expected words"][..]),
+        ("MODEL", " ", &["`--text` cannot be encoded", "blank, expected words"]),
+        ("MODEL", &long, &["`--text` cannot be encoded", "1201 tokens, expected at most 512"]),
+        ("bare", "jazz", &["neither tokenizer.json nor spiece.model"]),
+    ] {
+        let line = format!("capture FIX/flac_s16.flac --model {model} --hooks embed --out s --text");
+        finished(&line, command(dir.path(), &line).arg(text)).exits(3, parts);
+        assert_eq!(names(dir.path()), ["bare"], "{line} {text:?}");
+    }
 }
 
 fn batches_do_not_change_the_result() {

@@ -23,7 +23,7 @@ crate::trials!(
 fn help_names_every_option() {
     let dir = folder();
     for (command, options) in [
-        ("", &["demo", "doctor", "model", "capture", "generate", "store", "codec", "t5", "bench"][..]),
+        ("", &["demo", "doctor", "model", "capture", "generate", "sae", "store", "codec", "t5", "bench"][..]),
         ("demo", &["--out"]),
         ("doctor", &["--no-self-test", "--no-rates"]),
         ("model", &["info", "init", "convert"]),
@@ -39,6 +39,7 @@ fn help_names_every_option() {
                 "[AUDIO]",
                 "--hooks",
                 "--out",
+                "--text",
                 "--window",
                 "--stride",
                 "--start",
@@ -98,6 +99,12 @@ fn help_names_every_option() {
         ("codec", &["encode", "decode"]),
         ("codec encode", &["<INPUT>", "--model", "--out"]),
         ("codec decode", &["<INPUT>", "--model", "--out", "--float"]),
+        ("sae", &["info", "encode"]),
+        ("sae info", &["<SAE>"]),
+        (
+            "sae encode",
+            &["--sae", "--input", "--tensor", "--store", "--hook", "--k", "--allow-misaligned", "--out"],
+        ),
         ("t5", &["encode"]),
         ("t5 encode", &["--text", "--file", "--model", "--out"]),
         ("store", &["info", "verify", "export"]),

@@ -12,6 +12,7 @@ mod faults;
 mod generate;
 #[cfg(unix)]
 mod interrupt;
+mod sae;
 mod store;
 mod support;
 mod text;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         edits::trials(),
         faults::trials(),
         generate::trials(),
+        sae::trials(),
         store::trials(),
         text::trials(),
         told::trials(),

@@ -30,14 +30,14 @@ fn texts_become_states() {
     let dir = folder();
     let line = "--json t5 encode --model MODEL --out E.safetensors";
     let mut ran = command(dir.path(), line);
-    ran.args(["--text", "80s pop track with bassy drums", "", "Rock!"]);
+    ran.args(["--text", "80s pop track with bassy drums", "a", "Rock!"]);
     let json = finished(line, &mut ran).ok().json();
     assert_eq!(names(dir.path()), ["E.safetensors", "E.safetensors.run.json"]);
     assert_eq!((&json["text_width"], &json["width"]), (&json!(48), &json!(128)));
-    assert_eq!(json["prompts"][1], json!({ "text": "", "tokens": [1] }));
+    assert_eq!(json["prompts"][1]["text"], json!("a"));
 
     let file = dir.path().join("E.safetensors");
-    assert_eq!(prompts(&file), json!(["80s pop track with bassy drums", "", "Rock!"]));
+    assert_eq!(prompts(&file), json!(["80s pop track with bassy drums", "a", "Rock!"]));
     let (dtype, shape, tokens) = tensor(&file, "tokens");
     let total = shape[0];
     assert_eq!((dtype.as_str(), json!(total)), ("U32", json["tokens"].clone()));
@@ -45,7 +45,7 @@ fn texts_become_states() {
     let (_, shape, offsets) = tensor(&file, "offsets");
     assert_eq!(shape, [4]);
     let offsets: Vec<usize> = words(&offsets).iter().map(|&at| usize::try_from(at).expect("short")).collect();
-    assert_eq!((offsets[0], offsets[2] - offsets[1], offsets[3]), (0, 1, total));
+    assert_eq!((offsets[0], offsets[2] - offsets[1], offsets[3]), (0, 2, total));
     for (i, ends) in offsets.windows(2).enumerate() {
         assert_eq!(json["prompts"][i]["tokens"], json!(&tokens[ends[0]..ends[1]]), "prompt {i}");
         assert_eq!(tokens[ends[1] - 1], 1, "every prompt ends with the end");
@@ -85,11 +85,11 @@ fn texts_become_states() {
 
 fn a_file_is_read_line_by_line() {
     let dir = folder();
-    fs::write(dir.path().join("prompts.txt"), "slow jazz\n\nnaïve 音\r\n").expect("the folder is there");
+    fs::write(dir.path().join("prompts.txt"), "slow jazz\nfolk\nnaïve 音\r\n").expect("the folder is there");
     let ran = run(dir.path(), "t5 encode --file prompts.txt --model MODEL --out E.safetensors").ok();
     assert!(ran.stdout.contains("E.safetensors: 3 prompts, "), "{ran}");
     let file = dir.path().join("E.safetensors");
-    assert_eq!(prompts(&file), json!(["slow jazz", "", "naïve 音"]));
+    assert_eq!(prompts(&file), json!(["slow jazz", "folk", "naïve 音"]));
     let record = json_file(&dir.path().join("E.safetensors.run.json"));
     assert_eq!(record["inputs"][0]["path"], json!("prompts.txt"));
     // an output that is there is replaced, with its record
@@ -115,6 +115,8 @@ fn bad_prompts_are_refused() {
     let dir = folder();
     fs::write(dir.path().join("empty.txt"), "").expect("the folder is there");
     fs::write(dir.path().join("latin.txt"), b"na\xefve\n").expect("the folder is there");
+    fs::write(dir.path().join("gap.txt"), "jazz\n\nfolk\n").expect("the folder is there");
+    fs::write(dir.path().join("blank.txt"), "jazz\n \t\n").expect("the folder is there");
     fs::write(dir.path().join("long.txt"), format!("short\n{}\n", "x ".repeat(600)))
         .expect("the folder is there");
     let before = names(dir.path());
@@ -122,7 +124,9 @@ fn bad_prompts_are_refused() {
         ("--file empty.txt", 3, &["empty.txt: is empty", "a prompt on every line"][..]),
         ("--file latin.txt", 3, &["latin.txt: is not UTF-8"]),
         ("--file absent.txt", 3, &["absent.txt"]),
-        ("--file long.txt", 3, &["prompt 1 cannot be encoded", "1201 tokens, expected at most 512"]),
+        ("--file gap.txt", 3, &["gap.txt: line 2 cannot be encoded", "empty, expected words"]),
+        ("--file blank.txt", 3, &["blank.txt: line 2 cannot be encoded", "blank, expected words"]),
+        ("--file long.txt", 3, &["long.txt: line 2 cannot be encoded", "1201 tokens, expected at most 512"]),
         ("", 2, &["--text"]),
         ("--text a --file empty.txt", 2, &["cannot be used with"]),
     ] {
@@ -130,6 +134,11 @@ fn bad_prompts_are_refused() {
         run(dir.path(), &line).exits(code, parts);
         assert_eq!(names(dir.path()), before, "{line}");
     }
+    let line = "t5 encode --model MODEL --out E.safetensors";
+    let mut ran = command(dir.path(), line);
+    ran.args(["--text", "jazz", ""]);
+    finished(line, &mut ran).exits(3, &["prompt 1 of `--text` cannot be encoded", "empty, expected words"]);
+    assert_eq!(names(dir.path()), before);
     run(dir.path(), "t5 encode --text a --model MODEL --out absent/E.safetensors").exits(1, &["absent"]);
     assert_eq!(names(dir.path()), before);
 }

@@ -8,6 +8,7 @@ mod common;
 mod itself;
 mod melody;
 mod reference;
+mod text;
 
 use auscult_model::musicgen::generate::{
     Captured, Context, Event, Generated, Generator, GeneratorOptions, Take,
@@ -74,6 +75,10 @@ fn main() -> ExitCode {
                 let case = case.clone();
                 add(format!("{case}::{run}"), Box::new(move |e| reference::sequence(e, &case, &run)));
             }
+        }
+        for case in Generation::all_of(Kind::Musicgen).into_iter().map(|g| g.case.name) {
+            let label = format!("{case}::from strings");
+            add(label, Box::new(move |e| text::from_strings(e, &case)));
         }
         for case in Generation::all_of(Kind::Melody).into_iter().map(|g| g.case.name) {
             let one = case.clone();

@@ -87,11 +87,26 @@ pub const CHOSEN: [&str; 3] = ["greedy.guided", "sample.both", "continue.p5"];
 pub fn sequence(executor: &Executor, case: &str, name: &str) -> Check {
     let generation = Generation::committed(case);
     let run = generation.sequence(name);
+    let texts = match &run.facts.text {
+        Some(name) => texts(&generation, name, run.facts.text_pad.unwrap_or(TextPad::Mask))?,
+        None => vec![],
+    };
+    sequence_told(executor, &generation, &run, &texts)
+}
+
+/// As [`sequence`], from given forms of its texts.
+pub fn sequence_told(
+    executor: &Executor,
+    generation: &Generation,
+    run: &Run<'_, SequenceFacts>,
+    texts: &[Arc<Text>],
+) -> Check {
     if executor.slow && run.facts.frames > FEW && run.facts.window.is_none() {
-        return shortened(executor, &generation, &run);
+        return shortened(executor, generation, run, texts);
     }
-    let decoder = decoder(executor, &generation)?;
-    let takes = takes(&generation, &run)?;
+    let name = run.name;
+    let decoder = decoder(executor, generation)?;
+    let takes = takes(generation, run, texts)?;
     let (window, context) = match &run.facts.window {
         Some(window) => (Some(window.longest), Context::Stride(window.stride)),
         None => (None, Context::Full),
@@ -103,8 +118,8 @@ pub fn sequence(executor: &Executor, case: &str, name: &str) -> Check {
     let row = codes.count() / run.facts.rows;
     for (r, generated) in made.iter().enumerate() {
         let want: Vec<u32> = codes.i32()[r * row..][..row].iter().map(|code| code.cast_unsigned()).collect();
-        same_codes(&run, r, generated.codes.values(), &want)?;
-        scores(executor, &run, r, generated)?;
+        same_codes(run, r, generated.codes.values(), &want)?;
+        scores(executor, run, r, generated)?;
         if let Some(window) = &run.facts.window {
             let spans: Vec<[usize; 3]> = generated
                 .windows
@@ -120,9 +135,14 @@ pub fn sequence(executor: &Executor, case: &str, name: &str) -> Check {
 }
 
 /// The first columns of a long sequence: what comes later does not change them.
-fn shortened(executor: &Executor, generation: &Generation, run: &Run<'_, SequenceFacts>) -> Check {
+fn shortened(
+    executor: &Executor,
+    generation: &Generation,
+    run: &Run<'_, SequenceFacts>,
+    texts: &[Arc<Text>],
+) -> Check {
     let decoder = decoder(executor, generation)?;
-    let mut takes = takes(generation, run)?;
+    let mut takes = takes(generation, run, texts)?;
     takes.iter_mut().for_each(|take| take.frames = run.facts.frames.min(run.facts.prompt + FEW));
     let made = play(&decoder, &takes, &GeneratorOptions::default(), Context::Full)?;
     let (codes, delays) = (run.codes(), &run.facts.delays);
@@ -142,12 +162,12 @@ fn shortened(executor: &Executor, generation: &Generation, run: &Run<'_, Sequenc
     Ok(())
 }
 
-fn takes(generation: &Generation, run: &Run<'_, SequenceFacts>) -> Result<Vec<Take>, Failed> {
+fn takes(
+    generation: &Generation,
+    run: &Run<'_, SequenceFacts>,
+    texts: &[Arc<Text>],
+) -> Result<Vec<Take>, Failed> {
     let facts = &run.facts;
-    let texts = match &facts.text {
-        Some(name) => texts(generation, name, facts.text_pad.unwrap_or(TextPad::Mask))?,
-        None => vec![],
-    };
     let fronts = match &facts.prefix {
         Some(name) => melody::fronts(generation, &generation.prefix(name))?,
         None => vec![],

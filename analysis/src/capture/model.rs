@@ -6,6 +6,7 @@ use std::sync::Arc;
 use auscult_model::Codes;
 use auscult_model::ModelError;
 use auscult_model::encodec::Encodec;
+use auscult_model::musicgen::generate::Text;
 use auscult_model::musicgen::{Decoder, DecoderOptions, TeacherForced, parse_sites};
 use auscult_runtime::{Backend, DeviceError, DeviceInfo, Edits};
 
@@ -56,7 +57,7 @@ pub trait Model {
     fn auto_batch(&self, samples: usize) -> usize;
 }
 
-/// MusicGen with its codec, fed the codes of the audio, without text.
+/// MusicGen with its codec, fed the codes of the audio, without text or with one text for all clips.
 pub struct MusicgenCapture {
     codec: Encodec,
     decoder: Decoder,
@@ -65,6 +66,7 @@ pub struct MusicgenCapture {
     dtype: StoreDtype,
     limits: Limits,
     device: DeviceInfo,
+    text: Option<Arc<Text>>,
     /// The pass that was run last, by clips and frames. Only one: each holds the activations of its batch.
     pass: Option<((usize, usize), TeacherForced)>,
 }
@@ -137,7 +139,14 @@ impl MusicgenCapture {
             max_binding: backend.info().max_binding,
             position_bytes: 4 * config.ffn_dim.max(3 * config.hidden_size),
         };
-        Ok(Self { codec, decoder, spec, hooks, dtype, limits, device: backend.info().clone(), pass: None })
+        let device = backend.info().clone();
+        Ok(Self { codec, decoder, spec, hooks, dtype, limits, device, text: None, pass: None })
+    }
+
+    /// Conditions every clip on a text.
+    #[must_use]
+    pub fn with_text(self, text: Text) -> Self {
+        Self { text: Some(Arc::new(text)), pass: None, ..self }
     }
 
     /// The decoder.
@@ -166,7 +175,10 @@ impl MusicgenCapture {
         for hook in &self.hooks {
             edits.capture(&hook.site, self.dtype.dtype());
         }
-        self.decoder.teacher_forced(clips, frames, edits)
+        match &self.text {
+            None => self.decoder.teacher_forced(clips, frames, edits),
+            Some(text) => self.decoder.teacher_forced_with_text(clips, frames, text.tokens(), edits),
+        }
     }
 
     /// The largest batch found to fit where one of `clips` does not: what the share of memory that can be had suggests,
@@ -225,14 +237,16 @@ impl Model for MusicgenCapture {
     fn forward(&mut self, codes: &[Codes]) -> Result<Vec<Vec<u8>>> {
         let first = codes.first().ok_or_else(|| AnalysisError::usage("batch", 0, "at least one clip"))?;
         let sites: Vec<String> = self.hooks.iter().map(|hook| hook.site.clone()).collect();
+        let text = self.text.clone();
         let pass = self.pass(codes.len(), first.frames())?;
-        pass.run(codes)?;
+        pass.run_with_texts(codes, &vec![text.as_deref(); codes.len()])?;
         sites.iter().map(|site| Ok(pass.output(site)?)).collect()
     }
 
     fn auto_batch(&self, samples: usize) -> usize {
         let columns = time::positions(time::frames(samples, self.spec.hop_length));
-        self.limits.batch(self.decoder.prefix_positions(0) + columns)
+        let tokens = self.text.as_ref().map_or(0, |text| text.tokens());
+        self.limits.batch(self.decoder.prefix_positions(tokens) + columns)
     }
 }
 

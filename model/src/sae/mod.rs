@@ -21,6 +21,7 @@ use crate::error::{ModelError, Result};
 use crate::musicgen::Site;
 use auscult_runtime::{Backend, Tensor};
 use rayon::prelude::*;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// A sparse autoencoder: a row is encoded to features of which few are active, and an active feature writes `f W_dec[feature]`.
@@ -183,7 +184,7 @@ impl Sae {
         }
     }
 
-    /// Whether it was trained at `site`, of a stream of `width`: [`check_width`](Self::check_width) and
+    /// Whether it was trained at `site`, in a stream of `width`: [`check_width`](Self::check_width) and
     /// [`check_hook`](Self::check_hook).
     ///
     /// # Errors
@@ -193,15 +194,15 @@ impl Sae {
         self.check_hook(site)
     }
 
-    /// Whether it reads rows of `width`, the width at `site`.
+    /// Whether it reads rows of `width`, the width of what `place` names.
     ///
     /// # Errors
     /// [`ModelError::Misfit`].
-    pub fn check_width(&self, site: Site, width: usize) -> Result<()> {
+    pub fn check_width(&self, place: impl fmt::Display, width: usize) -> Result<()> {
         if self.width == width {
             return Ok(());
         }
-        Err(self.misfit("d_in", self.width.to_string(), format!("{width}, the width at {site}")))
+        Err(self.misfit("d_in", self.width.to_string(), format!("{width}, the width at {place}")))
     }
 
     /// Whether its file names `site`. A file that names neither hook nor layer contradicts none.

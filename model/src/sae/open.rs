@@ -5,10 +5,13 @@ use super::save::{CFG_FILE, WEIGHTS_FILE};
 use super::sparsify::SPARSIFY_FILE;
 use super::{Sae, saelens, sparsify};
 use crate::config::read_json;
+use crate::device::present;
 use crate::error::{ModelError, Result};
-use auscult_runtime::weights::Weights;
+use auscult_runtime::weights::{Loader, Weights};
 use std::path::Path;
 
+/// What SAELens may write beside them.
+const SPARSITY_FILE: &str = "sparsity.safetensors";
 /// What a directory must hold.
 const LAYOUT: &str =
     "expected a directory with cfg.json and sae_weights.safetensors (SAELens) or sae.safetensors (sparsify)";
@@ -47,6 +50,23 @@ impl Sae {
         };
         sae.origin = Some(cfg);
         Ok(sae)
+    }
+
+    /// How often every feature was active in training, as SAELens writes it beside the weights: log10 of the share of rows,
+    /// `[features]`. `None` where there is no such file.
+    ///
+    /// # Errors
+    /// A file that breaks its format or holds another number of features.
+    pub fn read_sparsity(&self, dir: &Path) -> Result<Option<Vec<f32>>> {
+        let file = dir.join(SPARSITY_FILE);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let weights = Weights::open(&file)?;
+        let loader = Loader::new(&weights);
+        let sparsity = loader.take("sparsity", &[self.features]);
+        loader.finish()?;
+        Ok(Some(present(&sparsity).to_f32()?))
     }
 }
 

@@ -18,6 +18,9 @@ const PROJECTED: &str = "projected";
 /// Rows are padded to a multiple of this, for the reasons that prompts are.
 const STEP: usize = 8;
 
+/// Rows of one pass; more are projected in several, which changes no bit.
+const PASS_ROWS: usize = 1024;
+
 /// `y = states * weight^T + bias`, or the states themselves where text and decoder are equally wide.
 pub struct TextProjection {
     text_width: usize,
@@ -74,17 +77,33 @@ impl TextProjection {
         self.width
     }
 
-    /// The states at the decoder's width, computed on the device.
+    /// The states of every text at the decoder's width, computed on the device. A row does not depend on the others.
     ///
     /// # Errors
     /// States of another width; failures of the device.
-    pub fn project(&self, states: &TextStates) -> Result<TextStates> {
-        if states.width() != self.text_width {
-            let (found, expected) = (states.width(), self.text_width);
+    pub fn project(&self, texts: &[TextStates]) -> Result<Vec<TextStates>> {
+        if let Some(other) = texts.iter().find(|states| states.width() != self.text_width) {
+            let (found, expected) = (other.width(), self.text_width);
             return Err(ModelError::Text(format!("states of width {found}, expected {expected}")));
         }
-        let Some(layer) = &self.layer else { return Ok(states.clone()) };
-        let rows = states.tokens().max(1).next_multiple_of(STEP);
+        let Some(layer) = &self.layer else { return Ok(texts.to_vec()) };
+        let all: Vec<f32> = texts.iter().flat_map(|states| states.values()).copied().collect();
+        let mut projected = Vec::with_capacity(all.len() / self.text_width * self.width);
+        for pass in all.chunks(PASS_ROWS * self.text_width) {
+            projected.extend(self.pass(layer, pass)?);
+        }
+        let mut rest = projected.as_slice();
+        let split = |states: &TextStates| {
+            let (own, after) = rest.split_at(states.tokens() * self.width);
+            rest = after;
+            TextStates::new(self.width, own.to_vec())
+        };
+        texts.iter().map(split).collect()
+    }
+
+    fn pass(&self, layer: &Layer, states: &[f32]) -> Result<Vec<f32>> {
+        let own = states.len() / self.text_width;
+        let rows = own.next_multiple_of(STEP);
         let program = self.programs.get(rows, || {
             let mut g = GraphBuilder::new(Edits::new());
             let x = g.input(STATES, TensorDesc::f32([rows, self.text_width]))?;
@@ -94,12 +113,12 @@ impl TextProjection {
             g.output(PROJECTED, y)?;
             Ok(Program::new(self.backend.clone(), g.finish()?)?)
         })?;
-        let mut padded = states.values().to_vec();
+        let mut padded = states.to_vec();
         padded.resize(rows * self.text_width, 0.0);
         let program = program.lock();
         program.run(&[(STATES, bytemuck::cast_slice(&padded))])?;
         let mut projected = program.output_f32(PROJECTED)?;
-        projected.truncate(states.tokens() * self.width);
-        TextStates::new(self.width, projected)
+        projected.truncate(own * self.width);
+        Ok(projected)
     }
 }

@@ -85,7 +85,7 @@ mod tests {
         let text = |name: &str| name.parse::<TextSite>().expect_err("refused").to_string();
         assert_eq!(
             text("blocks.2.resid_pots"),
-            "site `blocks.2.resid_pots` does not exist, expected one like `blocks.0.resid_post`, `final_norm`, `embed`"
+            "site `blocks.2.resid_pots` does not exist, expected one like `blocks.0.resid_post`, `embed`, `final_norm`"
         );
         assert_eq!(
             TextSite::Block(3).within(3).expect_err("refused").to_string(),

@@ -36,6 +36,11 @@ impl TextStates {
         &self.values
     }
 
+    /// All vectors, one after another.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
     /// The mean vector, each sum in f64; zeros for no tokens.
     pub fn mean(&self) -> Vec<f32> {
         let mut sums = vec![0.0_f64; self.width];

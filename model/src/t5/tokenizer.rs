@@ -78,7 +78,20 @@ impl Tokenizer {
         self.limit
     }
 
-    /// The tokens of a text, the end included. Marks such as `</s>` in the text are read as the marks.
+    /// The tokens of a text that a model is to be told: as [`Self::encode`], but it must say something.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode`]; no tokens but those of an empty text.
+    pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let tokens = self.encode(text)?;
+        if tokens == self.encode("")? {
+            let found = if text.is_empty() { "empty" } else { "blank" };
+            return Err(ModelError::Text(format!("{found}, expected words")));
+        }
+        Ok(tokens)
+    }
+
+    /// The tokens of a text, the end included; an empty one has the end alone. Marks such as `</s>` in the text are read as the marks.
     ///
     /// # Errors
     /// More tokens than the limit; a text that the tokenizer cannot read.

@@ -1,0 +1,423 @@
+//! Autoencoders' files: what SAELens and sparsify write is read, encodes what they encode, and is written back bit for bit;
+//! what cannot be read exactly is refused by name.
+
+use auscult_model::ModelError;
+use auscult_model::musicgen::{At, Site};
+use auscult_model::sae::{Activation, Normalize, Sae, SaeParts, SparseRows};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SPARSIFY: &str = "sparsify/decoder.model.decoder.layers.3";
+const CASES: [&str; 12] = [
+    "published",
+    "legacy",
+    "topk-6",
+    "topk-6-rescaled",
+    "expected-average",
+    "constant-norm",
+    "layer-norm",
+    "jumprelu-6",
+    "batchtopk-6",
+    "gated-5",
+    "finetuned-5",
+    SPARSIFY,
+];
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/sae").join(case)
+}
+
+fn open(case: &str) -> Sae {
+    Sae::open(&golden(case)).unwrap_or_else(|e| panic!("{case}: {e}"))
+}
+
+/// What the reference encodes.
+struct Expected {
+    rows: Vec<f32>,
+    /// The active features of every row, in order.
+    features: Vec<Vec<(u32, f32)>>,
+    directions: Vec<f32>,
+}
+
+impl Expected {
+    fn of(case: &str) -> Self {
+        let bytes = fs::read(golden(case).join("expected.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let words = |name: &str| -> Vec<[u8; 4]> {
+            file.tensor(name).unwrap().data().chunks_exact(4).map(|b| b.try_into().unwrap()).collect()
+        };
+        let floats = |name: &str| -> Vec<f32> { words(name).into_iter().map(f32::from_le_bytes).collect() };
+        let counts = |name: &str| -> Vec<u32> { words(name).into_iter().map(u32::from_le_bytes).collect() };
+        let mut places = counts("indices").into_iter().zip(floats("values"));
+        let features = counts("counts").iter().map(|&n| places.by_ref().take(n as usize).collect()).collect();
+        assert!(places.next().is_none(), "{case}: more features than the counts say");
+        Self { rows: floats("rows"), features, directions: floats("directions") }
+    }
+}
+
+fn row(rows: &SparseRows, at: usize) -> (&[u32], &[f32]) {
+    let range = at * rows.k..(at + 1) * rows.k;
+    (&rows.indices[range.clone()], &rows.values[range])
+}
+
+fn post(layer: usize) -> Site {
+    Site::Layer(layer, At::ResidPost)
+}
+
+#[test]
+fn goldens_are_what_the_script_wrote() {
+    let root = golden("");
+    let sums = fs::read_to_string(root.join("SHA256SUMS")).unwrap();
+    assert_eq!(sums.lines().count(), 3 * CASES.len() + 2, "three files a case, a sparsity, a factor");
+    for line in sums.lines() {
+        let (want, path) = line.split_once("  ").unwrap();
+        let digest = Sha256::digest(fs::read(root.join(path)).unwrap());
+        let got: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(got, want, "{path}");
+    }
+}
+
+/// The script leaves no two values of a row, and no value and its threshold, closer than 5e-6 of the row's largest, but for
+/// twins, which are equal: so order and choice are exact. Sums of 24 products differ by some 1e-6 of the largest.
+#[test]
+fn rows_are_encoded_as_the_reference_does() {
+    for case in CASES {
+        let (sae, expected) = (open(case), Expected::of(case));
+        let got = sae.encode(&expected.rows).unwrap();
+        assert_eq!(got.rows(), expected.features.len(), "{case}");
+        assert_eq!(got.active(), expected.features.iter().map(Vec::len).sum::<usize>(), "{case}");
+        let widest = expected.features.iter().map(Vec::len).max().unwrap();
+        assert_eq!(got.k, sae.k().unwrap_or(widest), "{case}");
+        for (at, want) in expected.features.iter().enumerate() {
+            let (indices, values) = row(&got, at);
+            let wanted: Vec<u32> =
+                want.iter().map(|(f, _)| *f).chain(std::iter::repeat(0)).take(got.k).collect();
+            assert_eq!(indices, wanted, "{case}, row {at}");
+            let largest = want.first().map_or(0.0, |(_, v)| *v);
+            for (&v, &(f, want)) in values.iter().zip(want) {
+                let tolerance = 1e-5 * want + 2e-6 * largest.max(1.0);
+                assert!((v - want).abs() <= tolerance, "{case}, row {at}, feature {f}: {v}, expected {want}");
+            }
+            assert!(
+                values[want.len()..].iter().all(|&v| v.to_bits() == 0),
+                "{case}, row {at}: not filled with 0"
+            );
+        }
+    }
+}
+
+#[test]
+fn directions_are_what_an_activation_of_one_writes() {
+    for case in CASES {
+        let (sae, expected) = (open(case), Expected::of(case));
+        assert_eq!((sae.width(), sae.features()), (24, 53), "{case}");
+        for f in 0..sae.features() {
+            let want = &expected.directions[f * 24..][..24];
+            let got = sae.direction(f).unwrap();
+            let close = |(g, w): (&f32, &f32)| (g - w).abs() <= 1e-6 * w.abs();
+            assert!(got.iter().zip(want).all(close), "{case}, feature {f}: {got:?}, expected {want:?}");
+            let norm = want.iter().map(|v| v * v).sum::<f32>().sqrt();
+            assert!((sae.decoder_norms()[f] - norm).abs() <= 1e-5 * norm, "{case}, feature {f}");
+        }
+        assert!(sae.direction(53).unwrap_err().to_string().contains("less than 53"));
+    }
+}
+
+#[test]
+fn origins_are_found_wherever_versions_put_them() {
+    let said = |case: &str| {
+        let sae = open(case);
+        let metadata = sae.settings().metadata.clone();
+        let context = metadata.other.get("context_size").and_then(Value::as_u64);
+        (sae.hook().map(String::from), metadata.layer, metadata.model, context)
+    };
+    let musicgen = Some("facebook/musicgen-small".to_string());
+    let hook = |layer: usize| Some(format!("hook_layers.{layer}"));
+    assert_eq!(said("published"), (hook(3), Some(3), musicgen.clone(), Some(501)));
+    assert_eq!(said("legacy"), (hook(1), Some(1), Some("m".into()), Some(128)));
+    assert_eq!(said("topk-6"), (hook(11), None, musicgen, Some(501)));
+    assert_eq!(said(SPARSIFY), (hook(3), Some(3), None, None));
+}
+
+#[test]
+fn settings_are_what_the_files_say() {
+    let settings = |case: &str| open(case).settings().clone();
+    assert_eq!(settings("published").activation, Activation::TopK(5));
+    assert_eq!(settings("legacy").activation, Activation::Relu);
+    assert_eq!(settings("constant-norm").normalize, Normalize::ConstantNorm);
+    assert_eq!(settings("layer-norm").normalize, Normalize::LayerNorm);
+    assert_eq!(settings("expected-average").normalize, Normalize::None);
+    assert_eq!(
+        [settings("topk-6").apply_b_dec_to_input, settings("published").apply_b_dec_to_input],
+        [false, true]
+    );
+    let Activation::JumpRelu { threshold } = settings("batchtopk-6").activation else {
+        panic!("no thresholds")
+    };
+    assert_eq!(threshold, [0.3217f32; 53]);
+    let rescaled = open("topk-6-rescaled").decoder_norms();
+    assert!(rescaled.iter().all(|norm| (norm - 1.0).abs() < 1e-6), "{rescaled:?}");
+}
+
+#[test]
+fn sparsity_is_read_where_it_is() {
+    let sparsity = open("published").read_sparsity(&golden("published")).unwrap().unwrap();
+    assert!(sparsity.len() == 53 && sparsity.iter().all(|s| (-10.0..=-1.0).contains(s)));
+    assert_eq!(open("topk-6").read_sparsity(&golden("topk-6")).unwrap(), None);
+}
+
+#[test]
+fn what_is_written_comes_back_to_the_last_bit() {
+    for case in CASES {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("deep/er");
+        let sae = open(case);
+        sae.save(&at).unwrap();
+        let again = Sae::open(&at).unwrap_or_else(|e| panic!("{case}: {e}"));
+        let bits = |parts: SaeParts| -> Vec<u32> {
+            [parts.w_enc, parts.b_enc, parts.w_dec, parts.b_dec]
+                .concat()
+                .into_iter()
+                .map(f32::to_bits)
+                .collect()
+        };
+        assert_eq!(bits(sae.parts()), bits(again.parts()), "{case}");
+        let (was, is) = (sae.settings(), again.settings());
+        assert_eq!((&was.activation, was.normalize), (&is.activation, is.normalize), "{case}");
+        assert_eq!(was.apply_b_dec_to_input, is.apply_b_dec_to_input, "{case}");
+        let origin = |sae: &Sae| {
+            let m = &sae.settings().metadata;
+            (m.hook.clone(), m.layer, m.model.clone(), m.other.get("context_size").cloned())
+        };
+        assert_eq!(origin(&sae), origin(&again), "{case}");
+        let rows = Expected::of(case).rows;
+        assert_eq!(sae.encode(&rows).unwrap(), again.encode(&rows).unwrap(), "{case}");
+        // and the writer's own files are stable
+        again.save(&dir.path().join("twice")).unwrap();
+        let file = |dir: &Path| fs::read(dir.join("sae_weights.safetensors")).unwrap();
+        assert_eq!(file(&at), file(&dir.path().join("twice")), "{case}");
+        let error = sae.save(&at).unwrap_err().to_string();
+        assert!(error.contains("holds a cfg.json already"), "{error}");
+    }
+}
+
+/// Blocks of few rows and of many are multiplied in different ways.
+#[test]
+fn a_row_is_encoded_alike_in_any_company() {
+    let (sae, expected) = (open("published"), Expected::of("published"));
+    let many = expected.rows.repeat(30);
+    let all = sae.encode(&many).unwrap();
+    for (at, one) in many.chunks_exact(24).enumerate() {
+        let alone = sae.encode(one).unwrap();
+        assert_eq!(row(&all, at), (alone.indices.as_slice(), alone.values.as_slice()), "row {at}");
+    }
+    assert_eq!(sae.encode(&[]).unwrap().rows(), 0);
+}
+
+#[test]
+fn rows_are_padded_and_cut() {
+    let rows = SparseRows { k: 2, indices: vec![4, 1, 9, 0], values: vec![3.0, 2.0, 1.0, 0.0] };
+    assert_eq!(rows.active(), 3);
+    let wide =
+        SparseRows { k: 3, indices: vec![4, 1, 0, 9, 0, 0], values: vec![3.0, 2.0, 0.0, 1.0, 0.0, 0.0] };
+    assert_eq!(rows.resized(3), wide);
+    assert_eq!(rows.resized(1), SparseRows { k: 1, indices: vec![4, 9], values: vec![3.0, 1.0] });
+}
+
+#[test]
+fn rows_that_cannot_be_encoded_are_named() {
+    let sae = open("published");
+    let error = |sae: &Sae, rows: &[f32]| sae.encode(rows).unwrap_err().to_string();
+    let mut rows = vec![1.0; 48];
+    rows[24 + 7] = f32::NAN;
+    assert_eq!(error(&sae, &rows), "`rows` is NaN in row 1, column 7, expected finite values");
+    assert!(error(&sae, &rows[..23]).contains("23 values, expected a multiple of 24"));
+    assert!(error(&open("constant-norm"), &[0.0; 24]).contains("all zeros in row 0"));
+}
+
+#[test]
+fn another_site_or_width_is_refused() {
+    let sae = open("published");
+    sae.check(post(3), 24).unwrap();
+    let refused = |sae: &Sae, site, width| match sae.check(site, width).unwrap_err() {
+        error @ ModelError::Misfit { .. } => error.to_string(),
+        other => panic!("not a misfit: {other}"),
+    };
+    let file = golden("published").join("cfg.json");
+    let file = file.display();
+    assert_eq!(
+        refused(&sae, post(4), 24),
+        format!(
+            "{file}: `hook_name` is hook_layers.3, expected layers.4.resid_post (`hook_layers.N` counts layers from 0, \
+             `paper:M` from 1)"
+        )
+    );
+    assert!(refused(&sae, Site::Layer(3, At::ResidPre), 24).contains("expected layers.3.resid_pre"));
+    assert_eq!(
+        refused(&sae, post(3), 1024),
+        format!("{file}: `d_in` is 24, expected 1024, the width at layers.3.resid_post")
+    );
+    // names two layers
+    let dir = changed("published", |cfg| cfg["hook_layer"] = json!(4));
+    assert!(refused(&Sae::open(dir.path()).unwrap(), post(3), 24).contains("`hook_layer` is 4, expected 3"));
+    // another program's name of a site
+    let dir = changed("published", |cfg| cfg["hook_name"] = json!("blocks.3.hook_mlp_out"));
+    assert!(
+        refused(&Sae::open(dir.path()).unwrap(), post(3), 24)
+            .contains("`hook_name` is blocks.3.hook_mlp_out")
+    );
+    // names nothing, contradicts nothing
+    let dir = changed("published", |cfg| {
+        cfg["hook_name"] = Value::Null;
+        cfg["hook_layer"] = Value::Null;
+    });
+    Sae::open(dir.path()).unwrap().check(post(9), 24).unwrap();
+}
+
+#[test]
+fn graphs_take_what_they_can_express() {
+    let top_k = |case: &str| open(case).top_k().map_err(|e| e.to_string());
+    let k = |case: &str| top_k(case).unwrap_or_else(|e| panic!("{case}: {e}"));
+    assert_eq!([k("published"), k("topk-6-rescaled"), k("legacy"), k(SPARSIFY)], [5, 5, 0, 5]);
+    for (case, found) in [
+        ("jumprelu-6", "`architecture` is jumprelu"),
+        ("batchtopk-6", "`architecture` is jumprelu"),
+        ("gated-5", "`architecture` is gated"),
+        ("constant-norm", "`normalize_activations` is constant_norm_rescale"),
+        ("layer-norm", "`normalize_activations` is layer_norm"),
+    ] {
+        let error = top_k(case).unwrap_err();
+        assert!(error.contains(found) && error.contains("cfg.json"), "{case}: {error}");
+    }
+}
+
+/// A copy of a case with another configuration.
+fn changed(case: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(golden(case)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    let cfg = dir.path().join("cfg.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&cfg).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(&cfg, json.to_string()).unwrap();
+    dir
+}
+
+#[test]
+fn configurations_that_cannot_be_read_exactly_are_refused() {
+    let refuse = |case: &str, field: &str, value: &Value, parts: &[&str]| {
+        let dir = changed(case, |cfg| cfg[field] = value.clone());
+        let error = Sae::open(dir.path()).unwrap_err();
+        // a fault of the file, none of the command line
+        let of_file = matches!(error, ModelError::Config { .. } | ModelError::Unsupported { .. });
+        let error = error.to_string();
+        assert!(of_file && error.contains("cfg.json"), "{error}");
+        for part in parts {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+    };
+    let cases: &[(&str, &str, Value, &[&str])] = &[
+        (
+            "published",
+            "activation_fn_kwargs",
+            json!({ "k": 54 }),
+            &["activation_fn_kwargs.k` is 54, expected 1 to 53"],
+        ),
+        ("published", "activation_fn_kwargs", json!({ "k": 0 }), &["is 0, expected 1 to 53"]),
+        (
+            "published",
+            "activation_fn_kwargs",
+            json!({ "k": "5" }),
+            &["`k` is \"5\", expected a whole number"],
+        ),
+        ("published", "activation_fn_kwargs", json!({}), &["`k` is absent"]),
+        (
+            "published",
+            "activation_fn_kwargs",
+            json!({ "k": 5, "signed": true }),
+            &["activation_fn_kwargs.signed"],
+        ),
+        ("published", "k", json!(6), &["`activation_fn_kwargs.k` is 5, expected 6, which `k` says"]),
+        ("published", "activation_fn", json!("tanh-relu"), &["`activation_fn` is tanh-relu", "`standard`"]),
+        ("published", "architecture", json!("transcoder"), &["`architecture` is transcoder", "gated"]),
+        ("gated-5", "activation_fn_str", json!("topk"), &["`activation_fn` is topk", "`gated`"]),
+        ("published", "d_in", json!(0), &["`d_in` is 0"]),
+        ("published", "d_sae", Value::Null, &["`d_sae` is absent"]),
+        (
+            "published",
+            "apply_b_dec_to_input",
+            json!("yes"),
+            &["`apply_b_dec_to_input` is \"yes\", expected true or false"],
+        ),
+        (
+            "published",
+            "normalize_activations",
+            json!("rms"),
+            &["`normalize_activations` is \"rms\"", "layer_norm"],
+        ),
+        (
+            "published",
+            "normalize_activations",
+            json!("expected_average_only_in"),
+            &["activation_scaler.json"],
+        ),
+        ("published", "normalize_activations", json!(true), &["activation_scaler.json"]),
+        ("published", "reshape_activations", json!("hook_q"), &["`reshape_activations` is \"hook_q\""]),
+        ("finetuned-5", "finetuning_scaling_factor", json!(false), &["`scaling_factor` is not all 1"]),
+        (SPARSIFY, "activation", json!("groupmax"), &["`activation` is groupmax"]),
+        (SPARSIFY, "transcode", json!(true), &["`transcode` is true"]),
+        (SPARSIFY, "skip_connection", json!(true), &["`skip_connection` is true"]),
+        (SPARSIFY, "signed", json!(true), &["`signed` is true"]),
+        (SPARSIFY, "k", json!(54), &["`k` is 54, expected 1 to 53"]),
+    ];
+    for (case, field, value, parts) in cases {
+        refuse(case, field, value, parts);
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_are_named() {
+    // transposed, or of another width: every tensor that does not fit, with both shapes
+    let dir = changed("published", |cfg| {
+        cfg["d_in"] = json!(53);
+        cfg["d_sae"] = json!(24);
+    });
+    let error = Sae::open(dir.path()).unwrap_err().to_string();
+    for part in
+        ["sae_weights.safetensors", "W_enc [24, 53] (expected [53, 24])", "b_dec [24] (expected [53])"]
+    {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+    let dir = changed("jumprelu-6", |cfg| cfg["architecture"] = json!("standard"));
+    assert!(Sae::open(dir.path()).unwrap_err().to_string().contains("1 tensor unexpected: threshold [53]"));
+    let dir = changed("published", |cfg| cfg["architecture"] = json!("standard"));
+    let weights = dir.path().join("sae_weights.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    fs::write(&weights, bytes).unwrap();
+    assert!(Sae::open(dir.path()).unwrap_err().to_string().contains("found inf at element"));
+}
+
+#[test]
+fn directories_without_an_autoencoder_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = |dir: &Path| Sae::open(dir).unwrap_err().to_string();
+    assert!(error(&dir.path().join("none")).contains("does not exist; expected a directory with cfg.json"));
+    assert!(error(dir.path()).contains("has no cfg.json"));
+    fs::write(dir.path().join("cfg.json"), "[]").unwrap();
+    assert!(error(&dir.path().join("cfg.json")).contains("is a file"));
+    assert!(error(dir.path()).contains("expected an object"));
+    fs::write(dir.path().join("cfg.json"), "{").unwrap();
+    assert!(error(dir.path()).contains("is not JSON"));
+    fs::write(dir.path().join("cfg.json"), "{}").unwrap();
+    assert!(error(dir.path()).contains("has no weights"));
+    fs::write(dir.path().join("sae.safetensors"), "").unwrap();
+    fs::write(dir.path().join("sae_weights.safetensors"), "").unwrap();
+    assert!(error(dir.path()).contains("expected one of them"));
+}

@@ -1,0 +1,246 @@
+//! `sae`: what it says of an autoencoder, what it encodes, where it refuses.
+
+use crate::support::{floats, folder, resid, run, tensor};
+use auscult_analysis::store::npy_header;
+use auscult_model::sae::{Sae, SaeParts};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+crate::trials!(
+    info_says_what_an_autoencoder_is,
+    damaged_autoencoders_are_bad_input,
+    files_of_rows_are_encoded,
+    rows_of_another_place_are_refused,
+    wrong_options_and_rows_are_named,
+    stores_are_encoded_at_the_hook_that_was_meant,
+);
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sae").join(case)
+}
+
+fn metadata(path: &Path) -> Value {
+    let bytes = fs::read(path).expect("it was written");
+    let (_, header) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
+    json!(header.metadata())
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))).collect()
+}
+
+fn info_says_what_an_autoencoder_is() {
+    let dir = folder();
+    let published = golden("published").display().to_string();
+    let info = run(dir.path(), &format!("sae info {published} --json")).ok().json();
+    let expected = json!({
+        "architecture": "topk", "d_in": 24, "d_sae": 53, "k": 5, "hook": "hook_layers.3", "site": "layers.3.resid_post",
+        "layer": 3, "model": "facebook/musicgen-small", "apply_b_dec_to_input": true, "normalize_activations": "none",
+        "generates": true,
+    });
+    for (key, value) in expected.as_object().expect("an object") {
+        assert_eq!(&info[key], value, "{key}");
+    }
+    assert_eq!(info["metadata"]["context_size"], 501);
+    let number = |part: &Value| part.as_f64().expect("a number");
+    let norms = &info["decoder_norms"];
+    let [min, mean, max] = ["min", "mean", "max"].map(|name| number(&norms[name]));
+    assert!(0.5 <= min && min < mean && mean < max && max <= 1.5, "{norms}");
+    // shares of 53 features, even up to a tenth
+    let active = number(&info["sparsity"]["active"]);
+    assert!((1.5..4.0).contains(&active), "{active}");
+    assert_eq!(info["sparsity"]["silent"], 0);
+
+    let text = run(dir.path(), &format!("sae info {published}")).ok().stdout;
+    for part in
+        ["24 x 53 features", "at most 5 a row (topk)", "hook_layers.3 = layers.3.resid_post", "can be edited"]
+    {
+        assert!(text.contains(part), "expected `{part}` in\n{text}");
+    }
+    let gated = run(dir.path(), &format!("sae info {}", golden("gated-5").display())).ok().stdout;
+    assert!(
+        gated.contains("any number a row (gated)") && gated.contains("`architecture` is gated"),
+        "{gated}"
+    );
+}
+
+fn damaged_autoencoders_are_bad_input() {
+    let dir = folder();
+    let at = dir.path();
+    run(at, "sae info none").exits(3, &["none", "does not exist; expected a directory with cfg.json"]);
+    let sae = at.join("sae");
+    fs::create_dir(&sae).expect("it can be made");
+    run(at, "sae info sae").exits(3, &["has no cfg.json"]);
+    for name in ["cfg.json", "sae_weights.safetensors"] {
+        fs::copy(golden("published").join(name), sae.join(name)).expect("it can be copied");
+    }
+    let cfg = sae.join("cfg.json");
+    let text = fs::read_to_string(&cfg).expect("it is text");
+    fs::write(&cfg, text.replace("{\"k\": 5}", "{\"k\": 99}")).expect("it can be written");
+    run(at, "sae info sae").exits(3, &["sae/cfg.json", "`activation_fn_kwargs.k` is 99", "expected 1 to 53"]);
+    fs::write(&cfg, text.replace("\"d_in\": 24", "\"d_in\": 32")).expect("it can be written");
+    run(at, "sae info sae").exits(3, &["sae_weights.safetensors", "W_enc [24, 53] (expected [32, 53])"]);
+    fs::write(&cfg, &text).expect("it can be written");
+    let weights = sae.join("sae_weights.safetensors");
+    let bytes = fs::read(&weights).expect("it is there");
+    fs::write(&weights, &bytes[..bytes.len() - 1]).expect("it can be written");
+    run(at, "sae info sae").exits(3, &["sae_weights.safetensors"]);
+}
+
+fn files_of_rows_are_encoded() {
+    let dir = folder();
+    let at = dir.path();
+    for (case, k) in [("published", 5), ("jumprelu-6", 30)] {
+        let expected = golden(case).join("expected.safetensors");
+        let (_, shape, rows) = tensor(&expected, "rows");
+        let counts: Vec<u32> =
+            tensor(&expected, "counts").2.chunks_exact(4).map(|b| u32::from(b[0])).collect();
+        let wanted: Vec<u32> =
+            tensor(&expected, "indices").2.chunks_exact(4).map(|b| u32::from(b[0])).collect();
+        fs::write(at.join("x.npy"), [npy_header("<f4", &shape), rows].concat()).expect("it can be written");
+        let sae = golden(case).display().to_string();
+        let from_npy = format!("sae encode --sae {sae} --input x.npy --out n.safetensors --json");
+        let json = run(at, &from_npy).ok().json();
+        let active: u32 = counts.iter().sum();
+        assert_eq!(
+            [&json["rows"], &json["k"], &json["features"], &json["active"], &json["misaligned"]],
+            [&json!(11), &json!(k), &json!(53), &json!(active), &json!(false)]
+        );
+        let from_tensor =
+            format!("sae encode --sae {sae} --input {} --tensor rows --hook paper:4", expected.display());
+        run(at, &format!("{from_tensor} --out s.safetensors")).ok();
+        let (dtype, shape, indices) = tensor(&at.join("n.safetensors"), "indices");
+        assert_eq!((dtype.as_str(), shape.as_slice()), ("U16", &[11, k][..]));
+        for name in ["indices", "values"] {
+            let [one, other] = ["n.safetensors", "s.safetensors"].map(|file| tensor(&at.join(file), name));
+            assert_eq!(one, other, "{name} of both forms");
+        }
+        let mut wanted = wanted.into_iter();
+        for (row, &count) in words(&indices).chunks_exact(k).zip(&counts) {
+            let want: Vec<u32> = wanted.by_ref().take(count as usize).collect();
+            let (found, rest) = row.split_at(want.len());
+            assert_eq!(found, want, "{case}");
+            assert!(rest.iter().all(|&index| index == 0), "{case}: {rest:?}");
+        }
+        assert_eq!(metadata(&at.join("s.safetensors"))["hook"], "paper:4");
+        // fewer and more than there are
+        for kept in [2, 33] {
+            run(at, &format!("{from_tensor} --k {kept} --out k.safetensors")).ok();
+            let (_, shape, values) = tensor(&at.join("k.safetensors"), "values");
+            assert_eq!(shape, [11, kept]);
+            let all = floats(&tensor(&at.join("n.safetensors"), "values").2);
+            for (row, all) in floats(&values).chunks_exact(kept).zip(all.chunks_exact(k)) {
+                let both = kept.min(k);
+                assert_eq!(row[..both], all[..both]);
+                assert!(row[both..].iter().all(|&v| v == 0.0));
+            }
+        }
+    }
+}
+
+fn rows_of_another_place_are_refused() {
+    let dir = folder();
+    let at = dir.path();
+    let sae = golden("published");
+    let line = format!(
+        "sae encode --sae {} --input {} --tensor rows --out y.safetensors",
+        sae.display(),
+        sae.join("expected.safetensors").display()
+    );
+    let parts = ["cfg.json", "`hook_name` is hook_layers.3", "expected layers.4.resid_post"];
+    run(at, &format!("{line} --hook hook_layers.4")).exits(4, &parts);
+    assert!(!at.join("y.safetensors").exists());
+    let allowed = run(at, &format!("{line} --hook hook_layers.4 --allow-misaligned --json")).ok().json();
+    assert!(allowed["misaligned"].as_str().expect("the reason").contains("hook_layers.3"), "{allowed}");
+    let written = metadata(&at.join("y.safetensors"));
+    assert!(written["misaligned"].as_str().expect("the reason").contains("hook_layers.3"), "{written}");
+    // no option makes rows of another width fit
+    fs::write(at.join("w.npy"), [npy_header("<f4", &[1, 4]), vec![0; 16]].concat())
+        .expect("it can be written");
+    let wide =
+        format!("sae encode --sae {} --input w.npy --out y.safetensors --allow-misaligned", sae.display());
+    run(at, &wide).exits(4, &["`d_in` is 24, expected 4, the width at w.npy"]);
+}
+
+fn wrong_options_and_rows_are_named() {
+    let dir = folder();
+    let at = dir.path();
+    let sae = golden("published").display().to_string();
+    let encode = |rest: &str| run(at, &format!("sae encode --sae {sae} {rest}"));
+    encode("--out y.safetensors").exits(2, &["--input", "--store"]);
+    encode("--input a.npy --store s --out y.safetensors").exits(2, &["cannot be used with"]);
+    encode("--input a.npy --out y").exits(2, &["--out is y, expected a .safetensors file"]);
+    encode("--input a.npy --k 54 --out y.safetensors").exits(2, &["--k is 54, expected 1 to 53"]);
+    encode("--input a.npy --hook layer.3 --out y.safetensors").exits(2, &["site `layer.3` does not exist"]);
+    encode("--input a.npy --out y.safetensors").exits(3, &["a.npy"]);
+    encode("--input a.csv --out y.safetensors").exits(3, &["a.csv", ".npy or .safetensors"]);
+    let expected = golden("published").join("expected.safetensors");
+    let expected = expected.display();
+    encode(&format!("--input {expected} --out y.safetensors")).exits(3, &["values", "named by --tensor"]);
+    encode(&format!("--input {expected} --tensor x --out y.safetensors")).exits(3, &["expected `x`"]);
+    let mut rows = vec![0u8; 2 * 24 * 4];
+    rows[4 * 30..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(at.join("nan.npy"), [npy_header("<f4", &[2, 24]), rows].concat()).expect("it can be written");
+    encode("--input nan.npy --out y.safetensors").exits(3, &["nan.npy", "NaN in row 1, column 6"]);
+    assert!(!at.join("y.safetensors").exists());
+}
+
+/// Writes an autoencoder of the tiny model's width.
+fn write_sae(dir: &Path, hook: &str) -> Sae {
+    let (width, features) = (128, 70);
+    let mut state = 5u32;
+    let mut noise = |n: usize, scale: f32| -> Vec<f32> {
+        let mut value = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as f32 / 8_388_608.0 - 1.0) * scale
+        };
+        (0..n).map(|_| value()).collect()
+    };
+    let parts = SaeParts {
+        w_enc: noise(width * features, 0.1),
+        b_enc: noise(features, 0.1),
+        w_dec: noise(width * features, 0.1),
+        b_dec: noise(width, 0.1),
+    };
+    let sae = Sae::new(parts, Some(6), Some(hook.into())).expect("they fit together");
+    sae.save(dir).expect("it can be written");
+    sae
+}
+
+fn stores_are_encoded_at_the_hook_that_was_meant() {
+    let dir = folder();
+    let at = dir.path();
+    let capture = "capture FIX/flac_s16.flac FIX/mono_32k.mp3 --model MODEL --window 1 --out s";
+    run(at, &format!("{capture} --hooks hook_layers.{{0,1}}")).ok();
+    let sae = write_sae(&at.join("sae"), "hook_layers.1");
+    let want = |hook: &str| {
+        let rows = floats(&resid(&at.join("s"), hook).2);
+        let want = sae.encode(&rows).expect("rows of the store");
+        (want.indices, want.values)
+    };
+    let got = |name: &str| {
+        let file = at.join(name);
+        (words(&tensor(&file, "indices").2), floats(&tensor(&file, "values").2))
+    };
+    let json = run(at, "sae encode --sae sae --store s --out y.safetensors --json").ok().json();
+    assert_eq!(
+        [&json["rows"], &json["k"], &json["hook"]],
+        [&json!(3 * 51 + 14), &json!(6), &json!("hook_layers.1")]
+    );
+    assert_eq!(got("y.safetensors"), want("hook_layers.1"));
+
+    let other = "sae encode --sae sae --store s --hook hook_layers.0 --out z.safetensors";
+    run(at, other).exits(4, &["`hook_name` is hook_layers.1, expected layers.0.resid_post"]);
+    run(at, &format!("{other} --allow-misaligned")).ok();
+    assert_eq!(got("z.safetensors"), want("hook_layers.0"));
+    run(at, "sae encode --sae sae --store s --hook embed --out z.safetensors")
+        .exits(3, &["has no hook `embed`"]);
+    write_sae(&at.join("far"), "hook_layers.7");
+    run(at, "sae encode --sae far --store s --out z.safetensors")
+        .exits(4, &["has no hook `hook_layers.7`", "hook_layers.0, hook_layers.1"]);
+    let narrow = golden("published").display().to_string();
+    run(at, &format!("sae encode --sae {narrow} --store s --hook hook_layers.1 --out z.safetensors"))
+        .exits(4, &["`d_in` is 24, expected 128"]);
+}
