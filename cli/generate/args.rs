@@ -22,7 +22,7 @@ pub struct Args {
     /// A directory that is empty or absent, or a file `*.wav` or `*.flac` for a single take
     #[arg(long, value_name = "DIR|FILE.wav|FILE.flac")]
     pub out: PathBuf,
-    /// What the music is told to be; given again for more prompts. Unconditional without
+    /// What the music is told to be; given again for more prompts. Unconditional without it and `--melody`
     #[arg(long, value_name = "STRING")]
     pub text: Vec<String>,
     /// A UTF-8 file with a prompt on every line
@@ -31,6 +31,10 @@ pub struct Args {
     /// Texts shorter than the longest: mask lets each see itself alone, attend pads them as audiocraft does
     #[arg(long, value_name = "mask|attend", default_value = "mask")]
     pub text_pad: TextPad,
+    /// Audio whose melody every take follows, with a MusicGen Melody: a mix, or a stem of your own (nothing is
+    /// separated). Where it ends it begins again
+    #[arg(long, value_name = "FILE")]
+    pub melody: Option<PathBuf>,
     /// Audio that every take continues
     #[arg(long, value_name = "FILE")]
     pub audio_prompt: Option<PathBuf>,
@@ -46,7 +50,7 @@ pub struct Args {
     /// Every take hears the same noise
     #[arg(long)]
     pub same_noise: bool,
-    /// Guidance: what the difference that text makes to the scores is multiplied by
+    /// Guidance: what the difference that text and melody make to the scores is multiplied by
     #[arg(long, value_name = "G", default_value_t = Sampling::default().guidance, allow_negative_numbers = true)]
     pub cfg: f32,
     /// Draw from so many of the best codes; 0 for all

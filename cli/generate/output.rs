@@ -65,6 +65,8 @@ pub struct Told {
     pub label: String,
     /// The text.
     pub text: Option<String>,
+    /// The name of the file whose melody it follows.
+    pub melody: Option<String>,
     /// What is done to it.
     pub edits: Vec<Value>,
 }
@@ -149,6 +151,7 @@ impl Target {
             "prompt_frames": take.prompt.as_ref().map_or(0, |prompt| prompt.frames()),
             "text": told.text,
             "text_tokens": take.text.as_ref().map(|text| text.tokens()),
+            "melody": told.melody,
             "seed": take.seed,
             "row": take.row,
             "settings": {
@@ -207,7 +210,7 @@ pub fn check_empty(argument: &str, dir: &Path) -> Result<()> {
 }
 
 /// A file's own name, as records beside it use it.
-fn name(path: &Path) -> String {
+pub fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().display().to_string()
 }
 

@@ -2,8 +2,9 @@
 
 use super::activity::{self, Listen};
 use super::args::{Args, Sight, frames};
+use super::melody;
 use super::memory::{self, Host};
-use super::output::Told;
+use super::output::{Told, name};
 use super::prompt;
 use super::run::Model;
 use super::text::Prompt;
@@ -14,7 +15,7 @@ use anyhow::Result;
 use auscult_analysis::capture::Batch;
 use auscult_analysis::record::RunRecord;
 use auscult_model::Codes;
-use auscult_model::musicgen::generate::{self, Capture, GeneratorOptions, Halves, Take};
+use auscult_model::musicgen::generate::{self, Capture, GeneratorOptions, Halves, Melody, Take};
 use auscult_model::musicgen::{NamedSite, parse_sites};
 use std::sync::Arc;
 
@@ -53,16 +54,18 @@ impl Plan {
         let mut plan =
             Self { takes: Vec::new(), told: Vec::new(), frames: total, window, context: sight, hooks };
         let target = Target::of(&args.edits, decoder, total, record)?;
-        let guided = prompts.iter().any(|prompt| prompt.text.is_some()) && args.cfg != 1.0;
+        let told = args.melody.is_some() || prompts.iter().any(|prompt| prompt.text.is_some());
+        let guided = told && args.cfg != 1.0;
         if args.edits.any() && args.edits.edit_rows.0 == Halves::Unconditional && !guided {
-            let message = "`--edit-rows` is uncond, expected both or cond: without text and guidance there are no such rows";
+            let message = "`--edit-rows` is uncond, expected both or cond: without text or a melody, and guidance, there are no such rows";
             return Err(Failure::usage(message));
         }
+        let melody = read_melody(args, model, record)?.map(Arc::new);
         let prompt = read_prompt(args, model, total, window, record)?.map(Arc::new);
         let take = |words: &Prompt, row: u32| -> Result<Take> {
             Ok(Take {
                 text: words.text.clone(),
-                melody: None,
+                melody: melody.clone(),
                 prompt: prompt.clone(),
                 frames: total,
                 seed: args.seed,
@@ -80,7 +83,8 @@ impl Plan {
                 for variant in &variants {
                     plan.takes.push(Take { edits: variant.edits.clone(), ..base.clone() });
                     let (label, edits) = (variant.label.clone(), variant.told.clone());
-                    plan.told.push(Told { label, text: words.words.clone(), edits });
+                    let melody = args.melody.as_deref().map(name);
+                    plan.told.push(Told { label, text: words.words.clone(), melody, edits });
                 }
                 row = row.checked_add(1).ok_or_else(|| {
                     Failure::usage(format!("`--count` is {}, expected fewer than 2^32 takes", args.count))
@@ -142,7 +146,8 @@ impl Plan {
         let samples = self.frames.saturating_mul(model.codec.config().hop_length());
         let audio = samples.saturating_mul(3 * size_of::<f32>() * config.audio_channels);
         let width: usize = hooks.iter().map(|hook| hook.site.width(config)).sum();
-        let guided = takes.iter().any(|take| take.text.is_some() && take.sampling.guidance != 1.0);
+        let conditioned = |take: &Take| take.text.is_some() || take.melody.is_some();
+        let guided = takes.iter().any(|take| conditioned(take) && take.sampling.guidance != 1.0);
         let row = size_of::<f32>() * width * if guided { 2 } else { 1 };
         Host { shared: audio, slot: row.saturating_mul(self.frames + 1) }
     }
@@ -175,6 +180,14 @@ fn sight(args: &Args, model: &Model, total: usize) -> Result<(usize, generate::C
             Ok((window, generate::Context::Stride(stride)))
         }
     }
+}
+
+/// What every take follows.
+fn read_melody(args: &Args, model: &Model, record: &mut RunRecord) -> Result<Option<Melody>> {
+    let Some(path) = &args.melody else { return Ok(None) };
+    let (melody, input) = melody::load(path, &model.decoder, &args.model)?;
+    record.inputs.push(input);
+    Ok(Some(melody))
 }
 
 /// The prompt's codes, if they leave something to be played.

@@ -35,8 +35,8 @@ pub fn load(
     Ok((Codes::interleaved(&codes)?, InputRecord { file: FileRecord::of(path)?, audio: Some(audio) }))
 }
 
-/// The first `most` samples of one channel or of two.
-fn planes(path: &Path, rate: u32, channels: usize, most: usize) -> Result<(Vec<Vec<f32>>, AudioRecord)> {
+/// The first `most` samples at `rate` Hz of one channel, the mean of the file's, or of two; and how they were read.
+pub fn planes(path: &Path, rate: u32, channels: usize, most: usize) -> Result<(Vec<Vec<f32>>, AudioRecord)> {
     let mut decoder = Decoder::open(path, Strictness::Strict)?;
     let info = decoder.info().clone();
     let kept = if info.channels == 2 && channels == 2 { 2 } else { 1 };

@@ -82,7 +82,7 @@ impl Capturing {
                 source_sample_rate: rate,
             };
             self.clips.push(json!({
-                "clip_id": row.clip_id, "take": number, "label": told.label, "text": told.text,
+                "clip_id": row.clip_id, "take": number, "label": told.label, "text": told.text, "melody": told.melody,
                 "rows": if guided { Value::from(rows_of) } else { Value::Null }, "edits": told.edits,
             }));
             self.writer.append(NewClip { input: number, ordinal, row }, &made.codes, &rows)?;

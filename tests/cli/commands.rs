@@ -60,6 +60,7 @@ fn help_names_every_option() {
                 "--model",
                 "--seconds",
                 "--out",
+                "--melody",
                 "--audio-prompt",
                 "--prompt-seconds",
                 "--seed",

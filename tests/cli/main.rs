@@ -12,6 +12,7 @@ mod faults;
 mod generate;
 #[cfg(unix)]
 mod interrupt;
+mod melody;
 mod sae;
 mod store;
 mod support;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         edits::trials(),
         faults::trials(),
         generate::trials(),
+        melody::trials(),
         sae::trials(),
         store::trials(),
         text::trials(),
