@@ -33,11 +33,10 @@ pub enum Command {
 pub fn run(context: &Context, command: &Command) -> Result<()> {
     let Command::Encode { text, file, model, out } = command;
     let mut record = RunRecord::start(std::env::args().collect());
-    let prompts: Vec<Named> = match file {
+    let prompts = match file {
         Some(file) => {
             record.inputs.push(InputRecord { file: FileRecord::of(file)?, audio: None });
-            let name = |(i, line)| (format!("{}: line {}", file.display(), i + 1), line);
-            lines(file)?.into_iter().enumerate().map(name).collect()
+            lines(file)?
         }
         None => {
             let prompt = |(i, text): (usize, &String)| (format!("prompt {i} of `--text`"), text.clone());
@@ -48,14 +47,15 @@ pub fn run(context: &Context, command: &Command) -> Result<()> {
 }
 
 /// What a person would call the prompt, and the prompt.
-type Named = (String, String);
+pub type Named = (String, String);
 
-/// The lines of a file, empty ones too.
-pub fn lines(file: &Path) -> Result<Vec<String>> {
+/// The lines of a file.
+pub fn lines(file: &Path) -> Result<Vec<Named>> {
     let bad = |what: String| Failure::input(format!("{}: {what}", file.display()));
     let text = std::fs::read(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let text = String::from_utf8(text).map_err(|e| bad(format!("is not UTF-8: {e}")))?;
-    let lines: Vec<String> = text.lines().map(str::to_string).collect();
+    let name = |(i, line): (usize, &str)| (format!("{}: line {}", file.display(), i + 1), line.to_string());
+    let lines: Vec<Named> = text.lines().enumerate().map(name).collect();
     if lines.is_empty() {
         return Err(bad("is empty, expected a prompt on every line".into()));
     }
@@ -116,7 +116,8 @@ fn encode(
     Ok(())
 }
 
-fn tokens(tokenizer: &Tokenizer, prompts: &[Named]) -> Result<Vec<Vec<u32>>> {
+/// The tokens of every prompt.
+pub fn tokens(tokenizer: &Tokenizer, prompts: &[Named]) -> Result<Vec<Vec<u32>>> {
     let one =
         |(name, text): &Named| tokenizer.prompt(text).with_context(|| format!("{name} cannot be encoded"));
     prompts.iter().map(one).collect()

@@ -3,8 +3,8 @@
 use super::args::Args;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::text::lines;
-use anyhow::{Context as _, Result};
+use crate::text::{Named, lines, tokens};
+use anyhow::Result;
 use auscult_analysis::record::{FileRecord, InputRecord, RunRecord};
 use auscult_model::musicgen::generate::Text;
 use auscult_model::t5::{TextEncoder, Tokenizer};
@@ -31,40 +31,38 @@ pub fn prompts(
     backend: &Arc<dyn Backend>,
     record: &mut RunRecord,
 ) -> Result<Vec<Prompt>> {
-    let words = words(args, record)?;
-    if words.is_empty() {
+    let named = words(args, record)?;
+    if named.is_empty() {
         return Ok(vec![Prompt::default()]);
     }
     let tokenizer = Tokenizer::open(&args.model)?;
     record.models.push(FileRecord::of(tokenizer.file())?);
-    let tokens = words.iter().enumerate().map(|(number, words)| {
-        tokenizer.encode(words).with_context(|| format!("prompt {number} cannot be encoded"))
-    });
-    let tokens = tokens.collect::<Result<Vec<_>>>()?;
+    let tokens = tokens(&tokenizer, &named)?;
     let spinner = context.bar(1, "{spinner} encoding text {elapsed}");
     spinner.enable_steady_tick(Duration::from_millis(100));
     // the encoder leaves the device before anything plays
     let encoder = TextEncoder::open(&args.model, backend.clone())?;
-    let texts = encoder.texts_of(&tokens.iter().map(Vec::as_slice).collect::<Vec<_>>(), args.text_pad)?;
+    let slices: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+    let texts = encoder.texts_of(&slices, args.text_pad)?;
     spinner.finish_and_clear();
-    let prompt = |(words, text)| Prompt { words: Some(words), text: Some(Arc::new(text)) };
-    Ok(words.into_iter().zip(texts).map(prompt).collect())
+    let prompt =
+        |((_, words), text): (Named, Text)| Prompt { words: Some(words), text: Some(Arc::new(text)) };
+    Ok(named.into_iter().zip(texts).map(prompt).collect())
 }
 
 /// The texts as they were written, none of them empty.
-fn words(args: &Args, record: &mut RunRecord) -> Result<Vec<String>> {
+fn words(args: &Args, record: &mut RunRecord) -> Result<Vec<Named>> {
     let Some(file) = &args.prompts else {
         if args.text.iter().any(|text| text.trim().is_empty()) {
             let message = "`--text` is empty, expected words; without `--text` the music is told nothing";
             return Err(Failure::usage(message));
         }
-        return Ok(args.text.clone());
+        let name = |(i, text): (usize, &String)| (format!("prompt {i} of `--text`"), text.clone());
+        return Ok(args.text.iter().enumerate().map(name).collect());
     };
     let words = lines(file)?;
-    if let Some(at) = words.iter().position(|line| line.trim().is_empty()) {
-        let message =
-            format!("{}: line {} is empty, expected a prompt on every line", file.display(), at + 1);
-        return Err(Failure::input(message));
+    if let Some((name, _)) = words.iter().find(|(_, line)| line.trim().is_empty()) {
+        return Err(Failure::input(format!("{name} is empty, expected a prompt on every line")));
     }
     record.inputs.push(InputRecord { file: FileRecord::of(file)?, audio: None });
     Ok(words)

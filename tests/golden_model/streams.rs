@@ -6,14 +6,17 @@ use super::{Check, Executor, Layout, checkpoint};
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 
-/// Codes come in blocks, as a generator makes them; longer than one step of the recurrent part.
+/// Codes come in blocks, as a generator makes them.
 pub fn streams(executor: &Executor) -> Check {
     let case = Case::committed("tiny");
     let dir = checkpoint(&case, &Layout::default());
     let codec = Encodec::open(dir.path(), executor.backend.clone())?;
     let (codebooks, entries) = (codec.codebooks(), codec.config().codebook_size);
     let hop = codec.config().hop_length();
-    for (frames, block) in [(300, 70), (40, 1), (5, 50)] {
+    // longer than one step of the recurrent part, frame by frame, in one piece; an interpreter takes minutes for as much
+    let cases: &[(usize, usize)] =
+        if executor.name == "cpu" { &[(300, 70), (40, 1), (5, 50)] } else { &[(24, 10)] };
+    for &(frames, block) in cases {
         let code = |i: usize| u32::try_from((i * 31 + i * i) % entries).expect("a small codebook");
         let first = |count: usize| {
             let row = |q: usize| (0..count).map(move |t| code(q * 1000 + t));

@@ -1,0 +1,164 @@
+//! Numbers that Hugging Face's own integration tests expect of the published weights, which nobody may bundle.
+//!
+//! `AUSCULT_MUSICGEN_SMALL=DIR AUSCULT_MUSICGEN_STEREO_SMALL=DIR cargo test --release --test golden_published -- --ignored`,
+//! with the directories of `facebook/musicgen-small` and `facebook/musicgen-stereo-small` as they are downloaded. The numbers
+//! are those of `tests/models/musicgen/test_modeling_musicgen.py` that hang on no random numbers of torch.
+
+use auscult_kernels::DType;
+use auscult_model::encodec::Encodec;
+use auscult_model::musicgen::generate::{Context, Event, Generator, GeneratorOptions, Sampling, Take, Text};
+use auscult_model::musicgen::{Decoder, DecoderOptions};
+use auscult_model::t5::{TextEncoder, TextPad};
+use auscult_model::{Codes, ModelError};
+use auscult_runtime::{CpuBackend, Edits};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What those tests tell the model.
+const PROMPTS: [&str; 2] = ["80s music", "Club techno"];
+
+/// Of both kinds, as those tests have it: `|got - want| <= TOLERANCE + TOLERANCE * |want|`.
+const TOLERANCE: f32 = 1e-4;
+
+struct Model {
+    decoder: Decoder,
+    codec: Encodec,
+    text: TextEncoder,
+}
+
+impl Model {
+    /// The checkpoint in the directory that an environment variable names.
+    fn of(variable: &str) -> Self {
+        let dir = std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} names no directory"));
+        let dir = PathBuf::from(dir);
+        let backend = Arc::new(CpuBackend::new(None).expect("the host has a processor"));
+        Self {
+            decoder: Decoder::open(&dir, backend.clone(), &DecoderOptions::default()).expect("a decoder"),
+            codec: Encodec::open(&dir, backend.clone()).expect("a codec"),
+            text: TextEncoder::open(&dir, backend).expect("a text encoder"),
+        }
+    }
+
+    fn texts(&self) -> Vec<Arc<Text>> {
+        let texts = self.text.texts(&PROMPTS, TextPad::Mask).expect("texts");
+        texts.into_iter().map(Arc::new).collect()
+    }
+
+    /// Audio of the best codes, by take and channel.
+    fn greedy(&self, texts: &[Option<Arc<Text>>], guidance: f32, frames: usize) -> Vec<Vec<Vec<f32>>> {
+        let take = |text: &Option<Arc<Text>>| Take {
+            text: text.clone(),
+            melody: None,
+            prompt: None,
+            frames,
+            seed: 0,
+            row: 0,
+            sampling: Sampling { guidance, greedy: true, ..Sampling::default() },
+            edits: Vec::new(),
+        };
+        let takes: Vec<Take> = texts.iter().map(take).collect();
+        let mut made: Vec<Option<Codes>> = vec![None; takes.len()];
+        let options = GeneratorOptions::default();
+        Generator::new(&self.decoder, &takes, &options)
+            .expect("a generator")
+            .play(&takes, Context::Full, frames, &mut |event| {
+                if let Event::Finished { take, generated } = event {
+                    made[take] = Some(generated.codes);
+                }
+                Ok::<_, ModelError>(())
+            })
+            .expect("takes play");
+        let decode = |codes: Option<Codes>| {
+            self.codec.decode_channels(&codes.expect("every take is finished")).expect("codes are audio")
+        };
+        made.into_iter().map(decode).collect()
+    }
+}
+
+fn near(got: &[f32], want: &[f32]) {
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!((got - want).abs() <= TOLERANCE + TOLERANCE * want.abs(), "{i}: {got}, expected {want}");
+    }
+    assert!(got.len() >= want.len());
+}
+
+#[test]
+#[ignore = "needs the published weights of facebook/musicgen-small in AUSCULT_MUSICGEN_SMALL"]
+fn logits_of_the_first_column() {
+    let model = Model::of("AUSCULT_MUSICGEN_SMALL");
+    let texts = model.texts();
+    let mut edits = Edits::new();
+    edits.capture("logits", DType::F32);
+    let forward =
+        model.decoder.teacher_forced_with_text(1, 1, texts[0].tokens(), edits).expect("a forward pass");
+    // the first column is that of the special code, whatever follows
+    let codes = Codes::new(4, 1, vec![0; 4]).expect("codes");
+    forward.run_with_texts(&[codes], &[Some(&texts[0])]).expect("it runs");
+    near(
+        &forward.output_f32("logits").expect("logits"),
+        &[
+            -0.9708, -3.0149, -4.6415, -1.4754, -0.2786, -2.3523, -2.6049, -6.7467, -1.0206, -3.2984,
+            -3.3968, -1.5108, -1.5786, -3.1493, -1.1503, -0.0545,
+        ],
+    );
+}
+
+#[test]
+#[ignore = "needs the published weights of facebook/musicgen-small in AUSCULT_MUSICGEN_SMALL"]
+fn unconditional_greedy() {
+    let made = Model::of("AUSCULT_MUSICGEN_SMALL").greedy(&[None], 1.0, 5);
+    assert_eq!(made[0][0].len(), 3200);
+    near(
+        &made[0][0],
+        &[
+            0.0056, 0.0064, 0.0063, 0.0054, 0.0042, 0.0033, 0.0024, 0.0015, 0.0015, 0.0010, 0.0004, -0.0012,
+            -0.0036, -0.0055, -0.0067, -0.0071,
+        ],
+    );
+}
+
+#[test]
+#[ignore = "needs the published weights of facebook/musicgen-small in AUSCULT_MUSICGEN_SMALL"]
+fn text_greedy() {
+    let model = Model::of("AUSCULT_MUSICGEN_SMALL");
+    let texts: Vec<_> = model.texts().into_iter().map(Some).collect();
+    let plain = model.greedy(&texts, 1.0, 7);
+    assert_eq!(plain.iter().map(|take| take[0].len()).collect::<Vec<_>>(), [4480, 4480]);
+    near(
+        &plain[0][0],
+        &[
+            -1.1998e-4, -2.2302e-4, 4.6296e-4, 1.0524e-3, 2.4827e-4, -4.0288e-5, -1.2468e-4, 4.9846e-5,
+            7.1485e-4, 4.4197e-4,
+        ],
+    );
+    let guided = model.greedy(&texts, 3.0, 7);
+    near(
+        &guided[0][0],
+        &[
+            0.0283, 0.0246, 0.0650, 0.0640, 0.0599, 0.0711, 0.0420, 0.0112, 0.0511, 0.0746, 0.1363, 0.1213,
+            0.0185, -0.0578, -0.0908, 0.0443,
+        ],
+    );
+}
+
+#[test]
+#[ignore = "needs the published weights of facebook/musicgen-stereo-small in AUSCULT_MUSICGEN_STEREO_SMALL"]
+fn stereo_unconditional_greedy() {
+    let made = Model::of("AUSCULT_MUSICGEN_STEREO_SMALL").greedy(&[None], 1.0, 9);
+    let [left, right] = [0, 1].map(|channel| &made[0][channel]);
+    assert_eq!([left.len(), right.len()], [5760; 2]);
+    near(
+        left,
+        &[
+            0.0017, 0.0004, 0.0004, 0.0005, 0.0002, 0.0002, -0.0002, -0.0013, -0.0010, -0.0015, -0.0018,
+            -0.0032, -0.0060, -0.0082, -0.0096, -0.0099,
+        ],
+    );
+    near(
+        right,
+        &[
+            0.0038, 0.0028, 0.0031, 0.0032, 0.0031, 0.0032, 0.0030, 0.0019, 0.0021, 0.0015, 0.0009, -0.0008,
+            -0.0040, -0.0067, -0.0087, -0.0096,
+        ],
+    );
+}
