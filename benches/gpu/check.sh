@@ -1,11 +1,14 @@
 #!/bin/sh
 # Everything that only a GPU can show, on a machine that has one and no Rust: prebuilt programs are carried there.
 #
-#     cargo build --release && cargo test --release --test parity --no-run && cargo bench --bench capture --no-run
-#     (copy target/release/auscult, and deps/parity-* and deps/capture-* as `parity` and `capture`, into one folder)
+#     cargo build --release && cargo test --release --test parity --test golden_generate --no-run
+#     cargo bench --bench capture --bench generate --no-run
+#     (copy target/release/auscult, and deps/parity-*, golden_generate-*, capture-* and generate-* under the names before the
+#     dash, into one folder)
 #     benches/gpu/check.sh BIN [OUT]
 #
-# Parity on cuda, compute-sanitizer over it, doctor, bench, the main job, and the peer in torch; and on the same device
+# Parity on cuda, compute-sanitizer over it, the goldens of generation, doctor, bench, the main job, music out, and the peers
+# in torch; and on the same device
 # through Vulkan parity and bench of WGSL, its cooperative matrices included. Logs go to OUT (gpu-check
 # by default); what they come to goes to OUT/DATE-DEVICE.txt, and into benches/record/ where that can be written. Ends with
 # 1 if anything failed or could not be run. `SKIP="peer sanitizer"` leaves steps out, and the record says so.
@@ -65,6 +68,11 @@ sanitize() {
         grep -q ' [1-9][0-9]* passed' "$out/$step.log"
 }
 
+# the goldens lie below the repository's root
+played() {
+    (cd "$here" && AUSCULT_REQUIRE_CUDA=1 "$bin/golden_generate" cuda::) && grep -q ' [1-9][0-9]* passed' "$out/$step.log"
+}
+
 # json FILE COMMAND...: stdout to FILE, the rest to the step's log
 json() {
     file=$1
@@ -80,6 +88,7 @@ step parity parity
 for tool in memcheck racecheck initcheck synccheck; do
     step "sanitizer-$tool" sanitize "$tool"
 done
+step generation played
 step wgsl-parity wgsl
 step doctor "$bin/auscult" --device cuda doctor && sed 's/^/    /' "$out/doctor.log" >>"$record"
 step bench json bench.json "$bin/auscult" --device cuda bench --json
@@ -89,6 +98,10 @@ step wgsl-products "$python" "$here/benches/gpu/products.py" "$out/bench.json" "
 step capture json capture.json "$bin/capture" --device cuda --precision f16 --clips 64 --repeat 5
 step peer "$python" "$here/benches/peers/torch_gpu.py" --ours "$out/bench.json" --ours "$out/capture.json" \
     --out "$out/peer.json" && sed -n '/ratio  unit/,$p' "$out/peer.log" >>"$record"
+step generate json generate.json "$bin/generate" --device cuda --precision f16 --takes 1,64 --repeat 3 &&
+    cat "$out/generate.json" >>"$record"
+step peer-generate json peer-generate.json "$python" "$here/benches/peers/torch_generate.py" --device cuda --dtype f16 \
+    --takes 1,64 --repeat 3 && cat "$out/peer-generate.json" >>"$record"
 [ -s "$out/bench.json" ] && "$python" - "$out/bench.json" >>"$record" <<'PY'
 import json, sys
 report = json.load(open(sys.argv[1]))

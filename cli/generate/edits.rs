@@ -30,10 +30,10 @@ pub struct EditArgs {
     /// Put zeros in place of a site
     #[arg(long, value_name = "HOOK")]
     pub zero: Vec<Hook>,
-    /// Put one vector [width], such as a mean, in place of every row of a site
+    /// Put one vector of the stream's width, such as a mean, in place of every row of a site
     #[arg(long, value_name = "HOOK=FILE[#TENSOR]")]
     pub replace: Vec<Rows>,
-    /// Put rows [positions, width] of another run in place of a site's, as far as they go: of a file, or of a store's clip
+    /// Put the rows of another run in place of a site's, as far as they go: of a file, or of a store's clip
     #[arg(long, value_name = "HOOK=FILE[#TENSOR]|STORE[#CLIP]")]
     pub patch: Vec<Rows>,
     /// The rows that are edited: both, cond (those that see the text) or uncond
