@@ -7,7 +7,7 @@ use auscult_analysis::capture::{
     Batch, CaptureJob, Event, Model, MusicgenCapture, Outcome, Summary, capture,
 };
 use auscult_analysis::input::{Input, from_manifest, from_paths};
-use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, ModelRecord};
+use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord};
 use auscult_analysis::store::{self, StoreDtype};
 use auscult_analysis::time;
 use auscult_audio::{LastClip, Windows};
@@ -112,16 +112,8 @@ pub fn capture_into_store(
         ..DecoderOptions::default()
     };
     let tokenizer = args.text.as_deref().map(|text| check_text(&args.model, text)).transpose()?;
-    let spinner = context.bar(1, "{spinner} opening and hashing the model {elapsed}");
-    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-    // gigabytes are hashed beside what else there is to do; a model that does not open is the error to report
-    let (model, record) = std::thread::scope(|scope| {
-        let hashing = scope.spawn(|| ModelRecord::of(args.model.display().to_string(), &args.model));
-        let model = open(args, backend.clone(), &options);
-        (model, hashing.join().expect("hashing a file does not panic"))
-    });
-    spinner.finish_and_clear();
-    let (mut model, mut record) = (model?, record?);
+    let (mut model, mut record) =
+        context.open_hashed("opening", &args.model, || open(args, backend.clone(), &options))?;
     if let Some(file) = tokenizer {
         record.files.push(FileRecord::of(file)?);
     }

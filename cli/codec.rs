@@ -8,6 +8,7 @@ use auscult_audio::wav::Encoding;
 use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
+use auscult_model::encodec::config::EncodecConfig;
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use auscult_runtime::weights::Weights;
 use serde_json::json;
@@ -56,16 +57,7 @@ fn encode(context: &Context, input: &Path, model: &Path, out: &Path) -> Result<(
     let spinner = context.bar(1, "{spinner} encoding {elapsed}");
     let codes = codec.encode(&[&samples])?.remove(0);
     spinner.finish_and_clear();
-    let metadata = [
-        ("sample_rate".to_string(), rate.to_string()),
-        ("samples".to_string(), samples.len().to_string()),
-        ("frames_per_second".to_string(), codec.config().frames_per_second().to_string()),
-        ("codebook_size".to_string(), codec.config().codebook_size.to_string()),
-    ];
-    let spec = TensorSpec::new("codes", DType::I32, [codes.codebooks(), codes.frames()]);
-    write_safetensors(out, &metadata, &[spec], |_, w| {
-        codes.values().iter().try_for_each(|code| w.write_all(&code.to_le_bytes()))
-    })?;
+    write_codes(out, &codes, codec.config(), Some(samples.len()))?;
     let text = format!(
         "{}: {} codebooks x {} frames ({:.2} s)",
         out.display(),
@@ -77,6 +69,22 @@ fn encode(context: &Context, input: &Path, model: &Path, out: &Path) -> Result<(
         "out": out, "codebooks": codes.codebooks(), "frames": codes.frames(), "samples": samples.len(), "sample_rate": rate,
     });
     context.result(&text, &json);
+    Ok(())
+}
+
+/// Writes codes, and how the audio behind them is read: of `samples` samples, where that is known.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_codes(path: &Path, codes: &Codes, config: &EncodecConfig, samples: Option<usize>) -> Result<()> {
+    let mut metadata = vec![("sample_rate".to_string(), config.sampling_rate.to_string())];
+    metadata.extend(samples.map(|samples| ("samples".to_string(), samples.to_string())));
+    metadata.push(("frames_per_second".to_string(), config.frames_per_second().to_string()));
+    metadata.push(("codebook_size".to_string(), config.codebook_size.to_string()));
+    let spec = TensorSpec::new("codes", DType::I32, [codes.codebooks(), codes.frames()]);
+    write_safetensors(path, &metadata, &[spec], |_, w| {
+        codes.values().iter().try_for_each(|code| w.write_all(&code.to_le_bytes()))
+    })?;
     Ok(())
 }
 

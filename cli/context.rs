@@ -2,13 +2,16 @@
 
 use crate::failure::Failure;
 use anyhow::Result;
+use auscult_analysis::record::ModelRecord;
 use auscult_model::musicgen::Precision;
 use auscult_runtime::{Backend, CpuBackend, CudaBackend, WgpuBackend, cuda, gpu};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Flags of every command.
 #[derive(Args, Debug)]
@@ -129,5 +132,23 @@ impl Context {
         let bar = ProgressBar::with_draw_target(Some(length), target);
         bar.set_style(ProgressStyle::with_template(template).expect("templates are fixed in the source"));
         bar
+    }
+
+    /// What `open` makes of a checkpoint, and the record of its files. Gigabytes are hashed beside what else there is to
+    /// do, of which `doing` tells; a model that does not open is the error to report.
+    pub fn open_hashed<T>(
+        &self,
+        doing: &str,
+        model: &Path,
+        open: impl FnOnce() -> Result<T>,
+    ) -> Result<(T, ModelRecord)> {
+        let spinner = self.bar(1, &format!("{{spinner}} {doing} and hashing the model {{elapsed}}"));
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        let (opened, hashed) = std::thread::scope(|scope| {
+            let hashing = scope.spawn(|| ModelRecord::of(model.display().to_string(), model));
+            (open(), hashing.join().expect("hashing a file does not panic"))
+        });
+        spinner.finish_and_clear();
+        Ok((opened?, hashed?))
     }
 }

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::{Context as _, Result};
-use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, ModelRecord, RunRecord};
+use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, RunRecord};
 use auscult_kernels::DType;
 use auscult_model::config::CheckpointConfig;
 use auscult_model::t5::{EncodedText, TextEncoder, Tokenizer};
@@ -74,20 +74,12 @@ fn encode(
     let tokenizer = Tokenizer::open(model)?;
     let tokens = tokens(&tokenizer, prompts)?;
     let backend = context.backend()?;
-    let spinner = context.bar(1, "{spinner} encoding text and hashing the model {elapsed}");
-    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-    // gigabytes are hashed beside what else there is to do; a model that does not open is the error to report
-    let (encoded, hashed) = std::thread::scope(|scope| {
-        let hashing = scope.spawn(|| ModelRecord::of(model.display().to_string(), model));
-        let encoded = TextEncoder::open(model, backend.clone()).and_then(|encoder| {
-            let slices: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-            Ok((encoder.encode(&slices)?, [encoder.text_width(), encoder.width()]))
-        });
-        (encoded, hashing.join().expect("hashing a file does not panic"))
-    });
-    spinner.finish_and_clear();
-    let (encoded, widths) = encoded?;
-    record.models = hashed?.files;
+    let ((encoded, widths), hashed) = context.open_hashed("encoding text", model, || {
+        let encoder = TextEncoder::open(model, backend.clone())?;
+        let slices: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        Ok((encoder.encode(&slices)?, [encoder.text_width(), encoder.width()]))
+    })?;
+    record.models = hashed.files;
     record.models.push(FileRecord::of(tokenizer.file())?);
     record.device = Some(DeviceRecord::from(backend.info()));
     record.precision = Some("f32".into());

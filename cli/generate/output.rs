@@ -1,17 +1,15 @@
 //! What a run leaves: audio, codes, and a record of each take.
 
+use crate::codec::write_codes;
 use crate::failure::Failure;
 use crate::wav::{write_channels, write_flac};
 use anyhow::Result;
 use auscult_analysis::record::RunRecord;
 use auscult_audio::integrated_loudness;
 use auscult_audio::wav::Encoding;
-use auscult_kernels::DType;
-use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::{Generated, Take, WindowRecord};
 use auscult_runtime::files::{FileError, atomic_write_bytes};
-use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -139,7 +137,7 @@ impl Target {
         let mut record = json!({ "take": number, "file": name(&path) });
         if let Self::Dir(dir) = self {
             let codes = dir.join(format!("take-{number:03}.codes.safetensors"));
-            write_codes(&codes, &made.codes, codec)?;
+            write_codes(&codes, &made.codes, codec.config(), None)?;
             record["codes"] = json!(name(&codes));
         }
         let peak = samples.iter().fold(0.0_f32, |peak, x| peak.max(x.abs()));
@@ -231,18 +229,4 @@ fn describe(window: &WindowRecord, take: &Take) -> Value {
         "audio_prompt_in_sight": window.prompt_frames > 0,
         "text_in_sight": take.text.is_some(),
     })
-}
-
-fn write_codes(path: &Path, codes: &Codes, codec: &Encodec) -> Result<()> {
-    let config = codec.config();
-    let metadata = [
-        ("sample_rate".to_string(), config.sampling_rate.to_string()),
-        ("frames_per_second".to_string(), config.frames_per_second().to_string()),
-        ("codebook_size".to_string(), config.codebook_size.to_string()),
-    ];
-    let spec = TensorSpec::new("codes", DType::I32, [codes.codebooks(), codes.frames()]);
-    write_safetensors(path, &metadata, &[spec], |_, w| {
-        codes.values().iter().try_for_each(|code| w.write_all(&code.to_le_bytes()))
-    })?;
-    Ok(())
 }

@@ -108,20 +108,10 @@ impl Model {
             record.threads = threads.get();
         }
         let options = DecoderOptions { precision, ..DecoderOptions::default() };
-        let spinner = context.bar(1, "{spinner} opening and hashing the model {elapsed}");
-        spinner.enable_steady_tick(Duration::from_millis(100));
-        // gigabytes are hashed beside what else there is to do; a model that does not open is the error to report
-        let (opened, hashed) = std::thread::scope(|scope| {
-            let hashing = scope.spawn(|| ModelRecord::of(args.model.display().to_string(), &args.model));
-            let opened = (|| {
-                let decoder = Decoder::open(&args.model, backend.clone(), &options)?;
-                anyhow::Ok((decoder, Encodec::open(&args.model, backend.clone())?))
-            })();
-            (opened, hashing.join().expect("hashing a file does not panic"))
-        });
-        spinner.finish_and_clear();
-        let (decoder, codec) = opened?;
-        let files = hashed?;
+        let ((decoder, codec), files) = context.open_hashed("opening", &args.model, || {
+            let decoder = Decoder::open(&args.model, backend.clone(), &options)?;
+            Ok((decoder, Encodec::open(&args.model, backend.clone())?))
+        })?;
         record.models.clone_from(&files.files);
         Ok(Self { decoder, codec, accelerator: backend.info().accelerator, files })
     }
