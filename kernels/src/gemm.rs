@@ -182,40 +182,40 @@ impl<const N: usize> WithSimd for Dots<'_, N> {
 
 /// A weight type that is widened to f32 before it is multiplied.
 pub(crate) trait Narrow: bytemuck::Pod + Send + Sync {
-    /// Widens `from` into `to`, exactly.
-    fn widen(from: &[Self], to: &mut [f32]);
-}
+    /// The same number in f32, exactly, without branches.
+    fn wide(self) -> f32;
 
-impl Narrow for f16 {
-    // in integers, since f16 instructions are not on every processor and a call for eight values is slow
+    /// Widens `from` into `to`, exactly.
     fn widen(from: &[Self], to: &mut [f32]) {
-        // the exponents of f16 and f32 are 127 - 15 apart; a product, unlike a sum of bits, normalises subnormals
-        const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
         vectorised(
             #[inline(always)]
             || {
                 for (to, from) in to.iter_mut().zip(from) {
-                    let bits = u32::from(from.to_bits());
-                    let magnitude = (bits & 0x7fff) << 13;
-                    let finite = (f32::from_bits(magnitude) * REBIAS).to_bits();
-                    let top = if magnitude < 0x7c00 << 13 { 0 } else { 0x7f80_0000 };
-                    *to = f32::from_bits((bits & 0x8000) << 16 | finite | top);
+                    *to = from.wide();
                 }
             },
         );
     }
 }
 
+impl Narrow for f16 {
+    // in integers, since f16 instructions are not on every processor and a call for eight values is slow
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        // the exponents of f16 and f32 are 127 - 15 apart; a product, unlike a sum of bits, normalises subnormals
+        const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
+        let bits = u32::from(self.to_bits());
+        let magnitude = (bits & 0x7fff) << 13;
+        let finite = (f32::from_bits(magnitude) * REBIAS).to_bits();
+        let top = if magnitude < 0x7c00 << 13 { 0 } else { 0x7f80_0000 };
+        f32::from_bits((bits & 0x8000) << 16 | finite | top)
+    }
+}
+
 impl Narrow for bf16 {
-    fn widen(from: &[Self], to: &mut [f32]) {
-        vectorised(
-            #[inline(always)]
-            || {
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-                }
-            },
-        );
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 }
 

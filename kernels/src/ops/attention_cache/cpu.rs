@@ -1,6 +1,7 @@
 use super::{MAX_HEAD_DIM, Params};
 use crate::{
     HostSlot,
+    gemm::Narrow,
     math::{exp, vectorised},
 };
 use half::{bf16, f16};
@@ -25,20 +26,14 @@ impl Cached for f32 {
 impl Cached for f16 {
     #[inline(always)]
     fn wide(self) -> f32 {
-        // the exponents of f16 and f32 are 127 - 15 apart; a product, unlike a sum of bits, normalises subnormals
-        const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
-        let bits = u32::from(self.to_bits());
-        let magnitude = (bits & 0x7fff) << 13;
-        let finite = (f32::from_bits(magnitude) * REBIAS).to_bits();
-        let top = if magnitude < 0x7c00 << 13 { 0 } else { 0x7f80_0000 };
-        f32::from_bits((bits & 0x8000) << 16 | finite | top)
+        Narrow::wide(self)
     }
 }
 
 impl Cached for bf16 {
     #[inline(always)]
     fn wide(self) -> f32 {
-        f32::from_bits(u32::from(self.to_bits()) << 16)
+        Narrow::wide(self)
     }
 }
 

@@ -91,7 +91,7 @@ impl Weight for bf16 {
     #[inline(always)]
     fn widen(from: &[Self], room: &mut [f32]) {
         for (to, from) in room.iter_mut().zip(from) {
-            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+            *to = from.wide();
         }
     }
 }
