@@ -1,0 +1,35 @@
+//! `auscult sae`: look at an autoencoder, encode activations.
+
+mod encode;
+mod info;
+
+use crate::context::Context;
+use anyhow::Result;
+use auscult_runtime::CpuBackend;
+use std::path::PathBuf;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Shapes, architecture, hook, lengths of the decoder's directions, sparsity
+    Info {
+        /// A directory that SAELens or sparsify wrote
+        sae: PathBuf,
+    },
+    /// Encode activations, on the processor, to a safetensors file: `indices` and `values` [rows, k], the largest first
+    Encode(Box<encode::EncodeArgs>),
+}
+
+pub fn run(context: &Context, command: &Command) -> Result<()> {
+    match command {
+        Command::Info { sae } => info::info(context, sae),
+        Command::Encode(args) => {
+            // on as many threads as were asked for
+            let processor = CpuBackend::new(context.global.threads)?;
+            processor.pool().install(|| encode::encode(context, args))
+        }
+    }
+}
+
+fn bar(context: &Context, rows: usize) -> indicatif::ProgressBar {
+    context.bar(rows as u64, "{bar:30} row {pos} of {len} {per_sec} {eta}")
+}
