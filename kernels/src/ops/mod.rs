@@ -30,6 +30,8 @@ pub mod rvq_encode;
 pub mod sae_adam_rows;
 pub mod sae_clip;
 pub mod sae_dead_bias;
+pub mod sae_decode;
+pub mod sae_encode;
 pub mod sae_feature_grad;
 pub mod sae_feature_sums;
 pub mod sae_group;
@@ -91,6 +93,8 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &sae_adam_rows::INFO,
     &sae_clip::INFO,
     &sae_dead_bias::INFO,
+    &sae_decode::INFO,
+    &sae_encode::INFO,
     &sae_feature_grad::INFO,
     &sae_feature_sums::INFO,
     &sae_group::INFO,
