@@ -97,22 +97,7 @@ impl Sae {
         let mut x: Vec<f32> = rows.to_vec();
         x.par_chunks_exact_mut(self.width).for_each(|row| self.prepare(row));
         x.resize(x.len().max(LEAST_ROWS * self.width), 0.0);
-        let desc = TensorDesc::f32([x.len() / self.width, self.width]);
-        let op = Linear { activation: After::None };
-        let plan = op.plan(&desc, &self.encoder.desc, None, None).map_err(GraphError::from)?;
-        let mut y = vec![0.0f32; x.len() / self.width * self.features];
-        let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
-        run(
-            &plan.params,
-            &mut [
-                HostSlot::Read(bytemuck::cast_slice(&x)),
-                HostSlot::Read(&self.encoder.bytes),
-                HostSlot::Read(&[]),
-                HostSlot::Read(&[]),
-                HostSlot::Write(bytemuck::cast_slice_mut(&mut y)),
-            ],
-        );
-        Ok(y)
+        linear(&x, self.width, super::floats(&self.encoder), None)
     }
 
     /// What the encoder's weight multiplies, of one row.
@@ -168,4 +153,26 @@ impl Sae {
         active.sort_unstable_by(order);
         active
     }
+}
+
+/// `x weight^T + bias` on the host: x `[rows, width]`, weight `[outs, width]`, bias `[outs]`; `[rows, outs]`.
+pub(super) fn linear(x: &[f32], width: usize, weight: &[f32], bias: Option<&[f32]>) -> Result<Vec<f32>> {
+    let (rows, outs) = (x.len() / width, weight.len() / width);
+    let (x_desc, weight_desc) = (TensorDesc::f32([rows, width]), TensorDesc::f32([outs, width]));
+    let bias_desc = bias.map(|bias| TensorDesc::f32([bias.len()]));
+    let op = Linear { activation: After::None };
+    let plan = op.plan(&x_desc, &weight_desc, bias_desc.as_ref(), None).map_err(GraphError::from)?;
+    let mut y = vec![0.0f32; rows * outs];
+    let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
+    run(
+        &plan.params,
+        &mut [
+            HostSlot::Read(bytemuck::cast_slice(x)),
+            HostSlot::Read(bytemuck::cast_slice(weight)),
+            HostSlot::Read(bias.map_or(&[], bytemuck::cast_slice)),
+            HostSlot::Read(&[]),
+            HostSlot::Write(bytemuck::cast_slice_mut(&mut y)),
+        ],
+    );
+    Ok(y)
 }

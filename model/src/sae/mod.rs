@@ -2,7 +2,7 @@
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6 and of EleutherAI's sparsify, [`Sae::save`] writes SAELens', and
 //! [`Sae::encode`] is the encoder on the host, for any of them. Generation takes those that its graph can express
-//! ([`Sae::top_k`]). Training is not done here.
+//! ([`Sae::top_k`]). [`train`] makes new ones.
 
 mod encode;
 mod fields;
@@ -11,6 +11,7 @@ mod saelens;
 mod save;
 mod settings;
 mod sparsify;
+pub mod train;
 
 pub use encode::SparseRows;
 pub use save::CFG_FILE;

@@ -255,8 +255,14 @@ mod tests {
             (TrainConfig { k: 129, ..good.clone() }, "`k` is 129, expected at most 128, the features"),
             (TrainConfig { batch: 0, ..good.clone() }, "`batch` is 0, expected at least 1"),
             (TrainConfig { lr: -1.0, ..good.clone() }, "`lr` is -1, expected a finite number above 0"),
-            (TrainConfig { lr_decay: 11, ..good.clone() }, "`lr_decay` is 11, expected at most 10, the steps"),
-            (TrainConfig { beta2: 1.0, ..good.clone() }, "`beta2` is 1, expected 0 up to but not including 1"),
+            (
+                TrainConfig { lr_decay: 11, ..good.clone() },
+                "`lr_decay` is 11, expected at most 10, the steps",
+            ),
+            (
+                TrainConfig { beta2: 1.0, ..good.clone() },
+                "`beta2` is 1, expected 0 up to but not including 1",
+            ),
         ] {
             assert!(text(config).contains(want), "{want}");
         }
