@@ -10,6 +10,7 @@ mod assembler;
 
 use assembler::{Assembler, Usage};
 use auscult_kernels::ops::{
+    adam::{Adam, AdamStep, RATES},
     add::Add,
     attention,
     attention_cache::AttentionCache,
@@ -33,8 +34,15 @@ use auscult_kernels::ops::{
     lstm::Lstm,
     rvq_decode::RvqDecode,
     rvq_encode::RvqEncode,
+    sae_adam_rows::{Length, SaeAdamRows},
+    sae_clip::{SCHEDULE, SaeClip},
+    sae_dead_bias::SaeDeadBias,
+    sae_feature_grad::SaeFeatureGrad,
+    sae_feature_sums::{HISTORY, SUMS, SaeFeatureSums},
+    sae_group::SaeGroup,
     sample::{Guidance, Sample},
     scale::Scale,
+    sum_rows::SumRows,
 };
 use auscult_kernels::{Case, DType, Fill, Plan, Ptx, PtxDevice, ShapeError, TensorDesc, Tolerance};
 use auscult_runtime::ptx_sim::Counts;
@@ -361,6 +369,89 @@ fn codec() -> Result<Vec<Job>> {
     ])
 }
 
+/// Rows of a batch that an autoencoder is trained on, few and many; its features, and those that are active in a row.
+const BATCH: [usize; 2] = [64, 4096];
+const FEATURES: usize = 32_768;
+const ACTIVE: usize = 100;
+
+/// Active features of the short batch, and the same turned round: where a feature's entries begin, and (entry, row) of all.
+fn active() -> (Vec<u32>, Vec<u32>, Vec<u32>) {
+    let places = 0..BATCH[0] * ACTIVE;
+    // a prime, and so coprime to the number of features: those of a row differ
+    let feature = |at: usize| (at / ACTIVE * 7919 + at % ACTIVE * 0x9e37_79b1) % FEATURES;
+    let mut order: Vec<usize> = places.clone().collect();
+    order.sort_by_key(|&at| (feature(at), at));
+    let starts = (0..=FEATURES).map(|f| order.partition_point(|&at| feature(at) < f) as u32).collect();
+    let pair = |at: usize| [at as u32, (at / ACTIVE) as u32];
+    (places.map(|at| feature(at) as u32).collect(), starts, order.into_iter().flat_map(pair).collect())
+}
+
+/// One step of the training of an autoencoder of MusicGen-small, but for encoder and decoder.
+fn training() -> Result<Vec<Job>> {
+    let (indices, starts, order) = active();
+    let adam = Adam { beta1: 0.0, beta2: 0.999, eps: 1e-8 };
+    let places = |rows: usize| (TensorDesc::u32([rows, ACTIVE]), TensorDesc::f32([rows, ACTIVE]));
+    let rows_of = |rows: usize| TensorDesc::f32([rows, 1024]);
+    let pairs = |rows: usize| TensorDesc::u32([rows * ACTIVE, 2]);
+    let (bounds, history) = (TensorDesc::u32([FEATURES + 1]), TensorDesc::u32([FEATURES, HISTORY]));
+    let (table, sums) = (TensorDesc::f32([FEATURES, 1024]), TensorDesc::f32([FEATURES, SUMS]));
+    let (bias, rates) = (TensorDesc::f32([FEATURES]), TensorDesc::f32([RATES]));
+    let positive = |name| (name, Fill::Between(0.125, 1.0));
+    let turned = || vec![("starts", Fill::Words(starts.clone())), ("order", Fill::Words(order.clone()))];
+    let with = |fill: Vec<_>| [turned(), fill].concat();
+    Ok(vec![
+        job("64 rows, 100 of 32,768 x 1024", BATCH, |rows| {
+            let (indices, values) = places(rows);
+            SaeFeatureGrad.plan(&indices, &values, &table, &rows_of(rows), &TensorDesc::f32([1]))
+        })?
+        .filled(vec![("indices", Fill::Words(indices.clone())), positive("values")]),
+        job("64 rows, 100 of 32,768", BATCH, |rows| {
+            let (indices, values) = places(rows);
+            SaeGroup { features: FEATURES, rows, k: ACTIVE, aux_k: 0 }.plan(&indices, &values)
+        })?
+        .filled(vec![("indices", Fill::Words(indices.clone())), positive("values")]),
+        job("64 rows, 100 of 32,768 x 1024", BATCH, |rows| {
+            let (values, x) = (places(rows).1, rows_of(rows));
+            SaeFeatureSums.plan([&bounds, &pairs(rows), &values, &values, &x, &x, &history])
+        })?
+        .filled(with(vec![("history", Fill::Below(1000))])),
+        job("32,768 features, 1024 columns", BATCH, |rows| {
+            SaeClip { scale: 2.0 / rows as f32, max_norm: 1.0 }.plan(
+                &sums,
+                &TensorDesc::f32([1024, 1]),
+                &TensorDesc::f32([SCHEDULE]),
+            )
+        })?
+        .filled(vec![positive("sums")]),
+        job("64 rows, 100 of 32,768 x 1024", BATCH, |rows| {
+            let (coefs, moments) = (places(rows).1, TensorDesc::f32([FEATURES, 1, 1024]));
+            SaeAdamRows { adam, length: Length::Unit }.plan([
+                &table,
+                &moments,
+                &bounds,
+                &pairs(rows),
+                &coefs,
+                &rows_of(rows),
+                &sums,
+                &rates,
+            ])
+        })?
+        .filled(with(vec![
+            positive("moments"),
+            ("sums", Fill::Between(1.0, 900.0)),
+            positive("rates"),
+        ])),
+        job("32,768 values", BATCH, |_| {
+            let moments = TensorDesc::f32([1, FEATURES]);
+            AdamStep { adam, column: 1 }.plan(&bias, &moments, &sums, &rates)
+        })?
+        .filled(vec![positive("moments"), positive("rates")]),
+        job("[64, 1024]", BATCH, |rows| SumRows { factor: -1.0 }.plan(&rows_of(rows)))?,
+        job("32,768 features", BATCH, |_| SaeDeadBias { after: 39 }.plan(&bias, &history))?
+            .filled(vec![("history", Fill::Below(40))]),
+    ])
+}
+
 /// Warps of a multiprocessor that run at once, and what keeps them from being more.
 fn occupancy(threads: u32, registers: u32, shared: u32) -> (u32, &'static str) {
     let warps = threads.div_ceil(32);
@@ -474,7 +565,8 @@ fn main() -> Result<()> {
         "shared",
         "warps"
     );
-    let jobs: Vec<Job> = transformer()?.into_iter().chain(generation()?).chain(codec()?).collect();
+    let jobs = [transformer()?, generation()?, codec()?, training()?];
+    let jobs: Vec<Job> = jobs.into_iter().flatten().collect();
     let keeps = |job: &Job, ptx: &Ptx| ptx.entry.contains(&filter) || job.what.contains(&filter);
     for job in &jobs {
         let takes = |ptx: &&Ptx| (ptx.takes)(&job.short.params) && keeps(job, ptx);
