@@ -31,6 +31,19 @@ fn setups() -> Vec<Setup> {
         setup(group(61, 37, 11, 7), 65, "two tables, one column past a workgroup"),
         Setup { both: false, ..setup(group(60, 37, 11, 7), 33, "two tables of the same rows") },
         Setup { beta1: 0.9, ..setup(group(59, 37, 11, 0), 66, "both moments") },
+        Setup {
+            length: Length::Unit,
+            ..setup(group(33, 9, 5, 0), 301, "one feature past a block's, more columns than its threads")
+        },
+        Setup {
+            length: Length::Unit,
+            beta1: 0.9,
+            ..setup(
+                group(61, 37, 11, 7),
+                1300,
+                "two tables, both moments, more vectors than threads of a block",
+            )
+        },
         Setup { length: Length::Unit, ..setup(group(62, 5, 3, 0), 100, "rows of length 1, few of them") },
         Setup {
             length: Length::Unit,

@@ -10,6 +10,8 @@ const SHAPES: &[Shape] = &[
     (1, 1, 1, 0, 1, "smallest"),
     (61, 37, 11, 7, 65, "two tables, one column past a workgroup"),
     (2049, 5, 3, 0, 33, "few of many features"),
+    (33, 9, 5, 0, 301, "one feature past a block's, more columns than its threads"),
+    (61, 37, 11, 7, 1300, "two tables, more vectors than threads of a block"),
     (300, 129, 270, 0, 20, "most features in most rows"),
     (32_768, 64, 100, 0, 1024, "a batch of 64 on MusicGen-small, 32,768 features"),
 ];

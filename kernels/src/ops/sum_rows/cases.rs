@@ -10,6 +10,7 @@ const SHAPES: &[Shape] = &[
     (1, 1, -1.0, "smallest"),
     (7, 33, 0.5, "one past a workgroup, fewer rows than share a column"),
     (64, 1024, -1.0, "a batch of MusicGen-small"),
+    (1025, 36, 0.25, "many rows of whole vectors"),
     (2049, 95, -2.0, "many rows, columns of part of a workgroup"),
 ];
 
