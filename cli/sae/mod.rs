@@ -1,7 +1,8 @@
-//! `auscult sae`: look at an autoencoder, encode activations.
+//! `auscult sae`: look at an autoencoder, encode activations, train.
 
 mod encode;
 mod info;
+mod train;
 
 use crate::context::Context;
 use anyhow::Result;
@@ -17,6 +18,8 @@ pub enum Command {
     },
     /// Encode activations, on the processor, to a safetensors file: `indices` and `values` [rows, k], the largest first
     Encode(Box<encode::EncodeArgs>),
+    /// Train autoencoders on rows of a file, of a store, or of audio as the model hears it; written in SAELens' format
+    Train(Box<train::TrainArgs>),
 }
 
 pub fn run(context: &Context, command: &Command) -> Result<()> {
@@ -26,6 +29,11 @@ pub fn run(context: &Context, command: &Command) -> Result<()> {
             // on as many threads as were asked for
             let processor = CpuBackend::new(context.global.threads)?;
             processor.pool().install(|| encode::encode(context, args))
+        }
+        Command::Train(args) => {
+            // what runs on no device runs on as many threads as were asked for
+            let processor = CpuBackend::new(context.global.threads)?;
+            processor.pool().install(|| train::train(context, args))
         }
     }
 }

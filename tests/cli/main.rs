@@ -14,6 +14,8 @@ mod generate;
 mod interrupt;
 mod melody;
 mod sae;
+#[cfg(unix)]
+mod sae_train;
 mod store;
 mod support;
 mod text;
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
     let mut all: Vec<Trial> = groups.into_iter().flatten().collect();
     all.extend(capture::on_an_adapter(args.list));
     #[cfg(unix)]
-    all.extend(interrupt::trials());
+    all.extend(interrupt::trials().into_iter().chain(sae_train::trials()));
     #[cfg(target_os = "linux")]
     all.extend(disk::mounted_trials(args.list));
     let code = libtest_mimic::run(&args, all).exit_code();

@@ -71,8 +71,8 @@ pub static INFO: KernelInfo = KernelInfo {
         fold_groups(bytemuck::pod_read_unaligned::<Params>(params).features.into())
     })],
     ptx: &[Ptx {
-        registers: 80,
-        static_shared: 3_072,
+        registers: 64,
+        static_shared: 3072,
         ..Ptx::new(include_str!("sae_adam_rows_f32.ptx"), "sae_adam_rows_f32", [256, 1, 1], |params, _| {
             fold_groups(bytemuck::pod_read_unaligned::<Params>(params).features.div_ceil(32).into())
         })

@@ -51,7 +51,7 @@ pub static INFO: KernelInfo = KernelInfo {
         |params| fold_groups(bytemuck::pod_read_unaligned::<Params>(params).rows.into()),
     )],
     ptx: &[Ptx {
-        registers: 72,
+        registers: 64,
         ..Ptx::new(
             include_str!("sae_feature_grad_f32.ptx"),
             "sae_feature_grad_f32",

@@ -59,7 +59,7 @@ pub static INFO: KernelInfo = KernelInfo {
     })],
     ptx: &[Ptx {
         registers: 80,
-        static_shared: 5_120,
+        static_shared: 5120,
         ..Ptx::new(
             include_str!("sae_feature_sums_f32.ptx"),
             "sae_feature_sums_f32",

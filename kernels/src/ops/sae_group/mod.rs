@@ -52,7 +52,7 @@ pub static INFO: KernelInfo = KernelInfo {
         fold_groups(bytemuck::pod_read_unaligned::<Params>(params).features.div_ceil(RANGE).max(1).into())
     })],
     ptx: &[Ptx {
-        registers: 40,
+        registers: 64,
         static_shared: 33_056,
         ..Ptx::new(include_str!("sae_group_u32.ptx"), "sae_group_u32", [1024, 1, 1], |params, _| {
             [bytemuck::pod_read_unaligned::<Params>(params).features.div_ceil(256).max(1), 1, 1]

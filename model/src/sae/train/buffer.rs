@@ -73,16 +73,22 @@ impl Mixing {
         batch: usize,
         mut draw: impl FnMut(usize, &mut Vec<f32>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let capacity = self.capacity.max(batch);
-        let there = self.pool.len() / self.width;
-        if there >= batch && 2 * there >= capacity {
+        let missing = self.missing(batch);
+        if missing == 0 {
             return Ok(());
         }
         let before = self.pool.len();
-        draw(capacity - there, &mut self.pool).inspect_err(|_| self.pool.truncate(before))?;
-        self.drawn += (capacity - there) as u64;
+        draw(missing, &mut self.pool).inspect_err(|_| self.pool.truncate(before))?;
+        self.drawn += missing as u64;
         self.shuffle();
         Ok(())
+    }
+
+    /// Rows that [`fill`](Self::fill) would draw now.
+    pub fn missing(&self, batch: usize) -> usize {
+        let capacity = self.capacity.max(batch);
+        let there = self.pool.len() / self.width;
+        if there >= batch && 2 * there >= capacity { 0 } else { capacity - there }
     }
 
     /// The next batch.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// Most features of a row that the encoder finds.
+const MOST_KEPT: usize = 1024;
+
 /// How an autoencoder is trained, and what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
@@ -144,7 +147,7 @@ impl TrainConfig {
                 batch: 1024,
                 l1: 0.0,
                 l1_warmup: 0,
-                aux_k: (width / 2).max(1),
+                aux_k: (width / 2).clamp(1, MOST_KEPT),
                 aux_weight: 1.0 / 32.0,
                 ..saelens
             },

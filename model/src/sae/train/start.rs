@@ -12,6 +12,9 @@ const NEAREST: f64 = 1e-6;
 /// The iteration ends where the sum of distances changes by less than so much of itself (SAELens).
 const CHANGE: f64 = 1e-20;
 
+/// Rows whose sum a thread makes; always the same ones, so that sums do not depend on their number.
+const BLOCK_ROWS: usize = 1024;
+
 /// First weights, drawn from Philox with the seed as key: number i of tensor t is word i % 4 of counter (i / 4, t).
 ///
 /// Both matrices are uniform within `sqrt(6 / fan_in)`, `kaiming_uniform` of torch on `[width, features]` and `[features, width]`; the
@@ -59,11 +62,17 @@ pub fn geometric_median(rows: &[f32], width: usize) -> Vec<f32> {
     }
     let average = |weights: &[f64]| -> Vec<f64> {
         let total: f64 = weights.iter().sum();
-        let mut sum = vec![0.0_f64; width];
-        for (row, weight) in rows.chunks_exact(width).zip(weights) {
-            sum.iter_mut().zip(row).for_each(|(s, &v)| *s += weight / total * f64::from(v));
-        }
-        sum
+        let blocks = rows.par_chunks(BLOCK_ROWS * width).zip(weights.par_chunks(BLOCK_ROWS));
+        let sums: Vec<Vec<f64>> = blocks
+            .map(|(rows, weights)| {
+                let mut sum = vec![0.0_f64; width];
+                for (row, weight) in rows.chunks_exact(width).zip(weights) {
+                    sum.iter_mut().zip(row).for_each(|(s, &v)| *s += weight / total * f64::from(v));
+                }
+                sum
+            })
+            .collect();
+        (0..width).map(|c| sums.iter().map(|sum| sum[c]).sum()).collect()
     };
     let distances = |point: &[f64]| -> Vec<f64> {
         let to = |row: &[f32]| row.iter().zip(point).map(|(&v, p)| (f64::from(v) - p).powi(2)).sum::<f64>();
