@@ -1,9 +1,11 @@
 //! Sparse autoencoders: what they read of the stream, and the direction that each feature writes.
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6 and of EleutherAI's sparsify, [`Sae::save`] writes SAELens', and
-//! [`Sae::encode`] is the encoder on the host, for any of them. Generation takes those that its graph can express
+//! [`Sae::encode`] is the encoder on the host, for any of them, [`Sae::on_device`] those of the k largest features as ops of a
+//! graph. Generation takes those that its graph can express
 //! ([`Sae::top_k`]). Training is not done here.
 
+mod device;
 mod encode;
 mod fields;
 mod open;
@@ -12,7 +14,8 @@ mod save;
 mod settings;
 mod sparsify;
 
-pub use encode::SparseRows;
+pub use device::DeviceSae;
+pub use encode::{NotFinite, SparseRows};
 pub use save::CFG_FILE;
 pub use settings::{Activation, Metadata, Normalize, Settings};
 
