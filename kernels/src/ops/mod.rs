@@ -27,6 +27,8 @@ pub mod lstm;
 pub mod rms_norm;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod sae_decode;
+pub mod sae_encode;
 pub mod sample;
 pub mod scale;
 
@@ -81,6 +83,8 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &rms_norm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
+    &sae_decode::INFO,
+    &sae_encode::INFO,
     &sample::INFO,
     &scale::INFO,
 ];
