@@ -200,7 +200,9 @@ pub enum GraphError {
         back: usize,
     },
     /// Another number of names than an inserted op makes outputs.
-    #[error("site `{site}`: an inserted op writes {written} slots, expected one for each of the names {names}")]
+    #[error(
+        "site `{site}`: an inserted op writes {written} slots, expected one for each of the names {names}"
+    )]
     Outputs {
         /// The site.
         site: String,
@@ -531,7 +533,8 @@ impl GraphBuilder {
         let new = self.op(&*insert.op, &inputs)?;
         let mut written = Vec::new();
         if let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() {
-            let slots_written = plan.kernel.slots.iter().zip(slots).filter(|(s, _)| s.access == Access::Write);
+            let slots_written =
+                plan.kernel.slots.iter().zip(slots).filter(|(s, _)| s.access == Access::Write);
             written.extend(slots_written.filter_map(|(_, value)| *value));
             let updates = |(slot, value): (&Slot, &Option<Value>)| {
                 slot.access == Access::ReadWrite && *value == Some(current)

@@ -1,12 +1,14 @@
 //! Sparse autoencoders: what they read of the stream, and the direction that each feature writes.
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6 and of EleutherAI's sparsify, [`Sae::save`] writes SAELens', and
-//! [`Sae::encode`] and [`Sae::decode`] are encoder and decoder on the host, for any of them. Generation takes those that its graph can express
+//! [`Sae::encode`] and [`Sae::decode`] are encoder and decoder on the host, for any of them;
+//! [`Sae::fused`] is a top-k one on a device. Generation takes those that its graph can express
 //! ([`Sae::top_k`]). Training is not done here.
 
 mod decode;
 mod encode;
 mod fields;
+mod fused;
 mod open;
 mod saelens;
 mod save;
@@ -14,6 +16,7 @@ mod settings;
 mod sparsify;
 
 pub use encode::SparseRows;
+pub use fused::{FusedOutputs, FusedSae};
 pub use save::CFG_FILE;
 pub use settings::{Activation, Metadata, Normalize, Settings};
 
