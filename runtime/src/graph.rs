@@ -392,6 +392,17 @@ impl GraphBuilder {
         Ok(value)
     }
 
+    /// Applies an op to values, as [`Self::op`] does, and returns what every slot that is only written becomes, in binding
+    /// order.
+    pub fn op_all(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Vec<Value>, GraphError> {
+        self.launch(op, inputs, None)?;
+        let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() else {
+            unreachable!("a launch is a step")
+        };
+        let written = plan.kernel.slots.iter().zip(slots).filter(|(slot, _)| slot.access == Access::Write);
+        Ok(written.filter_map(|(_, value)| *value).collect())
+    }
+
     fn launch(
         &mut self,
         op: &dyn Op,

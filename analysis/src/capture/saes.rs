@@ -5,7 +5,7 @@
 
 use auscult_model::ModelError;
 use auscult_model::musicgen::TeacherForced;
-use auscult_model::sae::{FusedOutputs, FusedSae, Sae, SparseRows};
+use auscult_model::sae::{DeviceSae, Sae, SaeOutputs, SparseRows};
 use auscult_runtime::{Backend, Edits};
 
 use crate::error::{AnalysisError, Result};
@@ -17,7 +17,7 @@ pub struct HookSae {
     meta: SaeMeta,
     sae: Sae,
     /// On the device; none for one that the host encodes.
-    fused: Option<FusedSae>,
+    fused: Option<DeviceSae>,
 }
 
 impl HookSae {
@@ -43,7 +43,7 @@ impl HookSae {
             k: sae.k(),
             architecture: sae.settings().activation.architecture().to_string(),
         };
-        let fused = sae.fused(backend)?;
+        let fused = sae.encodes_on(backend.info()).then(|| sae.on_device(backend)).transpose()?;
         Ok(Self { meta, sae, fused })
     }
 
@@ -57,8 +57,8 @@ impl HookSae {
         self.fused.is_some()
     }
 
-    fn outputs(&self) -> FusedOutputs {
-        FusedOutputs::of(&self.meta.name)
+    fn outputs(&self) -> SaeOutputs {
+        SaeOutputs::of(&self.meta.name)
     }
 
     /// What it adds to a pass over `clips` clips, with `skip` rows in front of those of each.
@@ -101,7 +101,7 @@ impl HookSae {
         Ok(SaeRows { features, fit: Fit::of(rows, &decoded, self.meta.width) })
     }
 
-    fn read_fused(&self, fused: &FusedSae, pass: &TeacherForced, clips: usize) -> Result<Vec<SaeRows>> {
+    fn read_fused(&self, fused: &DeviceSae, pass: &TeacherForced, clips: usize) -> Result<Vec<SaeRows>> {
         let outputs = self.outputs();
         let indices: Vec<u32> = bytemuck::pod_collect_to_vec(&pass.output(&outputs.indices)?);
         let values = pass.output_f32(&outputs.values)?;
