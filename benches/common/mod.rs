@@ -93,6 +93,7 @@ impl Options {
             "name": info.name,
             "driver": info.driver,
             "model": self.model,
+            "autoencoder_features": self.features,
             "copy_gb_per_s": round(self.ceiling.bytes / 1e9),
             "matrix_gflop_per_s": round(self.ceiling.flops / 1e9),
             "matrix_f16_gflop_per_s": round(self.ceiling.half_flops / 1e9),
