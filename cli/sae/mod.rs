@@ -1,6 +1,7 @@
 //! `auscult sae`: look at an autoencoder, encode activations.
 
 mod encode;
+pub mod files;
 mod info;
 
 use crate::context::Context;
