@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub enum Command {
     /// Shapes, architecture, hook, lengths of the decoder's directions, sparsity
     Info {
-        /// A directory that SAELens or sparsify wrote
+        /// A directory that SAELens, sparsify, Gemma Scope or Llama Scope wrote, or `params.npz`
         sae: PathBuf,
     },
     /// Encode activations, on the processor, to a safetensors file: `indices` and `values` [rows, k], the largest first
