@@ -127,6 +127,8 @@ impl CaptureJob {
             model_sha256: self.model.weights_sha256.clone(),
             config_sha256: self.model.config_sha256.clone(),
             sites: model.hooks().to_vec(),
+            saes: Vec::new(),
+            sae_only: false,
             dtype: self.dtype,
             d_model: spec.d_model,
             frame_rate: spec.frame_rate,

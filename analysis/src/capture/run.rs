@@ -149,7 +149,7 @@ fn write(
                         at * bytes..(at + 1) * bytes
                     };
                     let rows: Vec<&[u8]> = rows.iter().map(|rows| &rows[part(rows)]).collect();
-                    if writer.append(clip, codes, &rows)? {
+                    if writer.append(clip, codes, &rows, &[])? {
                         progress.event(&Event::ShardClosed { clips: writer.clips() });
                     }
                 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use auscult_runtime::files::{FileError, sha256_bytes};
 use serde::{Deserialize, Serialize};
 
+use super::fit::Fit;
 use super::format::{ClipRow, JOURNAL};
 use crate::capture::Failure;
 use crate::error::{AnalysisError, Result};
@@ -27,6 +28,9 @@ pub(super) struct Entry {
     pub files: Vec<ShardFile>,
     /// Its clips.
     pub clips: Vec<JournalClip>,
+    /// How well each autoencoder stands for its rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fits: Vec<Fit>,
     /// Files read to their end since the entry before, by number of the input.
     pub inputs: Vec<(usize, InputRecord)>,
     /// Inputs that failed since the entry before.
@@ -186,6 +190,7 @@ mod tests {
             shard,
             files: vec![file],
             clips: Vec::new(),
+            fits: Vec::new(),
             inputs: Vec::new(),
             failed: Vec::new(),
         }

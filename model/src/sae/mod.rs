@@ -1,10 +1,11 @@
 //! Sparse autoencoders: what they read of the stream, and the direction that each feature writes.
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6, of EleutherAI's sparsify, of Gemma Scope and of Llama Scope (pickles of
-//! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens', and [`Sae::encode`] is the encoder on the host,
-//! for any of them. Generation takes those that its graph can express
+//! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens'; [`Sae::encode`] and [`Sae::decode`] are encoder
+//! and decoder on the host, for any of them. Generation takes those that its graph can express
 //! ([`Sae::top_k`]). Training is not done here.
 
+mod decode;
 mod encode;
 mod fields;
 pub(crate) mod fold;
