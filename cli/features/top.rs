@@ -145,7 +145,12 @@ fn root(store: &StoreReader, given: Option<&Path>) -> PathBuf {
     }
     let record = std::fs::read(store.dir().join(RUN_JSON)).ok();
     let record = record.and_then(|text| serde_json::from_slice::<RunRecord>(&text).ok());
-    record.map_or_else(PathBuf::new, |record| record.directory.into())
+    let directory = record.map(|record| match record.details.get("audio_directory").and_then(Value::as_str) {
+        // a store of features was made of one that lies elsewhere
+        Some(directory) => directory.to_string(),
+        None => record.directory,
+    });
+    directory.map_or_else(PathBuf::new, PathBuf::from)
 }
 
 /// Recordings that clips were cut from.

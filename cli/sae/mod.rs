@@ -1,7 +1,9 @@
 //! `auscult sae`: look at an autoencoder, encode activations.
 
 mod encode;
+pub mod files;
 mod info;
+mod store;
 
 use crate::context::Context;
 use anyhow::Result;
@@ -15,7 +17,8 @@ pub enum Command {
         /// A directory that SAELens, sparsify, Gemma Scope or Llama Scope wrote, or `params.npz`
         sae: PathBuf,
     },
-    /// Encode activations, on the processor, to a safetensors file: `indices` and `values` [rows, k], the largest first
+    /// Encode activations, on the processor, to a safetensors file (`indices` and `values` of rows by k, the largest first), or
+    /// those of a store to a store of features
     Encode(Box<encode::EncodeArgs>),
 }
 

@@ -9,6 +9,7 @@ mod commands;
 mod disk;
 mod edits;
 mod faults;
+mod features;
 mod generate;
 #[cfg(unix)]
 mod interrupt;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         commands::trials(),
         edits::trials(),
         faults::trials(),
+        features::trials(),
         generate::trials(),
         melody::trials(),
         sae::trials(),
