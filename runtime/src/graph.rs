@@ -200,7 +200,9 @@ pub enum GraphError {
         back: usize,
     },
     /// Another number of names than an inserted op makes outputs.
-    #[error("site `{site}`: an inserted op writes {written} slots, expected one for each of the names {names}")]
+    #[error(
+        "site `{site}`: an inserted op writes {written} slots, expected one for each of the names {names}"
+    )]
     Outputs {
         /// The site.
         site: String,
@@ -390,6 +392,17 @@ impl GraphBuilder {
         Ok(value)
     }
 
+    /// Applies an op to values, as [`Self::op`] does, and returns what every slot that is only written becomes, in binding
+    /// order.
+    pub fn op_all(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Vec<Value>, GraphError> {
+        self.launch(op, inputs, None)?;
+        let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() else {
+            unreachable!("a launch is a step")
+        };
+        let written = plan.kernel.slots.iter().zip(slots).filter(|(slot, _)| slot.access == Access::Write);
+        Ok(written.filter_map(|(_, value)| *value).collect())
+    }
+
     fn launch(
         &mut self,
         op: &dyn Op,
@@ -531,7 +544,8 @@ impl GraphBuilder {
         let new = self.op(&*insert.op, &inputs)?;
         let mut written = Vec::new();
         if let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() {
-            let slots_written = plan.kernel.slots.iter().zip(slots).filter(|(s, _)| s.access == Access::Write);
+            let slots_written =
+                plan.kernel.slots.iter().zip(slots).filter(|(s, _)| s.access == Access::Write);
             written.extend(slots_written.filter_map(|(_, value)| *value));
             let updates = |(slot, value): (&Slot, &Option<Value>)| {
                 slot.access == Access::ReadWrite && *value == Some(current)

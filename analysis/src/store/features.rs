@@ -66,6 +66,11 @@ pub(super) struct OpenFeatures {
 }
 
 impl OpenFeatures {
+    /// Without rows, but with the sums of those that are to come.
+    pub fn with(fit: Fit) -> Self {
+        Self { fit, ..Self::default() }
+    }
+
     pub fn append(&mut self, rows: &SparseRows) {
         let places = rows.indices.chunks_exact(rows.k).zip(rows.values.chunks_exact(rows.k));
         for (indices, values) in places {

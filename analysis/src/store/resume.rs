@@ -199,7 +199,7 @@ impl StoreWriter {
         let mut features = Vec::with_capacity(self.meta.saes.len());
         for ((sae, file), fit) in self.meta.saes.iter().zip(&files[hooks.len()..]).zip(entry.fits) {
             let weights = Weights::open(self.dir.join(&file.name))?;
-            let mut open = OpenFeatures { fit, ..OpenFeatures::default() };
+            let mut open = OpenFeatures::with(fit);
             for (at, clip) in entry.clips.iter().enumerate() {
                 let rows = features_of(&self.dir, &file.name, &weights, sae, clip)?;
                 open.append(&rows);

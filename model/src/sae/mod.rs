@@ -1,15 +1,17 @@
 //! Sparse autoencoders: what they read of the stream, and the direction that each feature writes.
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6, of EleutherAI's sparsify, of Gemma Scope and of Llama Scope (pickles of
-//! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens'; [`Sae::encode`] and [`Sae::decode`] are encoder
-//! and decoder on the host, for any of them. Generation takes those that its graph can express
-//! ([`Sae::top_k`]). Training is not done here.
+//! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens'. [`Sae::encode`] and [`Sae::decode`] are encoder
+//! and decoder on the host, for any of them, [`Sae::on_device`] those of the k largest features as ops of a graph. Generation
+//! takes those that its graph can express ([`Sae::top_k`]). Training is not done here.
 
 mod decode;
+mod device;
 mod encode;
 mod fields;
 pub(crate) mod fold;
 mod gemma_scope;
+mod inserts;
 mod llama_scope;
 mod open;
 mod saelens;
@@ -18,7 +20,9 @@ mod settings;
 mod sparsify;
 mod turned;
 
-pub use encode::SparseRows;
+pub use device::DeviceSae;
+pub use encode::{NotFinite, SparseRows};
+pub use inserts::SaeOutputs;
 pub use save::CFG_FILE;
 pub(crate) use save::WEIGHTS_FILE;
 pub use settings::{Activation, Metadata, Normalize, Settings};

@@ -15,7 +15,14 @@ const SHAPES: &[(usize, usize, usize, usize, bool, &str)] = &[
 ];
 
 pub(super) fn cases() -> Vec<Case> {
-    let case = |&(groups, steps, cols, skip, shifted, why): &(usize, usize, usize, usize, bool, &'static str)| {
+    let case = |&(groups, steps, cols, skip, shifted, why): &(
+        usize,
+        usize,
+        usize,
+        usize,
+        bool,
+        &'static str,
+    )| {
         let shift = shifted.then(|| TensorDesc::f32([cols]));
         let x = TensorDesc::f32([groups * steps, cols]);
         let mut fill = vec![("x", Fill::Noise(3.0))];

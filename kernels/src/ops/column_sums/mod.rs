@@ -88,7 +88,12 @@ impl ColumnSums {
         }
         let steps = rows / self.groups;
         if self.skip > steps {
-            return Err(ShapeError::value(op, "skip", self.skip, format!("at most {steps}, the rows of a group")));
+            return Err(ShapeError::value(
+                op,
+                "skip",
+                self.skip,
+                format!("at most {steps}, the rows of a group"),
+            ));
         }
         ShapeError::size(op, "elements of x", x.elements())?;
         let params = Params {

@@ -72,11 +72,11 @@ impl Best {
     }
 
     /// Writes the k best of several parts of the features, in order; zeros behind them.
-    pub fn write(parts: impl Iterator<Item = Self>, indices: &mut [u32], values: &mut [f32]) {
+    pub fn write<'a>(parts: impl Iterator<Item = &'a Self>, indices: &mut [u32], values: &mut [f32]) {
         let mut keys = Vec::new();
         let mut spoilt = false;
         for part in parts {
-            keys.extend(part.keys);
+            keys.extend(&part.keys);
             spoilt |= part.spoilt;
         }
         indices.fill(0);
