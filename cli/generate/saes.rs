@@ -30,11 +30,7 @@ impl Saes {
         let mut opened = Vec::new();
         for dir in &args.sae {
             let sae = Arc::new(Sae::open(dir)?);
-<<<<<<< HEAD
-            record.inputs.extend(files::inputs(dir)?);
-=======
             record.inputs.extend(files::files(dir)?);
->>>>>>> cap
             opened.push(Opened { dir: dir.clone(), sae });
         }
         let saes = Self(opened);

@@ -46,7 +46,7 @@ pub fn encode_store(context: &Context, args: &EncodeArgs, sae: &Sae, store: &Pat
         sae_only: true,
         ..reader.meta().clone()
     };
-    record.models = files;
+    record.models = files.into_iter().map(|input| input.file).collect();
     record.device = Some(DeviceRecord::from(CpuBackend::new(context.global.threads)?.info()));
     record.details.insert("misaligned".into(), misaligned.clone());
     record.details.insert("audio_directory".into(), made_in(store).into());
