@@ -66,9 +66,7 @@ impl From {
                 "{}: holds no features, expected a store of `capture --sae` or `sae encode --store`",
                 self.store.display()
             ))),
-            (None, _) => {
-                Err(Failure::usage(format!("`--sae` is not given, expected one of {}", names())))
-            }
+            (None, _) => Err(Failure::usage(format!("`--sae` is not given, expected one of {}", names()))),
         }
     }
 

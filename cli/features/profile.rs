@@ -58,7 +58,8 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         atomic_write_bytes(out, &text)?;
     }
 
-    let count = |course: Course| told.iter().filter(|of| of.course().is_some_and(|(c, _)| c == course)).count();
+    let count =
+        |course: Course| told.iter().filter(|of| of.course().is_some_and(|(c, _)| c == course)).count();
     let classes: Vec<String> = Course::ALL.iter().map(|&c| format!("{} {}", count(c), c.name())).collect();
     let mut text = format!("{}: {} features: {}\n", sae.name, told.len(), classes.join(", "));
     if !args.all {

@@ -53,8 +53,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let sae = args.from.sae(&store)?;
     let labels = args.labels.as_deref().map(Labels::read).transpose()?;
     let codes = Codes::of_store(&store, &sae.name)?;
-    let options =
-        StatsOptions { from: args.from.first_position(), rate: args.rate, above: args.above };
+    let options = StatsOptions { from: args.from.first_position(), rate: args.rate, above: args.above };
     let bar = bar(context, &store);
     let all = stats(&codes, labels.as_ref(), options, |positions| bar.inc(positions as u64))?;
     bar.finish_and_clear();

@@ -89,8 +89,11 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     record.write(&args.out)?;
 
     let rows: usize = found.iter().map(Vec::len).sum();
-    let mut text =
-        format!("{}: {rows} clips of {} features, {written} with sound\n", args.out.display(), features.len());
+    let mut text = format!(
+        "{}: {rows} clips of {} features, {written} with sound\n",
+        args.out.display(),
+        features.len()
+    );
     for (feature, peaks) in features.iter().zip(&found) {
         text += &match peaks.first() {
             Some(peak) => {
@@ -145,11 +148,12 @@ fn root(store: &StoreReader, given: Option<&Path>) -> PathBuf {
     }
     let record = std::fs::read(store.dir().join(RUN_JSON)).ok();
     let record = record.and_then(|text| serde_json::from_slice::<RunRecord>(&text).ok());
-    let directory = record.map(|record| match record.details.get("audio_directory").and_then(Value::as_str) {
-        // a store of features was made of one that lies elsewhere
-        Some(directory) => directory.to_string(),
-        None => record.directory,
-    });
+    let directory =
+        record.map(|record| match record.details.get("audio_directory").and_then(Value::as_str) {
+            // a store of features was made of one that lies elsewhere
+            Some(directory) => directory.to_string(),
+            None => record.directory,
+        });
     directory.map_or_else(PathBuf::new, PathBuf::from)
 }
 

@@ -7,7 +7,8 @@ use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, RUN_JSON, RunRecord};
 use auscult_analysis::store::{
-    Fit, NewClip, Opened, Resumed, SHA256SUMS, SaeMeta, SaeRows, StoreMeta, StoreReader, StoreWriter, sae_names,
+    Fit, NewClip, Opened, Resumed, SHA256SUMS, SaeMeta, SaeRows, StoreMeta, StoreReader, StoreWriter,
+    sae_names,
 };
 use auscult_model::sae::Sae;
 use auscult_runtime::{Backend, CpuBackend};
@@ -40,12 +41,8 @@ pub fn encode_store(context: &Context, args: &EncodeArgs, sae: &Sae, store: &Pat
         k: args.k.or(sae.k()),
         architecture: sae.settings().activation.architecture().into(),
     };
-    let meta = StoreMeta {
-        sites: vec![hook],
-        saes: vec![of_sae.clone()],
-        sae_only: true,
-        ..reader.meta().clone()
-    };
+    let meta =
+        StoreMeta { sites: vec![hook], saes: vec![of_sae.clone()], sae_only: true, ..reader.meta().clone() };
     record.models = files.into_iter().map(|input| input.file).collect();
     record.device = Some(DeviceRecord::from(CpuBackend::new(context.global.threads)?.info()));
     record.details.insert("misaligned".into(), misaligned.clone());

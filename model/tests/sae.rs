@@ -305,7 +305,10 @@ fn another_site_or_width_is_refused() {
              counted from 1 (`hook_layers.N` counts layers from 0, `paper:M` from 1), so hook_layers.3 may be what is meant"
         )
     );
-    assert!(refused(&sae, Site::Layer(3, At::ResidPre), 24).contains("expected layers.3.resid_pre (`hook_layers.N`"));
+    assert!(
+        refused(&sae, Site::Layer(3, At::ResidPre), 24)
+            .contains("expected layers.3.resid_pre (`hook_layers.N`")
+    );
     assert!(refused(&sae, post(2), 24).contains("expected layers.2.resid_post (`hook_layers.N`"));
     assert_eq!(
         refused(&sae, post(3), 1024),
@@ -464,7 +467,14 @@ fn weights_that_do_not_fit_are_named() {
     for (case, file, name, was, is, said) in [
         ("published", "sae_weights.safetensors", "W_enc", "[24,53]", "[53,24]", "[d_sae, d_in] = [53, 24]"),
         ("published", "sae_weights.safetensors", "W_dec", "[53,24]", "[24,53]", "[d_in, d_sae] = [24, 53]"),
-        (SPARSIFY, "sae.safetensors", "encoder.weight", "[53,24]", "[24,53]", "[d_in, num_latents] = [24, 53]"),
+        (
+            SPARSIFY,
+            "sae.safetensors",
+            "encoder.weight",
+            "[53,24]",
+            "[24,53]",
+            "[d_in, num_latents] = [24, 53]",
+        ),
         (
             "llama-scope-topk",
             "sae_weights.safetensors",
@@ -561,10 +571,16 @@ fn archives_that_are_no_autoencoder_are_named() {
         &with(&[("W_enc.npy", &[5, 3]), ("W_dec.npy", &[5, 3])]),
         "`W_enc` is transposed: it is [d_sae, d_in] = [5, 3], expected [d_in, d_sae] = [3, 5]",
     );
-    refused(&with(&[("W_enc.npy", &[3, 5]), ("W_dec.npy", &[5, 4])]), "`W_dec` has shape [5, 4], expected [5, 3]");
+    refused(
+        &with(&[("W_enc.npy", &[3, 5]), ("W_dec.npy", &[5, 4])]),
+        "`W_dec` has shape [5, 4], expected [5, 3]",
+    );
     let more = with(&[("W_enc.npy", &[3, 5]), ("W_dec.npy", &[5, 3]), ("scaling_factor.npy", &[5])]);
     refused(&more, "holds `scaling_factor`, whose meaning is not known");
-    refused(&with(&[("W_enc.npy", &[3, 5]), ("W_dec.npy", &[5, 3]), ("notes.txt", &[1])]), "holds `notes.txt`");
+    refused(
+        &with(&[("W_enc.npy", &[3, 5]), ("W_dec.npy", &[5, 3]), ("notes.txt", &[1])]),
+        "holds `notes.txt`",
+    );
     fs::write(&file, "PK").unwrap();
     assert!(Sae::open(&file).unwrap_err().to_string().contains("is a damaged archive"));
 }
@@ -577,7 +593,8 @@ fn pickled_autoencoders_are_told_apart() {
     assert_eq!((report.kind, report.tensors), (ConvertKind::Autoencoder, 5));
     assert!(report.notes.iter().any(|note| note.contains("threshold: 0.2841")), "{:?}", report.notes);
     assert!(report.files.iter().all(|file| file.is_file()));
-    let report = convert_to(&golden("pickled/openai-relu/0.pt"), Some("hook_layers.7"), &out("openai")).unwrap();
+    let report =
+        convert_to(&golden("pickled/openai-relu/0.pt"), Some("hook_layers.7"), &out("openai")).unwrap();
     assert_eq!(report.dropped, ["latents_activation_frequency", "latents_mean_square", "stats_last_nonzero"]);
     assert_eq!(Sae::open(&out("openai")).unwrap().hook(), Some("hook_layers.7"));
     // a site for what has none

@@ -57,9 +57,13 @@ fn statistics_are_those_of_the_rows() {
     let dir = folder();
     let at = dir.path();
     encoded(at);
-    let summary = run(at, "features stats --store f --min-rate 0.5 --max-rate 0.5 --out s.json --json").ok().json();
+    let summary =
+        run(at, "features stats --store f --min-rate 0.5 --max-rate 0.5 --out s.json --json").ok().json();
     let file = json_file(&at.join("s.json"));
-    assert_eq!([&summary["rows"], &summary["clips"], &summary["tracks"]], [&json!(163), &json!(4), &json!(2)]);
+    assert_eq!(
+        [&summary["rows"], &summary["clips"], &summary["tracks"]],
+        [&json!(163), &json!(4), &json!(2)]
+    );
     assert_eq!([&file["hook"], &file["site"]], [&json!("hook_layers.1"), &json!("layers.1.resid_post")]);
     let all = active(&at.join("f"));
     let rows = index(&at.join("f"));
@@ -88,7 +92,10 @@ fn statistics_are_those_of_the_rows() {
                 assert_eq!(row["max_clip"], rows[first.0]["clip_id"]);
                 assert_eq!(row["max_position"], first.1);
                 let start = rows[first.0]["start_seconds"].as_f64().expect("a time");
-                assert!(near(number("max_seconds"), start + (first.1 - 1) as f64 / 50.0), "feature {feature}");
+                assert!(
+                    near(number("max_seconds"), start + (first.1 - 1) as f64 / 50.0),
+                    "feature {feature}"
+                );
             }
             None => never += 1,
         }
@@ -102,9 +109,8 @@ fn statistics_are_those_of_the_rows() {
     let table = fs::read_to_string(at.join("s.csv")).expect("it was written");
     assert_eq!(table.lines().count(), FEATURES + 1);
     let maxima = floats(&tensor(&at.join("s.safetensors"), "max").2);
-    let want: Vec<f32> = (0..FEATURES)
-        .map(|f| file["table"][f]["max"].as_f64().expect("a number") as f32)
-        .collect();
+    let want: Vec<f32> =
+        (0..FEATURES).map(|f| file["table"][f]["max"].as_f64().expect("a number") as f32).collect();
     assert_eq!(maxima, want);
     // position 0 is counted where that is asked for
     let with = run(at, "features stats --store f --with-start --out t.json --json").ok().json();
@@ -118,17 +124,24 @@ fn classes_are_compared() {
     let dir = folder();
     let at = dir.path();
     encoded(at);
-    let mut tracks: Vec<String> =
-        index(&at.join("f")).iter().map(|row| row["track_id"].as_str().expect("a name").to_string()).collect();
+    let mut tracks: Vec<String> = index(&at.join("f"))
+        .iter()
+        .map(|row| row["track_id"].as_str().expect("a name").to_string())
+        .collect();
     tracks.dedup();
     let [one, other] = tracks.as_slice() else { panic!("two recordings: {tracks:?}") };
-    fs::write(at.join("l.csv"), format!("track_id,label\n{one},noise\n{other},tone\n")).expect("it can be written");
+    fs::write(at.join("l.csv"), format!("track_id,label\n{one},noise\n{other},tone\n"))
+        .expect("it can be written");
     let json = run(at, "features stats --store f --labels l.csv --out s.json --json").ok().json();
     assert_eq!(json["classes"], json!([{ "label": "noise", "tracks": 1 }, { "label": "tone", "tracks": 1 }]));
     let file = json_file(&at.join("s.json"));
     for row in file["table"].as_array().expect("rows") {
-        let active: Vec<f64> =
-            row["class_rates"].as_array().expect("rates").iter().map(|r| r.as_f64().expect("a rate")).collect();
+        let active: Vec<f64> = row["class_rates"]
+            .as_array()
+            .expect("rates")
+            .iter()
+            .map(|r| r.as_f64().expect("a rate"))
+            .collect();
         let (want, class) = match active[..] {
             [1.0, 1.0] => (json!(1.0), json!("noise")),
             [1.0, 0.0] => (json!(2.0), json!("noise")),
@@ -138,7 +151,8 @@ fn classes_are_compared() {
         assert_eq!([&row["selectivity"], &row["class"]], [&want, &class], "{row}");
     }
     fs::write(at.join("l.csv"), "track_id,label\na,noise\nb,tone\n").expect("it can be written");
-    run(at, "features stats --store f --labels l.csv --out t.json").exits(3, &["l.csv", "labels none of the 2"]);
+    run(at, "features stats --store f --labels l.csv --out t.json")
+        .exits(3, &["l.csv", "labels none of the 2"]);
 }
 
 fn the_strongest_clips_are_cut_out() {
@@ -158,7 +172,9 @@ fn the_strongest_clips_are_cut_out() {
     let source = ["flac_s16.flac", "mono_32k.mp3"]
         .map(fixture)
         .into_iter()
-        .find(|path| rows[0]["audio_path"].as_str().is_some_and(|said| path.ends_with(said) || Path::new(said) == path))
+        .find(|path| {
+            rows[0]["audio_path"].as_str().is_some_and(|said| path.ends_with(said) || Path::new(said) == path)
+        })
         .expect("one of the two");
     let samples = auscult_audio::load(source, 32_000).expect("a recording");
     let sample = |field: &str| (rows[0][field].as_f64().expect("a time") * 32_000.0).round() as usize;
@@ -210,7 +226,8 @@ fn profiles_are_written() {
     let row: Value = serde_json::from_str(&fs::read_to_string(at.join("p.jsonl")).expect("it was written"))
         .expect("one row");
     // a single part is the mean over all
-    let [found, want] = [&row["means"][0], &stats["table"][feature]["mean"]].map(|v| v.as_f64().expect("a mean"));
+    let [found, want] =
+        [&row["means"][0], &stats["table"][feature]["mean"]].map(|v| v.as_f64().expect("a mean"));
     assert!((found - want).abs() <= 1e-9 * want, "{found}, expected {want}");
     assert_eq!(row["class"], json["profiles"][0]["class"]);
     let courses: u64 =
@@ -258,7 +275,8 @@ fn steering_counts_in_recorded_maxima() {
         .exits(2, &["`--stats` holds maxima at layers.1.resid_post", "expected layers.0.resid_post"]);
     run(at, &format!("{generate} {steer} --stats s.json --stats s.safetensors --out e")).exits(2, &["twice"]);
     fs::write(at.join("no.json"), "{}").expect("it can be written");
-    run(at, &format!("{generate} {steer} --stats no.json --out e")).exits(3, &["no.json", "`features stats`"]);
+    run(at, &format!("{generate} {steer} --stats no.json --out e"))
+        .exits(3, &["no.json", "`features stats`"]);
 }
 
 fn wrong_options_are_named() {

@@ -211,7 +211,10 @@ fn other_programs_files_are_read() {
     // the file itself will do
     assert_eq!(info("gemma-scope-res/layer_3/width_53/params.npz")["hook"], "hook_layers.3");
     let llama = info("llama-scope");
-    assert_eq!([&llama["model"], &llama["unit_directions"]], [&json!("meta-llama/Llama-3.1-8B"), &json!(true)]);
+    assert_eq!(
+        [&llama["model"], &llama["unit_directions"]],
+        [&json!("meta-llama/Llama-3.1-8B"), &json!(true)]
+    );
     let text = run(at, &format!("sae info {}", golden("published").display())).ok().stdout;
     assert!(text.contains("not of length 1"), "{text}");
 }
@@ -233,8 +236,10 @@ fn pickles_are_converted() {
     let info = run(at, "sae info o --json").ok().json();
     assert_eq!([&info["k"], &info["normalize_activations"]], [&json!(5), &json!("layer_norm")]);
     run(at, &format!("sae encode --sae o {encode} --hook hook_layers.3")).ok();
-    run(at, &format!("sae encode --sae o {encode} --hook hook_layers.4"))
-        .exits(4, &["`hook_name` is hook_layers.3", "hook_layers.3 is layer 4 where layers are counted from 1"]);
+    run(at, &format!("sae encode --sae o {encode} --hook hook_layers.4")).exits(
+        4,
+        &["`hook_name` is hook_layers.3", "hook_layers.3 is layer 4 where layers are counted from 1"],
+    );
 }
 
 /// Writes an autoencoder of the tiny model's width.
@@ -334,7 +339,8 @@ fn stores_of_features_are_written() {
     assert!(said.as_str().expect("the reason").contains("hook_layers.1"), "{said}");
     // features hold no rows that could be encoded
     run(at, "sae encode --sae sae --store f --out h").exits(3, &["holds features alone"]);
-    run(at, "sae encode --sae sae --store s --out h.safetensors --resume").exits(2, &["expected a directory"]);
+    run(at, "sae encode --sae sae --store s --out h.safetensors --resume")
+        .exits(2, &["expected a directory"]);
 }
 
 /// A store whose run was killed behind some shards is finished to the same bytes.

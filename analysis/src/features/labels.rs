@@ -94,7 +94,12 @@ fn json_lines(path: &Path, text: &str) -> Result<Vec<(usize, Row)>> {
     lines
         .map(|(at, line)| {
             let row = serde_json::from_str(line).map_err(|e| {
-                AnalysisError::input(path, format!("line {}", at + 1), e, "an object with `track_id` and `label`")
+                AnalysisError::input(
+                    path,
+                    format!("line {}", at + 1),
+                    e,
+                    "an object with `track_id` and `label`",
+                )
             })?;
             Ok((at + 1, row))
         })

@@ -86,7 +86,10 @@ pub fn profile(
             for at in 0..counted(clip) {
                 rows[bin(at)] += 1;
             }
-            reach.iter_mut().take(counted(clip).checked_sub(1).map_or(0, |last| bin(last) + 1)).for_each(|n| *n += 1);
+            reach
+                .iter_mut()
+                .take(counted(clip).checked_sub(1).map_or(0, |last| bin(last) + 1))
+                .for_each(|n| *n += 1);
             for (place, sums, measures) in added {
                 let profile = &mut profiles[place];
                 profile.means.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);

@@ -135,7 +135,10 @@ fn files_hold_what_was_counted() {
     assert_eq!((file.passing, file.never_active, file.features), (2, 2, 5));
     let row = &file.table[1];
     assert_eq!((row.passes, row.mean, row.mean_active), (true, 10.0 / 7.0, 10.0 / 3.0));
-    assert_eq!((row.max_clip.as_deref(), row.max_position, row.max_seconds), (Some("a@0"), Some(2), Some(0.02)));
+    assert_eq!(
+        (row.max_clip.as_deref(), row.max_position, row.max_seconds),
+        (Some("a@0"), Some(2), Some(0.02))
+    );
     assert_eq!((row.selectivity, row.class.as_deref()), (Some(2.0), Some("x")));
     let dir = tempfile::tempdir().unwrap();
     let written = |name: &str| {
@@ -197,7 +200,10 @@ fn what_does_not_fit_the_index_is_named() {
     let (mut clips, codes) = example();
     clips[1].positions = 4;
     let found = error((clips, codes));
-    assert!(found.contains("rows of features of clip `b@0`") && found.contains("4, as the index says"), "{found}");
+    assert!(
+        found.contains("rows of features of clip `b@0`") && found.contains("4, as the index says"),
+        "{found}"
+    );
     let (clips, mut codes) = example();
     codes[0].indices[2] = 5;
     let found = error((clips, codes));

@@ -211,9 +211,7 @@ fn read(
     let each = |file: &mut TorchFile, name: &str| floats(file, state, name, Some(&[features]));
     let mut settings = Settings::new(match class {
         Class::AutoEncoder | Class::AutoEncoderNew => Activation::Relu,
-        Class::Gated => {
-            Activation::Gated { r_mag: each(file, "r_mag")?, b_mag: each(file, "mag_bias")? }
-        }
+        Class::Gated => Activation::Gated { r_mag: each(file, "r_mag")?, b_mag: each(file, "mag_bias")? },
         Class::JumpRelu => Activation::JumpRelu { threshold: each(file, "threshold")? },
         Class::BatchTopK | Class::Matryoshka => {
             let threshold = floats(file, state, "threshold", Some(&[]))?[0];
@@ -256,9 +254,9 @@ fn dictionary_k(file: &mut TorchFile, state: &State, path: &Path) -> Result<usiz
         DType::I32 => bytes.first_chunk().map(|b| i64::from(i32::from_le_bytes(*b))),
         _ => None,
     };
-    k.filter(|_| view.elements() == 1).and_then(|k| usize::try_from(k).ok()).ok_or_else(|| {
-        bad(format!("{} of shape {:?}", view.storage.dtype.storage_name(), view.shape))
-    })
+    k.filter(|_| view.elements() == 1)
+        .and_then(|k| usize::try_from(k).ok())
+        .ok_or_else(|| bad(format!("{} of shape {:?}", view.storage.dtype.storage_name(), view.shape)))
 }
 
 fn openai_activation(file: &TorchFile) -> Result<Activation> {
@@ -283,12 +281,9 @@ fn openai_activation(file: &TorchFile) -> Result<Activation> {
                 }
             }
         }
-        other => Err(ModelError::unsupported(
-            file.path(),
-            "activation",
-            other,
-            "only ReLU and TopK are read",
-        )),
+        other => {
+            Err(ModelError::unsupported(file.path(), "activation", other, "only ReLU and TopK are read"))
+        }
     }
 }
 

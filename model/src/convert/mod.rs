@@ -23,8 +23,8 @@ use serde_json::Value as Json;
 
 pub use dtype::TorchDType;
 pub use pickle::{Allowed, Id, Node, Pickle, PickleError, StorageRef, TensorView, Value};
-pub use torch_zip::TorchFile;
 pub(crate) use torch_zip::MAX_DEFLATE_RATIO;
+pub use torch_zip::TorchFile;
 
 use crate::config::{CONFIG_FILE, CheckpointConfig, config_file, from_section, model_type, read_json};
 use crate::encodec::config::EncodecConfig;

@@ -43,7 +43,8 @@ pub(super) fn read(file: &Path) -> Result<Sae> {
     let mut take = |name: &str| arrays.remove(name).expect("none is lacking");
     let [w_enc, w_dec, b_enc, b_dec, threshold] = ARRAYS.map(&mut take);
     let (width, features) = (b_dec.values.len(), b_enc.values.len());
-    let vectors = [("b_dec", &b_dec, width), ("b_enc", &b_enc, features), ("threshold", &threshold, features)];
+    let vectors =
+        [("b_dec", &b_dec, width), ("b_enc", &b_enc, features), ("threshold", &threshold, features)];
     for (name, array, length) in vectors {
         if array.shape != [length] {
             let message = format!("`{name}` has shape {:?}, expected [{length}]", array.shape);
@@ -110,7 +111,11 @@ fn of_folders(file: &Path) -> Metadata {
     let at = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
     let folders: Vec<String> =
         at.ancestors().skip(1).filter_map(|a| Some(a.file_name()?.to_string_lossy().into_owned())).collect();
-    let layer = folders.iter().find_map(|name| name.strip_prefix("layer_")?.parse::<usize>().ok());
+    let layer_of = |name: &String| name.strip_prefix("layer_")?.parse::<usize>().ok();
+    let depth = folders.iter().position(|name| layer_of(name).is_some());
+    let layer = depth.and_then(|depth| layer_of(&folders[depth]));
+    // what lies further up is no part of the layout
+    let folders = &folders[..folders.len().min(depth.map_or(1, |depth| depth + 2))];
     let named = folders.iter().find(|name| name.parse::<Site>().is_ok()).cloned();
     let below = |ending: &str| folders.iter().any(|name| name.ends_with(ending));
     let hook = named.or_else(|| {

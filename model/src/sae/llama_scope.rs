@@ -109,9 +109,12 @@ fn activation(fields: &Fields<'_>, features: usize) -> Result<Activation> {
             }
         },
         "topk" | "jumprelu" => Ok(Activation::JumpRelu { threshold: vec![threshold; features] }),
-        other => {
-            Err(ModelError::unsupported(fields.file, "act_fn", other, "only relu, topk and jumprelu are read"))
-        }
+        other => Err(ModelError::unsupported(
+            fields.file,
+            "act_fn",
+            other,
+            "only relu, topk and jumprelu are read",
+        )),
     }
 }
 
@@ -129,7 +132,8 @@ fn normalize(fields: &Fields<'_>, width: usize) -> Result<(Normalize, Option<[f6
                     Some(norm) => Ok((width as f64).sqrt() / norm),
                     None => {
                         let expected = "a length above 0, since rows are scaled `dataset-wise`";
-                        let found = fields.find(&[NORMS]).map_or("absent".to_string(), |(_, n)| n.to_string());
+                        let found =
+                            fields.find(&[NORMS]).map_or("absent".to_string(), |(_, n)| n.to_string());
                         Err(ModelError::config(fields.file, format!("{NORMS}.{side}"), found, expected))
                     }
                 }
