@@ -66,8 +66,11 @@ fn files_are_what_other_programs_expect() {
     }
 }
 
+/// Of a feature: count, mean, maximum, and its clip and position.
+type Known = (u32, f32, f32, u32, u32);
+
 /// What the definitions say of an autoencoder, over all rows at once.
-fn by_hand(at: usize, meta: &StoreMeta) -> (SaeSummary, Vec<(u32, f32, f32, u32, u32)>) {
+fn by_hand(at: usize, meta: &StoreMeta) -> (SaeSummary, Vec<Known>) {
     let sae = &meta.saes[at];
     let hook = meta.sites.iter().position(|site| site.hook == sae.hook).unwrap();
     let rows: Vec<f64> = (0..FRAMES.len()).flat_map(|clip| values(clip, hook, meta)).map(f64::from).collect();
