@@ -4,14 +4,12 @@ use crate::failure::Failure;
 use crate::sae::files;
 use anyhow::Result;
 use auscult_analysis::capture::HookSae;
-use auscult_analysis::record::{InputRecord, RunRecord};
+use auscult_analysis::record::RunRecord;
 use auscult_analysis::store::{Hook, sae_names};
 use auscult_model::musicgen::Site;
 use auscult_model::sae::Sae;
 use auscult_runtime::Backend;
-use auscult_runtime::files::sha256_bytes;
 use serde_json::{Value, json};
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// What `--sae` names.
@@ -125,7 +123,7 @@ pub fn at_hooks(
         }
         let files = files::files(&one.dir)?;
         let place = (hook.hook.clone(), hook.site.clone());
-        let origin = (name, one.dir.display().to_string(), digest(&files));
+        let origin = (name, one.dir.display().to_string(), files::sha256(&files));
         saes.push(HookSae::new(one.sae, origin, place, backend)?);
         record.inputs.extend(files);
     }
@@ -133,14 +131,4 @@ pub fn at_hooks(
         record.details.insert("misaligned".into(), misaligned.into());
     }
     Ok(saes)
-}
-
-/// SHA-256 over the names and hashes of files, wherever they lie.
-fn digest(files: &[InputRecord]) -> String {
-    let mut lines = String::new();
-    for InputRecord { file, .. } in files {
-        let name = Path::new(&file.path).file_name().unwrap_or_default().to_string_lossy();
-        writeln!(lines, "{}  {name}", file.sha256).expect("a string takes all text");
-    }
-    sha256_bytes(lines.as_bytes())
 }

@@ -3,6 +3,7 @@
 mod encode;
 pub mod files;
 mod info;
+mod store;
 
 use crate::context::Context;
 use anyhow::Result;
@@ -13,10 +14,11 @@ use std::path::PathBuf;
 pub enum Command {
     /// Shapes, architecture, hook, lengths of the decoder's directions, sparsity
     Info {
-        /// A directory that SAELens or sparsify wrote
+        /// A directory that SAELens, sparsify, Gemma Scope or Llama Scope wrote, or `params.npz`
         sae: PathBuf,
     },
-    /// Encode activations, on the processor, to a safetensors file: `indices` and `values` [rows, k], the largest first
+    /// Encode activations, on the processor, to a safetensors file (`indices` and `values` of rows by k, the largest first), or
+    /// those of a store to a store of features
     Encode(Box<encode::EncodeArgs>),
 }
 

@@ -10,6 +10,7 @@ mod commands;
 mod disk;
 mod edits;
 mod faults;
+mod features;
 mod generate;
 #[cfg(unix)]
 mod interrupt;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         commands::trials(),
         edits::trials(),
         faults::trials(),
+        features::trials(),
         generate::trials(),
         melody::trials(),
         sae::trials(),
