@@ -2,9 +2,10 @@
 //!
 //! [`capture`] runs audio through a model and puts what it finds at chosen sites into a [`store`]; [`input`] says which
 //! files, [`record`] keeps how it was done, [`time`] says when a position is; [`rows`] reads activations that other programs
-//! wrote; [`sae_stats`] says how well an autoencoder reconstructs. The crate prints nothing and ends no process:
-//! [`Category`] tells a command line which exit code an error deserves.
+//! wrote; [`sae_stats`] says how well an autoencoder reconstructs, [`alignment`] at which site it does so best. The crate prints
+//! nothing and ends no process: [`Category`] tells a command line which exit code an error deserves.
 
+pub mod alignment;
 pub mod capture;
 mod error;
 pub mod input;

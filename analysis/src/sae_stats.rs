@@ -35,9 +35,8 @@ impl Reconstruction {
             mean.iter_mut().zip(row).for_each(|(m, &v)| *m += f64::from(v));
         }
         mean.iter_mut().for_each(|m| *m /= rows.max(1) as f64);
-        let from_mean = |row: &[f32]| -> f64 {
-            row.iter().zip(&mean).map(|(&v, m)| (f64::from(v) - m).powi(2)).sum()
-        };
+        let from_mean =
+            |row: &[f32]| -> f64 { row.iter().zip(&mean).map(|(&v, m)| (f64::from(v) - m).powi(2)).sum() };
         let spread = x.chunks_exact(width).map(from_mean).sum();
         let error = x.iter().zip(xhat).map(|(&v, &w)| (f64::from(v) - f64::from(w)).powi(2)).sum();
         Self { rows, mean, spread, error }

@@ -7,7 +7,7 @@ use auscult_model::Codes;
 use auscult_model::ModelError;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::Text;
-use auscult_model::musicgen::{Decoder, DecoderOptions, TeacherForced, parse_sites};
+use auscult_model::musicgen::{Decoder, DecoderOptions, Posemb, TeacherForced, parse_sites};
 use auscult_runtime::{Backend, DeviceError, DeviceInfo, Edits};
 
 use crate::error::{AnalysisError, Result};
@@ -147,6 +147,12 @@ impl MusicgenCapture {
     #[must_use]
     pub fn with_text(self, text: Text) -> Self {
         Self { text: Some(Arc::new(text)), pass: None, ..self }
+    }
+
+    /// Computes positions otherwise from now on: in another way, and from another number on than 0 for the first row.
+    pub fn set_positions(&mut self, posemb: Posemb, first: isize) {
+        self.pass = None;
+        self.decoder.set_positions(posemb, first);
     }
 
     /// The decoder.

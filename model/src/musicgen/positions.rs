@@ -19,7 +19,8 @@ pub enum Posemb {
 }
 
 impl Posemb {
-    const ALL: [Self; 3] = [Self::F32, Self::AudiocraftF16, Self::AudiocraftF16Autocast];
+    /// Every mode, the default first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::AudiocraftF16, Self::AudiocraftF16Autocast];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -33,6 +34,22 @@ impl Posemb {
     /// The table f32 `[positions, width]`: `cos` of every angle, then `sin`, not interleaved. `width` is even and at least 4.
     pub fn table(self, positions: usize, width: usize) -> Vec<f32> {
         self.rows(0..positions, width)
+    }
+
+    /// The table from position `first` on, which may lie before 0.
+    pub fn table_from(self, first: isize, positions: usize, width: usize) -> Vec<f32> {
+        let before = first.min(0).unsigned_abs().min(positions);
+        // cosines of opposite angles are equal, sines opposite
+        let mirrored = |p: usize| {
+            let mut row = self.rows(p..p + 1, width);
+            row[width / 2..].iter_mut().for_each(|v| *v = -*v);
+            row
+        };
+        let from = first.unsigned_abs();
+        let mut rows: Vec<f32> = (0..before).flat_map(|i| mirrored(from - i)).collect();
+        let from = if first < 0 { 0 } else { from };
+        rows.extend(self.rows(from..from + positions - before, width));
+        rows
     }
 
     /// Rows of the table, f32 `[positions.len(), width]`.
