@@ -1,5 +1,6 @@
 //! The encoder on the host, in f32: any activation, any normalisation.
 
+use super::decode::Scale;
 use super::{Activation, Normalize, Sae};
 use crate::error::{ModelError, Result};
 use auscult_kernels::ops::linear::{Activation as After, Linear};
@@ -117,19 +118,9 @@ impl Sae {
 
     /// What the encoder's weight multiplies, of one row.
     fn prepare(&self, row: &mut [f32]) {
-        let sum_of = |row: &[f32], f: &dyn Fn(f64) -> f64| row.iter().map(|&v| f(f64::from(v))).sum::<f64>();
-        match self.settings.normalize {
-            Normalize::None => (),
-            Normalize::ConstantNorm => {
-                let scale = ((row.len() as f64).sqrt() / sum_of(row, &|v| v * v).sqrt()) as f32;
-                row.iter_mut().for_each(|v| *v *= scale);
-            }
-            Normalize::LayerNorm => {
-                let mean = sum_of(row, &|v| v) / row.len() as f64;
-                let freedom = (row.len() - 1).max(1) as f64;
-                let spread = (sum_of(row, &|v| (v - mean).powi(2)) / freedom).sqrt() + 1e-5;
-                row.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / spread) as f32);
-            }
+        if self.settings.normalize != Normalize::None {
+            let Scale { centre, divisor, eps } = Scale::of(row, self.settings.normalize);
+            row.iter_mut().for_each(|v| *v = ((f64::from(*v) - centre) / (divisor + eps)) as f32);
         }
         if self.settings.apply_b_dec_to_input {
             row.iter_mut().zip(&self.b_dec).for_each(|(v, b)| *v -= b);

@@ -1,9 +1,10 @@
 //! Sparse autoencoders: what they read of the stream, and the direction that each feature writes.
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6 and of EleutherAI's sparsify, [`Sae::save`] writes SAELens', and
-//! [`Sae::encode`] is the encoder on the host, for any of them. Generation takes those that its graph can express
+//! [`Sae::encode`] and [`Sae::decode`] are encoder and decoder on the host, for any of them. Generation takes those that its graph can express
 //! ([`Sae::top_k`]). Training is not done here.
 
+mod decode;
 mod encode;
 mod fields;
 mod open;
