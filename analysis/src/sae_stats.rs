@@ -3,10 +3,11 @@
 //! The one place that says what the fraction of variance unexplained (FVU) is. What a feature is active for is asked elsewhere.
 
 use auscult_model::sae::SparseRows;
+use serde::{Deserialize, Serialize};
 
 /// Rows beside their reconstructions. Sums are f64; blocks can be added and merged in any grouping, and the order of merging
 /// moves only the last bits.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reconstruction {
     rows: usize,
     /// Mean of the rows so far, `[width]`.
@@ -95,7 +96,7 @@ impl Reconstruction {
 }
 
 /// Which features are active in how many rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activity {
     rows: usize,
     /// Rows that each feature is active in.

@@ -133,7 +133,7 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
 }
 
 /// Rows that cannot be encoded are the fault of the file they lie in.
-fn of_file(error: ModelError, file: &Path) -> anyhow::Error {
+pub(super) fn of_file(error: ModelError, file: &Path) -> anyhow::Error {
     match error {
         ModelError::Argument { .. } => Failure::input(format!("{}: {error}", file.display())),
         other => other.into(),
@@ -148,14 +148,14 @@ fn write_indices(out: &mut dyn Write, indices: &[u32], narrow: bool) -> std::io:
 }
 
 /// The hook check, which an option turns into a remark.
-struct Checked<'a> {
-    sae: &'a Sae,
-    allow: bool,
-    misaligned: Option<String>,
+pub(super) struct Checked<'a> {
+    pub sae: &'a Sae,
+    pub allow: bool,
+    pub misaligned: Option<String>,
 }
 
 impl Checked<'_> {
-    fn check(&mut self, site: Site) -> Result<()> {
+    pub fn check(&mut self, site: Site) -> Result<()> {
         match self.sae.check_hook(site) {
             Err(error @ ModelError::Misfit { .. }) if self.allow => {
                 self.misaligned = Some(error.to_string());
@@ -167,7 +167,7 @@ impl Checked<'_> {
 }
 
 /// The store's hook that is meant: named, or where the autoencoder was trained, or the only one.
-fn hook_of(reader: &StoreReader, sae: &Sae, named: Option<&str>) -> Result<String> {
+pub(super) fn hook_of(reader: &StoreReader, sae: &Sae, named: Option<&str>) -> Result<String> {
     if let Some(name) = named {
         return Ok(reader.hook(name)?.hook.clone());
     }

@@ -17,7 +17,8 @@ fn mirror(normalize: Normalize) -> Sae {
 
 /// Rows of several scales and centres.
 fn rows() -> Vec<f32> {
-    let value = |i: usize| ((i * 37 % 23) as f32 / 7.0 - 1.3) * [1.0, 40.0, 0.02][i / WIDTH % 3] + (i / WIDTH) as f32;
+    let value =
+        |i: usize| ((i * 37 % 23) as f32 / 7.0 - 1.3) * [1.0, 40.0, 0.02][i / WIDTH % 3] + (i / WIDTH) as f32;
     (0..7 * WIDTH).map(value).collect()
 }
 
@@ -51,10 +52,14 @@ fn goldens_decode_to_the_sum_of_their_directions() {
             let (row, column) = (at / width, at % width);
             let places = row * codes.k..(row + 1) * codes.k;
             let terms = places.map(|p| {
-                f64::from(codes.values[p]) * f64::from(parts.w_dec[codes.indices[p] as usize * width + column])
+                f64::from(codes.values[p])
+                    * f64::from(parts.w_dec[codes.indices[p] as usize * width + column])
             });
             let want = (f64::from(parts.b_dec[column]) + terms.sum::<f64>()) as f32;
-            assert!((got - want).abs() <= 1e-6 * want.abs().max(1.0), "{case}, {row}, {column}: {got}, {want}");
+            assert!(
+                (got - want).abs() <= 1e-6 * want.abs().max(1.0),
+                "{case}, {row}, {column}: {got}, {want}"
+            );
         }
     }
 }

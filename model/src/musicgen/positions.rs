@@ -125,3 +125,27 @@ impl FromStr for Posemb {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_start_anywhere() {
+        for way in Posemb::ALL {
+            let width = 12;
+            let usual = way.table(9, width);
+            assert_eq!(way.table_from(0, 9, width), usual);
+            assert_eq!(way.table_from(3, 6, width), usual[3 * width..]);
+            let before = way.table_from(-2, 5, width);
+            assert_eq!(before[2 * width..], usual[..3 * width]);
+            for (row, opposite) in [(0, 2), (1, 1)] {
+                let (row, opposite) = (&before[row * width..][..width], &usual[opposite * width..][..width]);
+                assert_eq!(row[..width / 2], opposite[..width / 2], "cosines");
+                let mirrored: Vec<f32> = opposite[width / 2..].iter().map(|v| -v).collect();
+                assert_eq!(row[width / 2..], mirrored, "sines");
+            }
+            assert_eq!(way.table_from(-4, 2, width), way.table_from(-5, 4, width)[width..3 * width]);
+        }
+    }
+}

@@ -15,7 +15,9 @@ impl Sae {
     /// # Errors
     /// Features beyond those there are.
     pub fn decode(&self, codes: &SparseRows) -> Result<Vec<f32>> {
-        if let Some(at) = codes.indices.iter().position(|&f| usize::try_from(f).is_ok_and(|f| f >= self.features)) {
+        if let Some(at) =
+            codes.indices.iter().position(|&f| usize::try_from(f).is_ok_and(|f| f >= self.features))
+        {
             return Err(ModelError::Argument {
                 argument: "indices",
                 found: format!("{} in row {}", codes.indices[at], at / codes.k),

@@ -1,10 +1,11 @@
 //! Sparse autoencoders: what they read of the stream, and the direction that each feature writes.
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6 and of EleutherAI's sparsify, [`Sae::save`] writes SAELens', and
-//! [`Sae::encode`] and [`Sae::decode`] are encoder and decoder on the host, for any of them. Generation takes those that its graph can express
-//! ([`Sae::top_k`]). Training is not done here.
+//! [`Sae::encode`] and [`Sae::decode`] are encoder and decoder on the host, for any of them; [`Sae::duplicates`] finds what was
+//! learned twice. Generation takes those that its graph can express ([`Sae::top_k`]). Training is not done here.
 
 mod decode;
+mod duplicates;
 mod encode;
 mod fields;
 mod open;
@@ -13,6 +14,7 @@ mod save;
 mod settings;
 mod sparsify;
 
+pub use duplicates::{Duplicates, Pair};
 pub use encode::SparseRows;
 pub use save::CFG_FILE;
 pub use settings::{Activation, Metadata, Normalize, Settings};
