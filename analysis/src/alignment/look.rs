@@ -49,7 +49,9 @@ pub fn first_look(
         }
     }
     let mut edits = Edits::new();
-    sites.iter().for_each(|site| drop(edits.capture(site, DType::F32)));
+    for site in &sites {
+        edits.capture(site, DType::F32);
+    }
     let pass = match text {
         None => decoder.teacher_forced(codes.len(), first.frames(), edits)?,
         Some(text) => decoder.teacher_forced_with_text(codes.len(), first.frames(), text.tokens(), edits)?,
