@@ -1,109 +1,76 @@
-//! How well rows are reconstructed and how features are used: sums over rows, taken in blocks and merged.
+//! How well an autoencoder stands for rows, and how many of its features are used: sums that add up.
 //!
 //! The one place that says what the fraction of variance unexplained (FVU) is. What a feature is active for is asked elsewhere.
 
 use auscult_model::sae::SparseRows;
 use serde::{Deserialize, Serialize};
 
-/// Rows beside their reconstructions. Sums are f64; blocks can be added and merged in any grouping, and the order of merging
-/// moves only the last bits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reconstruction {
-    rows: usize,
-    /// Mean of the rows so far, `[width]`.
-    mean: Vec<f64>,
-    /// Sum over the rows of `|x - mean|^2`.
-    spread: f64,
-    /// Sum over the rows of `|x - xhat|^2`.
-    error: f64,
+/// Sums over rows `x` and what their features decode to. They add up: those of two parts are those of the whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fit {
+    /// How many rows.
+    pub rows: u64,
+    /// Sum of `|x - decoded|^2`.
+    pub error: f64,
+    /// Sum of `|x|^2`.
+    pub squares: f64,
+    /// Sum of `x`, [width].
+    pub sum: Vec<f64>,
 }
 
-impl Reconstruction {
-    /// No rows yet, of `width` values each.
-    pub fn new(width: usize) -> Self {
-        Self { rows: 0, mean: vec![0.0; width], spread: 0.0, error: 0.0 }
-    }
-
-    /// The sums of one block: `x` and `xhat` are `[rows, width]`.
+impl Fit {
+    /// Of rows [rows, width] and what stands for them, of the same shape.
     ///
     /// # Panics
-    /// Lengths that differ, or are no multiple of the width.
-    pub fn of(width: usize, x: &[f32], xhat: &[f32]) -> Self {
-        assert!(x.len() == xhat.len() && x.len().is_multiple_of(width), "rows and their reconstructions");
-        let rows = x.len() / width;
-        let mut mean = vec![0.0; width];
-        for row in x.chunks_exact(width) {
-            mean.iter_mut().zip(row).for_each(|(m, &v)| *m += f64::from(v));
+    /// If the lengths differ or are no multiple of the width.
+    pub fn of(rows: &[f32], decoded: &[f32], width: usize) -> Self {
+        assert!(rows.len() == decoded.len() && rows.len().is_multiple_of(width), "rows of one width");
+        let squared = |v: f64| v * v;
+        let mut sum = vec![0.0; width];
+        for row in rows.chunks_exact(width) {
+            sum.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
         }
-        mean.iter_mut().for_each(|m| *m /= rows.max(1) as f64);
-        let from_mean =
-            |row: &[f32]| -> f64 { row.iter().zip(&mean).map(|(&v, m)| (f64::from(v) - m).powi(2)).sum() };
-        let spread = x.chunks_exact(width).map(from_mean).sum();
-        let error = x.iter().zip(xhat).map(|(&v, &w)| (f64::from(v) - f64::from(w)).powi(2)).sum();
-        Self { rows, mean, spread, error }
-    }
-
-    /// Adds a block of rows `[rows, width]` and their reconstructions.
-    ///
-    /// # Panics
-    /// As [`of`](Self::of).
-    pub fn add(&mut self, x: &[f32], xhat: &[f32]) {
-        self.merge(&Self::of(self.mean.len(), x, xhat));
-    }
-
-    /// Adds the sums of other rows (Chan, Golub and LeVeque's update of a mean and a spread).
-    ///
-    /// # Panics
-    /// Another width.
-    pub fn merge(&mut self, other: &Self) {
-        assert_eq!(self.mean.len(), other.mean.len(), "sums of rows of one width");
-        if other.rows == 0 {
-            return;
+        Self {
+            rows: (rows.len() / width) as u64,
+            error: rows.iter().zip(decoded).map(|(&x, &y)| squared(f64::from(x) - f64::from(y))).sum(),
+            squares: rows.iter().map(|&x| squared(f64::from(x))).sum(),
+            sum,
         }
-        let (mine, theirs) = (self.rows as f64, other.rows as f64);
-        let share = theirs / (mine + theirs);
-        let mut apart = 0.0;
-        for (m, o) in self.mean.iter_mut().zip(&other.mean) {
-            let delta = o - *m;
-            apart += delta * delta;
-            *m += delta * share;
-        }
-        self.spread += other.spread + apart * mine * share;
-        self.error += other.error;
-        self.rows += other.rows;
     }
 
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// Adds the sums of further rows.
+    pub fn add(&mut self, more: &Self) {
+        self.rows += more.rows;
+        self.error += more.error;
+        self.squares += more.squares;
+        self.sum.resize(self.sum.len().max(more.sum.len()), 0.0);
+        self.sum.iter_mut().zip(&more.sum).for_each(|(sum, more)| *sum += more);
     }
 
-    /// Fraction of variance unexplained: `sum |x - xhat|^2 / sum |x - mean|^2`. 0 is exact, 1 is what the mean of the rows
-    /// alone reaches, and worse is possible. `None` where the rows do not differ.
+    /// The fraction of variance unexplained, `sum |x - decoded|^2 / sum |x - mean|^2`, where the mean is that of all rows;
+    /// none where all rows are equal. 0 is exact, 1 is what the mean alone reaches, and worse is possible.
     pub fn fvu(&self) -> Option<f64> {
-        (self.spread > 0.0).then(|| self.error / self.spread)
+        let of_mean: f64 = self.sum.iter().map(|v| v * v).sum::<f64>() / self.rows as f64;
+        let spread = self.squares - of_mean;
+        // what is left of equal rows is rounding
+        (spread > 1e-12 * self.squares).then(|| self.error / spread)
     }
 
     /// Explained variance, `1 - FVU`.
     pub fn explained_variance(&self) -> Option<f64> {
         self.fvu().map(|fvu| 1.0 - fvu)
     }
-
-    /// Mean over the rows of `|x - xhat|^2`.
-    pub fn squared_error(&self) -> Option<f64> {
-        (self.rows > 0).then(|| self.error / self.rows as f64)
-    }
 }
 
 /// Which features are active in how many rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Activity {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureCounts {
     rows: usize,
     /// Rows that each feature is active in.
     counts: Vec<u64>,
 }
 
-impl Activity {
+impl FeatureCounts {
     /// No rows yet, of so many features.
     pub fn new(features: usize) -> Self {
         Self { rows: 0, counts: vec![0; features] }
@@ -173,10 +140,9 @@ mod tests {
     #[test]
     fn a_small_case_by_hand() {
         // mean (2, 1): deviations 1 + 1 + 1 + 1 = 4; errors 1 and 4
-        let sums = Reconstruction::of(2, &[1.0, 2.0, 3.0, 0.0], &[1.0, 1.0, 3.0, 2.0]);
-        close(sums.fvu().unwrap(), 5.0 / 4.0);
-        close(sums.explained_variance().unwrap(), -0.25);
-        close(sums.squared_error().unwrap(), 2.5);
+        let fit = Fit::of(&[1.0, 2.0, 3.0, 0.0], &[1.0, 1.0, 3.0, 2.0], 2);
+        close(fit.fvu().unwrap(), 5.0 / 4.0);
+        close(fit.explained_variance().unwrap(), -0.25);
     }
 
     #[test]
@@ -184,35 +150,42 @@ mod tests {
         let x = noise(7 * 5, 3);
         let mean: Vec<f32> =
             (0..5).map(|c| (0..7).map(|r| f64::from(x[r * 5 + c])).sum::<f64>() as f32 / 7.0).collect();
-        let fvu = Reconstruction::of(5, &x, &mean.repeat(7)).fvu().unwrap();
+        let fvu = Fit::of(&x, &mean.repeat(7), 5).fvu().unwrap();
         assert!((fvu - 1.0).abs() < 1e-6, "{fvu}");
-        assert_eq!(Reconstruction::of(5, &x, &x).fvu(), Some(0.0));
+        assert_eq!(Fit::of(&x, &x, 5).fvu(), Some(0.0));
     }
 
     #[test]
-    fn blocks_merge_to_the_whole_even_far_from_zero() {
-        // a spread of 1 beside a mean of 10,000: sums of squares alone would lose it in f32
-        let x: Vec<f32> = noise(40 * 3, 5).iter().map(|v| v + 10_000.0).collect();
+    fn parts_add_up_to_the_whole_even_far_from_zero() {
+        // a spread of 1 beside a mean of 1,000: f32 sums of squares would lose it
+        let x: Vec<f32> = noise(40 * 3, 5).iter().map(|v| v + 1_000.0).collect();
         let xhat: Vec<f32> = x.iter().zip(noise(40 * 3, 6)).map(|(v, e)| v + 0.25 * e).collect();
-        let whole = Reconstruction::of(3, &x, &xhat);
+        let column = |c: usize| x.iter().skip(c).step_by(3).map(|&v| f64::from(v));
+        let spread: f64 = (0..3)
+            .map(|c| {
+                let mean = column(c).sum::<f64>() / 40.0;
+                column(c).map(|v| (v - mean).powi(2)).sum::<f64>()
+            })
+            .sum();
+        let error: f64 = x.iter().zip(&xhat).map(|(&v, &w)| (f64::from(v) - f64::from(w)).powi(2)).sum();
         for cut in [0, 1, 13, 40] {
-            let (a, b) = (x.split_at(cut * 3), xhat.split_at(cut * 3));
-            let mut sums = Reconstruction::new(3);
-            sums.add(a.0, b.0);
-            let mut rest = Reconstruction::new(3);
-            a.1.chunks(6).zip(b.1.chunks(6)).for_each(|(x, xhat)| rest.add(x, xhat));
-            sums.merge(&rest);
-            assert_eq!(sums.rows(), 40);
-            let (found, wanted) = (sums.fvu().unwrap(), whole.fvu().unwrap());
-            assert!((found / wanted - 1.0).abs() < 1e-9, "{found} is not {wanted}, cut at {cut}");
+            let mut fit = Fit::of(&x[..cut * 3], &xhat[..cut * 3], 3);
+            let mut rest = Fit::default();
+            x[cut * 3..]
+                .chunks(6)
+                .zip(xhat[cut * 3..].chunks(6))
+                .for_each(|(x, w)| rest.add(&Fit::of(x, w, 3)));
+            fit.add(&rest);
+            assert_eq!(fit.rows, 40);
+            let found = fit.fvu().unwrap();
+            assert!((found / (error / spread) - 1.0).abs() < 1e-8, "{found}, cut at {cut}");
         }
     }
 
     #[test]
     fn rows_that_do_not_differ_have_no_share() {
-        assert_eq!(Reconstruction::new(3).fvu(), None);
-        assert_eq!(Reconstruction::of(2, &[1.0, 2.0, 1.0, 2.0], &[0.0; 4]).fvu(), None);
-        assert_eq!(Reconstruction::new(3).squared_error(), None);
+        assert_eq!(Fit::default().fvu(), None);
+        assert_eq!(Fit::of(&[1.0, 2.0, 1.0, 2.0], &[0.0; 4], 2).fvu(), None);
     }
 
     #[test]
@@ -222,10 +195,10 @@ mod tests {
             indices: indices.to_vec(),
             values: values.to_vec(),
         };
-        let mut activity = Activity::new(5);
+        let mut activity = FeatureCounts::new(5);
         assert_eq!((activity.l0(), activity.dead_share()), (None, 1.0));
         activity.add(&codes(&[3, 1, 3, 0], &[2.0, 1.0, 0.5, 0.0]));
-        let mut other = Activity::new(5);
+        let mut other = FeatureCounts::new(5);
         other.add(&codes(&[4, 3], &[2.0, 1.0]));
         activity.merge(&other);
         assert_eq!(activity.counts(), [0, 1, 0, 3, 1]);

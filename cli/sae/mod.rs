@@ -4,6 +4,7 @@ mod align;
 mod audio;
 mod encode;
 mod eval;
+pub mod files;
 mod info;
 
 use crate::context::Context;

@@ -10,6 +10,9 @@ pub enum Fill {
     Noise(f32),
     /// Uniform from the first number up to the second, in f32.
     Between(f32, f32),
+    /// Whole multiples of the first number, from minus the second up to it: where both are small, sums of products are
+    /// exact in f32, in any order.
+    Multiples(f32, u32),
     /// Whole numbers below a bound, for slots that hold indices.
     Below(u32),
     /// Distinct whole numbers 0, stride, 2 stride ... modulo the bound: a gather that visits rows out of order.
@@ -75,6 +78,10 @@ impl Case {
             }
             (DType::F32, &Fill::Between(low, high)) => {
                 bytes_of(noise(&key, n).map(move |v| low + (high - low) * (0.5 * v + 0.5)))
+            }
+            (DType::F32, &Fill::Multiples(of, most)) => {
+                let most = most as f32;
+                bytes_of(noise(&key, n).map(move |v| of * (v * (most + 1.0)).trunc().max(-most)))
             }
             (DType::U32 | DType::F32, Fill::Cycle(words)) => bytes_of(words.iter().copied().cycle().take(n)),
             (DType::U32 | DType::F32, Fill::Words(words)) => {

@@ -4,6 +4,7 @@
 //! the reason; `AUSCULT_REQUIRE_WGPU=1` makes a missing adapter a failure.
 
 mod capture;
+mod capture_sae;
 mod commands;
 #[cfg(target_os = "linux")]
 mod disk;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let model = (!args.list).then(support::make_model);
     let groups = [
         capture::trials(),
+        capture_sae::trials(),
         commands::trials(),
         edits::trials(),
         faults::trials(),

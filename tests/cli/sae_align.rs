@@ -1,6 +1,6 @@
 //! `sae align`: autoencoders are named by where they were trained, and refused under any other name.
 
-use crate::support::{floats, folder, model, music, resid, run};
+use crate::support::{floats, folder, json_file, music, resid, run};
 use crate::trained::{renamed, train};
 use auscult_model::init::{InitOptions, Preset, init_checkpoint};
 use auscult_model::sae::{Sae, SaeParts};
@@ -14,6 +14,7 @@ crate::trials!(
     settings_are_compared,
     what_reconstructions_cost_is_told,
     misfits_have_clear_messages,
+    captures_look_first,
     wrong_options_are_named,
 );
 
@@ -250,17 +251,49 @@ fn misfits_have_clear_messages() {
     align("sae").exits(3, &["W_enc [128, 96] (expected [96, 128])"]);
 }
 
+fn captures_look_first() {
+    let dir = folder();
+    let at = dir.path();
+    let sae = prepared(at, Some("hook_layers.1"));
+    let capture = |sae: &str, rest: &str| {
+        run(at, &format!("capture held.wav --model MODEL --window 2 --sae {sae} --sae-only {rest}"))
+    };
+    let noted = |store: &str| json_file(&at.join(store).join("run.json"))["details"]["alignment"].clone();
+    capture("sae", "--out own").ok();
+    let own = noted("own");
+    assert_eq!((&own[0]["sae"], &own[0]["look"]["verdict"]), (&json!("sae"), &json!("fits")), "{own}");
+    assert_eq!(own[0]["look"]["best"]["site"], "layers.1.resid_post");
+    // trained behind layer 1, and given behind layer 2: its file is right about the shape and wrong about the place
+    renamed(&sae, Some("hook_layers.2")).save(&at.join("late")).expect("it can be written");
+    let parts =
+        ["late at layers.2.resid_post: it is used at hook_layers.2 (FVU", "the best is hook_layers.1 (FVU"];
+    capture("late", "--out wrong")
+        .exits(4, &[&parts[..], &["paper layers count from 1", "--allow-misaligned"]].concat());
+    // one that is wrong beside one that is right
+    capture("sae --sae late", "--out wrong").exits(4, &parts);
+    assert!(!at.join("wrong").exists(), "nothing is written before all is in order");
+    let allowed = capture("sae --sae late", "--allow-misaligned --out wrong").ok();
+    assert!(allowed.stderr.contains("misaligned: late at layers.2.resid_post"), "{allowed}");
+    let wrong = noted("wrong");
+    assert_eq!(
+        (&wrong[0]["look"]["verdict"], &wrong[1]["look"]["verdict"]),
+        (&json!("fits"), &json!("elsewhere"))
+    );
+    assert!(wrong[1]["look"]["message"].as_str().is_some_and(|why| why.contains(parts[1])), "{wrong}");
+    // the same site by the name of the next layer's input; a text goes along
+    let next = "hook_layers.2=sae --hooks hook_layers.{1,2}";
+    capture(next, "--out x").exits(4, &["`hook_name` is hook_layers.1, expected layers.2.resid_post"]);
+    capture("sae", "--text strings --out spoken").ok();
+    // audio that cannot be read is the capture's to tell
+    run(at, "capture none.wav --model MODEL --sae sae --out x").exits(3, &["none.wav"]);
+    assert!(!at.join("x").exists());
+}
+
 fn wrong_options_are_named() {
     let dir = folder();
     let at = dir.path();
-    let sae = train(
-        &vec![0.5; WIDTH].repeat(2).iter().enumerate().map(|(i, v)| v * (i as f32).sin()).collect::<Vec<_>>(),
-        WIDTH,
-        4,
-        1,
-        1,
-        None,
-    );
+    let waves: Vec<f32> = (0..2 * WIDTH).map(|i| (i as f32).sin()).collect();
+    let sae = train(&waves, WIDTH, 4, 1, 1, None);
     sae.save(&at.join("sae")).expect("it can be written");
     let align = |rest: &str| run(at, &format!("sae align --model MODEL --sae sae {rest}"));
     align("").exits(2, &["AUDIO is empty", "--manifest with --audio-root"]);
@@ -275,5 +308,4 @@ fn wrong_options_are_named() {
     align("none.wav").exits(3, &["none.wav"]);
     run(at, "sae align --model none --sae sae FIX/flac_s16.flac").exits(3, &["none"]);
     run(at, "sae align --model MODEL --sae none FIX/flac_s16.flac").exits(3, &["none", "does not exist"]);
-    assert!(model().is_dir());
 }

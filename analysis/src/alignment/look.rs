@@ -68,8 +68,7 @@ pub fn first_look(
         }
     }
     let looked = |((_, site), scores): (&(&Sae, Site), &Vec<SiteScore>)| {
-        let declared = Declared { hook: super::label(*site), site: Some(site.to_string()) };
-        let (best, verdict) = judge(Some(&declared), scores);
+        let (best, verdict) = judge(Some(&Declared::used_at(*site)), scores);
         Look { site: site.to_string(), best: best.clone(), verdict }
     };
     Ok(saes.iter().zip(&scores).map(looked).collect())

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::cost::CodeCost;
 use crate::capture::{Model, MusicgenCapture};
 use crate::error::Result;
-use crate::sae_stats::{Activity, Reconstruction};
+use crate::sae_stats::{FeatureCounts, Fit};
 
 /// Clips of a batch at most: the rows of all sites are held on the host.
 const MOST_CLIPS: usize = 8;
@@ -27,10 +27,10 @@ pub struct SiteScore {
     /// Other names of the same value: what a layer leaves is what the next receives.
     pub also: Vec<String>,
     /// Rows scored.
-    pub rows: usize,
-    /// [`Reconstruction::fvu`].
+    pub rows: u64,
+    /// [`Fit::fvu`].
     pub fvu: Option<f64>,
-    /// [`Reconstruction::explained_variance`].
+    /// [`Fit::explained_variance`].
     pub explained_variance: Option<f64>,
     /// Features active in a row, on average.
     pub l0: Option<f64>,
@@ -59,15 +59,14 @@ impl SiteScore {
 #[derive(Clone, Debug)]
 pub struct SiteSums {
     site: Site,
-    reconstruction: Reconstruction,
-    activity: Activity,
+    fit: Fit,
+    counts: FeatureCounts,
 }
 
 impl SiteSums {
     /// No rows yet.
     pub fn new(site: Site, sae: &Sae) -> Self {
-        let (reconstruction, activity) = (Reconstruction::new(sae.width()), Activity::new(sae.features()));
-        Self { site, reconstruction, activity }
+        Self { site, fit: Fit::default(), counts: FeatureCounts::new(sae.features()) }
     }
 
     /// Adds rows `[rows, width]`.
@@ -76,8 +75,8 @@ impl SiteSums {
     /// Rows that cannot be encoded.
     pub fn add(&mut self, sae: &Sae, rows: &[f32]) -> Result<()> {
         let codes = sae.encode(rows)?;
-        self.reconstruction.add(rows, &sae.reconstruct(rows, &codes)?);
-        self.activity.add(&codes);
+        self.fit.add(&Fit::of(rows, &sae.reconstruct(rows, &codes)?, sae.width()));
+        self.counts.add(&codes);
         Ok(())
     }
 
@@ -88,11 +87,11 @@ impl SiteSums {
         SiteScore {
             site: self.site.to_string(),
             also: Site::all(layers).filter(same).map(|site| site.to_string()).collect(),
-            rows: self.reconstruction.rows(),
-            fvu: self.reconstruction.fvu(),
-            explained_variance: self.reconstruction.explained_variance(),
-            l0: self.activity.l0(),
-            dead: self.activity.dead_share(),
+            rows: self.fit.rows,
+            fvu: self.fit.fvu(),
+            explained_variance: self.fit.explained_variance(),
+            l0: self.counts.l0(),
+            dead: self.counts.dead_share(),
             cross_entropy: None,
         }
     }
@@ -137,7 +136,7 @@ impl Aligner<'_> {
             sums.push(SiteSums::new(hook.site.parse()?, self.sae));
         }
         for codes in batches {
-            for (sums, bytes) in sums.iter_mut().zip(self.model.forward(codes)?) {
+            for (sums, bytes) in sums.iter_mut().zip(self.model.forward(codes)?.rows) {
                 sums.add(self.sae, &floats(&bytes))?;
             }
             done();

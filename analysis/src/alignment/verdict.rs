@@ -10,9 +10,15 @@ use super::score::SiteScore;
 /// gets the mean right.
 pub const NO_FIT: f64 = 0.99;
 
-/// The site that an autoencoder's file names.
+/// How messages begin about what a file names.
+const FILE: &str = "the file says";
+
+/// The site that an autoencoder's file names, or where it is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Declared {
+    /// Who says so, as messages have it.
+    #[serde(skip)]
+    pub by: &'static str,
     /// As it is written there.
     pub hook: String,
     /// What it means; `None` where it is no site of any decoder.
@@ -20,15 +26,20 @@ pub struct Declared {
 }
 
 impl Declared {
+    /// A site that an autoencoder is to be used at.
+    pub fn used_at(site: Site) -> Self {
+        Self { by: "it is used at", hook: label(site), site: Some(site.to_string()) }
+    }
+
     /// What the file says; of one that names a layer alone, the output of that layer.
     pub fn of(sae: &Sae) -> Option<Self> {
         if let Some(hook) = sae.hook() {
             let site = hook.parse::<Site>().ok().map(|site| site.to_string());
-            return Some(Self { hook: hook.to_string(), site });
+            return Some(Self { by: FILE, hook: hook.to_string(), site });
         }
         let layer = sae.settings().metadata.layer?;
         let site = Site::Layer(layer, At::ResidPost).to_string();
-        Some(Self { hook: format!("hook_layer {layer}"), site: Some(site) })
+        Some(Self { by: FILE, hook: format!("hook_layer {layer}"), site: Some(site) })
     }
 
     /// The site, where it is one.
@@ -102,17 +113,17 @@ fn nowhere(best: &SiteScore, sites: usize) -> String {
 }
 
 fn elsewhere(declared: &Declared, best: &SiteScore, scores: &[SiteScore]) -> String {
-    let hook = &declared.hook;
+    let Declared { by, hook, .. } = declared;
     let found = format!("the best is {} (FVU {:.4})", label(best.at()), best.fit());
     let Some(site) = declared.at() else {
-        return format!("the file says {hook}, which is no site of this model, {found}");
+        return format!("{by} {hook}, which is no site of this model, {found}");
     };
     let own = scores.iter().find(|score| score.at().origin() == site.origin());
     let own = match own {
         Some(score) => format!("FVU {:.4}", score.fit()),
         None => "which this model has not".to_string(),
     };
-    format!("the file says {hook} ({own}), {found}{}", hint(site, best.at()))
+    format!("{by} {hook} ({own}), {found}{}", hint(site, best.at()))
 }
 
 /// What the two are to each other, where that tells the mistake.
@@ -165,7 +176,7 @@ mod tests {
 
     fn declared(hook: &str) -> Declared {
         let site = hook.parse::<Site>().ok().map(|site| site.to_string());
-        Declared { hook: hook.to_string(), site }
+        Declared { by: FILE, hook: hook.to_string(), site }
     }
 
     fn message(hook: &str, fvus: &[f64]) -> String {

@@ -8,6 +8,7 @@ pub mod attention_merge;
 pub mod cache_write;
 pub mod capture;
 pub mod capture_step;
+pub mod column_sums;
 pub mod conv1d;
 pub mod conv_transpose1d;
 pub mod delay_apply;
@@ -26,6 +27,8 @@ pub mod lstm;
 pub mod rms_norm;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod sae_decode;
+pub mod sae_encode;
 pub mod sample;
 pub mod scale;
 
@@ -51,6 +54,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &capture::F16,
     &capture::BF16,
     &capture_step::INFO,
+    &column_sums::INFO,
     &conv1d::INFO,
     &conv_transpose1d::INFO,
     &delay_apply::INFO,
@@ -79,6 +83,8 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &rms_norm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
+    &sae_decode::INFO,
+    &sae_encode::INFO,
     &sample::INFO,
     &scale::INFO,
 ];

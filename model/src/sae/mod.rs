@@ -1,21 +1,26 @@
 //! Sparse autoencoders: what they read of the stream, and the direction that each feature writes.
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6 and of EleutherAI's sparsify, [`Sae::save`] writes SAELens', and
-//! [`Sae::encode`] and [`Sae::decode`] are encoder and decoder on the host, for any of them; [`Sae::duplicates`] finds what was
-//! learned twice. Generation takes those that its graph can express ([`Sae::top_k`]). Training is not done here.
+//! [`Sae::encode`] and [`Sae::decode`] are encoder and decoder on the host, for any of them, [`Sae::on_device`] those of the k
+//! largest features as ops of a graph; [`Sae::duplicates`] finds what was learned twice. Generation takes those that its graph
+//! can express ([`Sae::top_k`]). Training is not done here.
 
 mod decode;
+mod device;
 mod duplicates;
 mod encode;
 mod fields;
+mod inserts;
 mod open;
 mod saelens;
 mod save;
 mod settings;
 mod sparsify;
 
+pub use device::DeviceSae;
 pub use duplicates::{Duplicates, Pair};
-pub use encode::SparseRows;
+pub use encode::{NotFinite, SparseRows};
+pub use inserts::SaeOutputs;
 pub use save::CFG_FILE;
 pub use settings::{Activation, Metadata, Normalize, Settings};
 

@@ -1,0 +1,67 @@
+use super::{Params, best::Best, best::key};
+use crate::{
+    HostSlot,
+    gemm::{Store, matmul_seq, row_mut, view, view_mut},
+};
+use rayon::prelude::*;
+
+/// Rows and features of a tile at most: its products take 288 KiB, which stay in the second cache.
+const TILE_ROWS: usize = 256;
+const TILE_FEATURES: usize = 288;
+/// Features of a task at least: every task has to find its own least values.
+const TASK_FEATURES: usize = 2048;
+
+/// Tasks of rows and features in parallel; a task multiplies tile by tile and goes through a tile while it is in cache.
+pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
+    let p: Params = bytemuck::pod_read_unaligned(params);
+    let [x, weight, bias, indices, values] = slots else { panic!("sae_encode has five slots") };
+    let (x, weight, bias): (&[f32], &[f32], &[f32]) = (x.read(), weight.read(), bias.read());
+    let (indices, values): (&mut [u32], &mut [f32]) = (indices.write(), values.write());
+    let [rows, width, features, k] = [p.rows, p.width, p.features, p.k].map(|n| n as usize);
+    if rows == 0 || features == 0 {
+        return;
+    }
+    let row_tasks = rows.div_ceil(TILE_ROWS);
+    // equal parts, so that none is a sliver whose sums are in another order
+    let first_row = |task: usize| task * rows / row_tasks;
+    let wanted = (4 * rayon::current_num_threads()).div_ceil(row_tasks);
+    let task_features = features.div_ceil(wanted).max(TASK_FEATURES).next_multiple_of(TILE_FEATURES);
+    let feature_tasks = features.div_ceil(task_features);
+    let task = |number: usize| -> Vec<Best> {
+        let (row_task, first) = (number / feature_tasks, number % feature_tasks * task_features);
+        let rows = first_row(row_task + 1) - first_row(row_task);
+        let x = view(&x[first_row(row_task) * width..], rows, width, width);
+        let mut best: Vec<Best> = (0..rows).map(|_| Best::new(k)).collect();
+        let mut products = vec![0.0; rows * TILE_FEATURES];
+        let end = features.min(first + task_features);
+        for first in (first..end).step_by(TILE_FEATURES) {
+            let count = TILE_FEATURES.min(end - first);
+            let mut tile = view_mut(&mut products[..rows * count], rows, count, count);
+            let weight = view(&weight[first * width..], count, width, width);
+            matmul_seq(tile.as_mut(), x, weight, Store::Replace);
+            for (row, best) in best.iter_mut().enumerate() {
+                let first_feature = p.first_feature + first as u32;
+                best.offer(row_mut(&mut tile, row), &bias[first..][..count], first_feature);
+            }
+        }
+        best
+    };
+    let found: Vec<Vec<Best>> = (0..row_tasks * feature_tasks).into_par_iter().map(task).collect();
+    let mut places = indices.chunks_exact_mut(k).zip(values.chunks_exact_mut(k));
+    for (row_task, tasks) in found.chunks(feature_tasks).enumerate() {
+        for row in 0..first_row(row_task + 1) - first_row(row_task) {
+            let (indices, values) = places.next().expect("a row of both for each of x");
+            let before = (p.first_feature > 0).then(|| left_before(indices, values, k));
+            Best::write(tasks.iter().map(|task| &task[row]).chain(&before), indices, values);
+        }
+    }
+}
+
+/// What a launch of the features before these left.
+fn left_before(indices: &[u32], values: &[f32], k: usize) -> Best {
+    let mut best = Best::new(k);
+    best.spoilt = values[0].is_nan();
+    let active = indices.iter().zip(values).filter(|(_, value)| **value > 0.0);
+    best.keys.extend(active.map(|(&feature, &value)| key(value, feature)));
+    best
+}
