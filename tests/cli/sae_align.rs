@@ -237,9 +237,9 @@ fn misfits_have_clear_messages() {
     let square = train(&rows(&at.join("s"), "hook_layers.1"), WIDTH, WIDTH, 12, 3, Some("hook_layers.1"));
     square.save(&at.join("square")).expect("it can be written");
     align("square").ok();
-    let turn = |values: &[f32]| (0..WIDTH * WIDTH).map(|i| values[i % WIDTH * WIDTH + i / WIDTH]).collect();
     let parts = square.parts();
-    let parts = SaeParts { w_dec: turn(&parts.w_dec), w_enc: turn(&parts.w_enc), ..parts };
+    let w_enc = (0..WIDTH * WIDTH).map(|i| parts.w_enc[i % WIDTH * WIDTH + i / WIDTH]).collect();
+    let parts = SaeParts { w_enc, ..parts };
     let turned = Sae::new(parts, square.k(), Some("hook_layers.1".into())).expect("they fit together");
     turned.save(&at.join("turned")).expect("it can be written");
     align("turned").exits(4, &["turned: fits none of 4 sites", "weights the right way round"]);
