@@ -73,7 +73,7 @@ impl Best {
 
     /// Writes the k best of several parts of the features, in order; zeros behind them.
     pub fn write<'a>(parts: impl Iterator<Item = &'a Self>, indices: &mut [u32], values: &mut [f32]) {
-        let mut keys = Vec::new();
+        let mut keys: Vec<u64> = Vec::new();
         let mut spoilt = false;
         for part in parts {
             keys.extend(&part.keys);
