@@ -1,15 +1,21 @@
-//! Rows put in the place of the stream's: the model's own change nothing, and others do what an edit does.
+//! Rows put in the place of the stream's: the model's own change nothing, others do what an edit does, and reconstructions cost
+//! the model what they cost the reference.
 
 mod common;
 
+use auscult_analysis::sae_stats::Fit;
 use auscult_kernels::DType;
 use auscult_kernels::ops::scale::Scale;
 use auscult_model::Codes;
 use auscult_model::musicgen::{CrossEntropy, Decoder, DecoderOptions, Site};
+use auscult_model::sae::{Sae, SaeParts};
 use auscult_runtime::{Backend, CpuBackend, Edits, Insert};
 use common::checkpoint::{Layout, write_checkpoint};
 use common::generation::Generation;
-use common::golden::Case;
+use common::golden::{Case, golden_dir};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::fs;
 use std::sync::Arc;
 
 const BATCH: usize = 2;
@@ -104,6 +110,52 @@ fn every_clip_gets_its_own_rows() {
         last[FRAMES * width..(FRAMES + 1) * width].fill(3.0);
         let found = s.decoder.spliced(BATCH, FRAMES, site).unwrap().run(&s.codes, &last).unwrap();
         assert_eq!(found, clean, "nothing is predicted from the last position");
+    }
+}
+
+/// Sums that Hugging Face's decoder gave in float64, with a hook that replaces a layer's output (`make_splice_fixtures.py`).
+#[test]
+fn reconstructions_cost_what_they_cost_the_reference() {
+    for name in ["tiny", "stereo"] {
+        let file = |end: &str| golden_dir().join("splice").join(format!("{name}.{end}"));
+        let expected: Value = serde_json::from_slice(&fs::read(file("json")).unwrap()).unwrap();
+        let bytes = fs::read(file("safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let floats =
+            |name: &str| -> Vec<f32> { bytemuck::pod_collect_to_vec(tensors.tensor(name).unwrap().data()) };
+        let s = setup(&Case::committed(name));
+        let view = tensors.tensor("codes").unwrap();
+        let codes: Vec<u32> = bytemuck::pod_collect_to_vec(view.data());
+        let [rows, codebooks, frames] = *view.shape() else { panic!("codes of {:?}", view.shape()) };
+        let clips = codes.chunks_exact(codebooks * frames);
+        let codes: Vec<Codes> = clips.map(|c| Codes::new(codebooks, frames, c.to_vec()).unwrap()).collect();
+        let [w_enc, b_enc, w_dec, b_dec] = ["W_enc", "b_enc", "W_dec", "b_dec"].map(floats);
+        let k = usize::try_from(expected["k"].as_u64().unwrap()).unwrap();
+        let sae = Sae::new(SaeParts { w_enc, b_enc, w_dec, b_dec }, Some(k), None).unwrap();
+
+        let site: Site = expected["site"].as_str().unwrap().parse().unwrap();
+        let mut edits = Edits::new();
+        edits.capture(site, DType::F32).capture(Site::Logits, DType::F32);
+        let plain = s.decoder.teacher_forced(rows, frames, edits).unwrap();
+        plain.run(&codes).unwrap();
+        let x = plain.output_f32(&site.to_string()).unwrap();
+        let xhat = sae.reconstruct(&x, &sae.encode(&x).unwrap()).unwrap();
+        let spliced = s.decoder.spliced(rows, frames, site).unwrap();
+        let found = [
+            ("clean", plain.cross_entropy(&codes).unwrap()),
+            ("spliced", spliced.run(&codes, &xhat).unwrap()),
+            ("zeroed", spliced.run(&codes, &vec![0.0; x.len()]).unwrap()),
+        ];
+        for (what, found) in found {
+            for (row, found) in found.iter().enumerate() {
+                let wanted = expected[what][row].as_f64().unwrap();
+                // f32 moves a logit by about 3e-6
+                assert!((found.sum / wanted - 1.0).abs() < 1e-5, "{name} {what}: {} for {wanted}", found.sum);
+                assert_eq!(Some(found.codes as u64), expected["predicted"].as_u64(), "{name} {what}");
+            }
+        }
+        let fvu = Fit::of(&x, &xhat, sae.width()).fvu().unwrap();
+        assert!((fvu / expected["fvu"].as_f64().unwrap() - 1.0).abs() < 1e-5, "{name}: {fvu}");
     }
 }
 
