@@ -56,6 +56,11 @@ impl Fit {
         (spread > 1e-12 * self.squares).then(|| self.error / spread)
     }
 
+    /// `sum |x - decoded|^2 / sum |x|^2`: as the FVU, but small too where rows hardly differ and their mean is met.
+    pub fn missed_power(&self) -> Option<f64> {
+        (self.squares > 0.0).then(|| self.error / self.squares)
+    }
+
     /// Explained variance, `1 - FVU`.
     pub fn explained_variance(&self) -> Option<f64> {
         self.fvu().map(|fvu| 1.0 - fvu)
@@ -143,6 +148,7 @@ mod tests {
         let fit = Fit::of(&[1.0, 2.0, 3.0, 0.0], &[1.0, 1.0, 3.0, 2.0], 2);
         close(fit.fvu().unwrap(), 5.0 / 4.0);
         close(fit.explained_variance().unwrap(), -0.25);
+        close(fit.missed_power().unwrap(), 5.0 / 14.0);
     }
 
     #[test]

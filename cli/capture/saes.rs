@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::sae::files;
 use anyhow::Result;
 use auscult_analysis::AnalysisError;
+use auscult_analysis::alignment::Verdict;
 use auscult_analysis::capture::{HookSae, Model, MusicgenCapture, first_clips};
 use auscult_analysis::input::Input;
 use auscult_analysis::record::{InputRecord, RunRecord};
@@ -139,7 +140,7 @@ pub fn at_hooks(
     Ok(saes)
 }
 
-/// Clips that are looked at first.
+/// Clips that are looked at first, of as many files where there are.
 const FIRST_CLIPS: usize = 2;
 
 /// Holds each autoencoder against the stream of the first clips, and notes in the record how well it fits.
@@ -158,11 +159,19 @@ pub fn look(
     if paths.is_empty() {
         return Ok(());
     }
-    let clips = match first_clips(inputs, windows, model.spec(), FIRST_CLIPS) {
-        // the capture says so, and leaves nothing behind either
-        Err(AnalysisError::NothingCaptured { .. }) => return Ok(()),
-        clips => clips?.0,
-    };
+    let first = &inputs[..inputs.len().min(FIRST_CLIPS)];
+    let mut clips = Vec::new();
+    for input in first {
+        match first_clips(std::slice::from_ref(input), windows, model.spec(), FIRST_CLIPS / first.len()) {
+            Ok((more, _)) => clips.extend(more),
+            // the capture says so
+            Err(AnalysisError::NothingCaptured { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if clips.is_empty() {
+        return Ok(());
+    }
     let looks = model.look_at_saes(&clips)?;
     for (path, look) in paths.iter().zip(&looks) {
         match look.verdict.refusal() {
@@ -175,6 +184,12 @@ pub fn look(
             }
             Some(why) => context.note(&format!("misaligned: {path} at {}: {why}", look.site)),
             None => {}
+        }
+        if let Verdict::Unclear { message } = &look.verdict {
+            context.note(&format!(
+                "{path} at {}: the first clips hardly differ from row to row, and it {message}",
+                look.site
+            ));
         }
     }
     let noted = paths.iter().zip(&looks).map(|(path, look)| json!({ "sae": path, "look": look }));

@@ -232,7 +232,7 @@ fn describe(
         Verdict::Fits => "which the file names",
         Verdict::Unnamed => "where it was trained, as far as these sites go",
         Verdict::Elsewhere { .. } => "which the file does not name",
-        Verdict::Nowhere { .. } => "which is no fit",
+        Verdict::Unclear { .. } | Verdict::Nowhere { .. } => "which is no fit",
     };
     text + &format!("\nbest: {} (FVU {:.4}), {end}", label(best.at()), best.fit())
 }

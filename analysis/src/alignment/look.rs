@@ -15,6 +15,9 @@ use crate::error::{AnalysisError, Result};
 /// Rows of a site that are looked at, spread over the clips: enough to tell layers apart, little beside the capture.
 const ROWS: usize = 256;
 
+/// Share of the rows' power from which on a bad FVU is the autoencoder's fault and not that of rows which hardly differ.
+const MISSED: f64 = 0.25;
+
 /// What a look at one autoencoder found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Look {
@@ -69,9 +72,20 @@ pub fn first_look(
     }
     let looked = |((_, site), scores): (&(&Sae, Site), &Vec<SiteScore>)| {
         let (best, verdict) = judge(Some(&Declared::used_at(*site)), scores);
+        let verdict = unless_alike(verdict, best);
         Look { site: site.to_string(), best: best.clone(), verdict }
     };
     Ok(saes.iter().zip(&scores).map(looked).collect())
+}
+
+/// First clips may be silent: what fits nowhere is not held against an autoencoder that meets what there is.
+fn unless_alike(verdict: Verdict, best: &SiteScore) -> Verdict {
+    match verdict {
+        Verdict::Nowhere { message } if best.missed_power.is_some_and(|missed| missed < MISSED) => {
+            Verdict::Unclear { message }
+        }
+        other => other,
+    }
 }
 
 /// At most [`ROWS`] of the rows, evenly.
@@ -92,5 +106,25 @@ mod tests {
         assert_eq!((kept.len(), kept[0], kept[1]), (2 * ROWS, 0.0, 1.0));
         assert!(kept[2 * ROWS - 2] > 1980.0, "the last rows too");
         assert_eq!(spread(&values[..6], 2), values[..6]);
+    }
+
+    #[test]
+    fn rows_that_hardly_differ_decide_nothing() {
+        let score = |missed| SiteScore {
+            site: "embed".into(),
+            also: Vec::new(),
+            rows: 9,
+            fvu: Some(1.5),
+            explained_variance: Some(-0.5),
+            missed_power: Some(missed),
+            l0: Some(3.0),
+            dead: 0.5,
+            cross_entropy: None,
+        };
+        let refused = |score: SiteScore| {
+            let (best, verdict) = judge(Some(&Declared::used_at(Site::Embed)), std::slice::from_ref(&score));
+            unless_alike(verdict, best).refusal().is_some()
+        };
+        assert!(!refused(score(0.01)) && refused(score(0.9)));
     }
 }

@@ -32,6 +32,8 @@ pub struct SiteScore {
     pub fvu: Option<f64>,
     /// [`Fit::explained_variance`].
     pub explained_variance: Option<f64>,
+    /// [`Fit::missed_power`].
+    pub missed_power: Option<f64>,
     /// Features active in a row, on average.
     pub l0: Option<f64>,
     /// Share of the features that are active in no row.
@@ -90,6 +92,7 @@ impl SiteSums {
             rows: self.fit.rows,
             fvu: self.fit.fvu(),
             explained_variance: self.fit.explained_variance(),
+            missed_power: self.fit.missed_power(),
             l0: self.counts.l0(),
             dead: self.counts.dead_share(),
             cross_entropy: None,

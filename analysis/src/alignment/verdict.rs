@@ -61,6 +61,11 @@ pub enum Verdict {
         /// Names both, with their FVUs.
         message: String,
     },
+    /// In a first look: the rows hardly differ, as in silence, so that no FVU is good, yet what there is is met.
+    Unclear {
+        /// Names the best there is.
+        message: String,
+    },
     /// It fits none.
     Nowhere {
         /// Names the best there is.
@@ -72,7 +77,7 @@ impl Verdict {
     /// Why the autoencoder is to be refused, if it is.
     pub fn refusal(&self) -> Option<&str> {
         match self {
-            Self::Fits | Self::Unnamed => None,
+            Self::Fits | Self::Unnamed | Self::Unclear { .. } => None,
             Self::Elsewhere { message } | Self::Nowhere { message } => Some(message),
         }
     }
@@ -167,6 +172,7 @@ mod tests {
             rows: 9,
             fvu: Some(fvu),
             explained_variance: Some(1.0 - fvu),
+            missed_power: Some(fvu / 2.0),
             l0: Some(3.0),
             dead: 0.5,
             cross_entropy: None,
