@@ -140,13 +140,14 @@ fn hint(declared: Site, best: Site) -> String {
     };
     let (Some(said), Some(is)) = (behind(declared), behind(best)) else { return String::new() };
     match declared {
-        Site::Layer(layer, At::ResidPost) if is + 1 == said => {
-            let right = if layer == 0 { "layers.0.resid_pre".into() } else { label(best) };
-            format!(
-                ": paper layers count from 1 and `hook_layers.N` from 0 (`paper:{layer}` is {right}), or the hook stood before \
-                 the layer and not behind it"
-            )
+        Site::Layer(0, At::ResidPost) if is == 0 => {
+            ": the hook stood before the layer and not behind it".to_string()
         }
+        Site::Layer(layer, At::ResidPost) if is + 1 == said => format!(
+            ": paper layers count from 1 and `hook_layers.N` from 0 (`paper:{layer}` is {}), or the hook stood before the layer \
+             and not behind it",
+            label(best)
+        ),
         Site::Layer(layer, At::ResidPost) if said + 1 == is => format!(
             ": `hook_layers.N` counts from 0 already, `paper:{}` is {} and `paper:{}` {}",
             layer + 1,
@@ -213,7 +214,8 @@ mod tests {
              already, `paper:1` is hook_layers.0 and `paper:2` hook_layers.1"
         );
         assert!(
-            message("hook_layers.0", &[0.1, 0.5]).contains("the best is embed (FVU 0.1000): paper layers")
+            message("hook_layers.0", &[0.1, 0.5])
+                .contains("the best is embed (FVU 0.1000): the hook stood before")
         );
         assert!(
             message("layers.1.resid_pre", &[0.9, 0.5, 0.1])
