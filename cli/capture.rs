@@ -133,6 +133,14 @@ pub fn capture_into_store(
     let mut run = RunRecord::start(std::env::args().collect());
     let saes = saes::at_hooks(saes, model.hooks(), args.allow_misaligned, &*backend, &mut run)?;
     model = model.with_saes(saes, if args.sae_only { Keep::Features } else { Keep::Rows });
+    let windows = Windows {
+        window: args.window,
+        stride: args.stride,
+        start: args.start,
+        duration: args.duration,
+        last: if args.drop_last { LastClip::Drop } else { LastClip::Keep },
+    };
+    saes::look(context, &mut model, &inputs, windows, args.allow_misaligned, &mut run)?;
     if let Some(file) = tokenizer {
         record.files.push(FileRecord::of(file)?);
     }
@@ -142,13 +150,7 @@ pub fn capture_into_store(
     let device = DeviceRecord::from(backend.info());
     let mut job = CaptureJob {
         resume: args.resume,
-        windows: Windows {
-            window: args.window,
-            stride: args.stride,
-            start: args.start,
-            duration: args.duration,
-            last: if args.drop_last { LastClip::Drop } else { LastClip::Keep },
-        },
+        windows,
         limit: args.limit,
         dtype: args.dtype,
         batch: args.batch,

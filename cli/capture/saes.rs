@@ -1,11 +1,16 @@
 //! The autoencoders of a capture: opened, and each brought to the hook whose rows it reads.
 
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::sae::files;
 use anyhow::Result;
-use auscult_analysis::capture::HookSae;
-use auscult_analysis::record::RunRecord;
+use auscult_analysis::AnalysisError;
+use auscult_analysis::alignment::Verdict;
+use auscult_analysis::capture::{HookSae, Model, MusicgenCapture, first_clips};
+use auscult_analysis::input::Input;
+use auscult_analysis::record::{InputRecord, RunRecord};
 use auscult_analysis::store::{Hook, sae_names};
+use auscult_audio::Windows;
 use auscult_model::musicgen::Site;
 use auscult_model::sae::Sae;
 use auscult_runtime::Backend;
@@ -131,4 +136,61 @@ pub fn at_hooks(
         record.details.insert("misaligned".into(), misaligned.into());
     }
     Ok(saes)
+}
+
+/// Clips that are looked at first, of as many files where there are.
+const FIRST_CLIPS: usize = 2;
+
+/// Holds each autoencoder against the stream of the first clips, and notes in the record how well it fits.
+///
+/// # Errors
+/// One that fits another site better than its own, or none, unless that is allowed.
+pub fn look(
+    context: &Context,
+    model: &mut MusicgenCapture,
+    inputs: &[Input],
+    windows: Windows,
+    allow_misaligned: bool,
+    record: &mut RunRecord,
+) -> Result<()> {
+    let paths: Vec<String> = model.saes().iter().map(|sae| sae.path.clone()).collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let first = &inputs[..inputs.len().min(FIRST_CLIPS)];
+    let mut clips = Vec::new();
+    for input in first {
+        match first_clips(std::slice::from_ref(input), windows, model.spec(), FIRST_CLIPS / first.len()) {
+            Ok((more, _)) => clips.extend(more),
+            // the capture says so
+            Err(AnalysisError::NothingCaptured { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if clips.is_empty() {
+        return Ok(());
+    }
+    let looks = model.look_at_saes(&clips)?;
+    for (path, look) in paths.iter().zip(&looks) {
+        match look.verdict.refusal() {
+            Some(why) if !allow_misaligned => {
+                let message = format!(
+                    "{path} at {}: {why}; `--allow-misaligned` uses it anyway, and records it",
+                    look.site
+                );
+                return Err(Failure::refused(message));
+            }
+            Some(why) => context.note(&format!("misaligned: {path} at {}: {why}", look.site)),
+            None => {}
+        }
+        if let Verdict::Unclear { message } = &look.verdict {
+            context.note(&format!(
+                "{path} at {}: the first clips hardly differ from row to row, and it {message}",
+                look.site
+            ));
+        }
+    }
+    let noted = paths.iter().zip(&looks).map(|(path, look)| json!({ "sae": path, "look": look }));
+    record.details.insert("alignment".into(), noted.collect());
+    Ok(())
 }

@@ -94,8 +94,9 @@ fn features_are_those_of_the_rows_beside_them() {
     let dir = folder();
     let at = dir.path();
     let saes = three(at);
-    let line =
-        format!("{AUDIO} --hooks hook_layers.{{0,1}},embed --sae early --sae late --sae jump --out s --json");
+    let line = format!(
+        "{AUDIO} --hooks hook_layers.{{0,1}},embed --sae early --sae late --sae jump --allow-misaligned --out s --json"
+    );
     let summary = run(at, &line).ok().json();
     let store = at.join("s");
     check_sums(&store);
@@ -166,7 +167,7 @@ fn features_alone_are_the_same() {
     let dir = folder();
     let at = dir.path();
     three(at);
-    let saes = "--sae early --sae late --sae jump";
+    let saes = "--sae early --sae late --sae jump --allow-misaligned";
     run(at, &format!("{AUDIO} --hooks hook_layers.{{0,1}} {saes} --out both")).ok();
     let alone = run(at, &format!("{AUDIO} {saes} --sae-only --out alone --json")).ok().json();
     let (both, only) = (tree(&at.join("both")), tree(&at.join("alone")));
@@ -210,7 +211,7 @@ fn hooks_come_from_the_files_or_the_options() {
     };
     let audio = "capture FIX/flac_s16.flac --model MODEL";
     // the same site under the name that --hooks has for it
-    run(at, &format!("{audio} --hooks embed,paper:2 --sae sae --out a")).ok();
+    run(at, &format!("{audio} --hooks embed,paper:2 --sae sae --allow-misaligned --out a")).ok();
     let strings = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect::<Vec<_>>();
     assert_eq!(
         hooks("a"),
@@ -221,9 +222,9 @@ fn hooks_come_from_the_files_or_the_options() {
         ["00000.sae.safetensors", "00000.safetensors", "sae.stats.safetensors"]
     );
     // one that names none reads the only hook, or the one it is given
-    run(at, &format!("{audio} --hooks embed --sae more/sae --out b")).ok();
+    run(at, &format!("{audio} --hooks embed --sae more/sae --allow-misaligned --out b")).ok();
     assert_eq!(hooks("b").1, ["embed"]);
-    run(at, &format!("{audio} --sae sae --sae embed=more/sae --out c")).ok();
+    run(at, &format!("{audio} --sae sae --sae embed=more/sae --allow-misaligned --out c")).ok();
     let (sites, of_saes, called) = hooks("c");
     assert_eq!(sites, ["layers.1.resid_post", "embed"]);
     assert_eq!((of_saes, called), (sites.clone(), strings(&["sae", "sae-2"])));
@@ -287,7 +288,7 @@ pub fn features_of_an_adapter_are_those_of_its_rows() {
     let dir = folder();
     let at = dir.path();
     let saes = three(at);
-    let line = "--device wgpu capture FIX/flac_s16.flac --model MODEL --window 0.5 --sae early --sae late --sae jump --out s";
+    let line = "--device wgpu capture FIX/flac_s16.flac --model MODEL --window 0.5 --sae early --sae late --sae jump --allow-misaligned --out s";
     run(at, line).ok();
     run(at, "store verify s").ok();
     for (name, hook, sae) in &saes {

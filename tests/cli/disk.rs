@@ -89,7 +89,7 @@ fn features_stop_and_go_on_with_room() {
     let dir = folder();
     music(&dir.path().join("a.wav"), 20.0, 16_000, 1);
     write_sae(&dir.path().join("sae"), Some("hook_layers.0"), Activation::TopK(100));
-    let capture = "$A capture a.wav --model $M --window 0.5 --sae sae --sae-only --shard-rows 100 --resume --out disk/s";
+    let capture = "$A capture a.wav --model $M --window 0.5 --sae sae --allow-misaligned --sae-only --shard-rows 100 --resume --out disk/s";
     // shards of 63 KB
     for (size, shards) in [("32k", 0), ("300k", 2), ("500k", 4)] {
         script(dir.path(), size, capture).exits(1, &["No space left", "disk/s"]);

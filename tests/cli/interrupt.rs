@@ -191,8 +191,8 @@ fn a_killed_capture_of_features_ends_up_the_same() {
     music(&at.join("a.wav"), 30.0, 16_000, 1);
     three(at);
     // 120 clips of 14 positions, 5 clips a shard
-    let line = "capture a.wav --model MODEL --window 0.25 --sae early --sae late --sae jump --sae-only --shard-rows 60 \
-                --resume --json --out";
+    let line = "capture a.wav --model MODEL --window 0.25 --sae early --sae late --sae jump \
+                --allow-misaligned --sae-only --shard-rows 60 --resume --json --out";
     run(at, &format!("{line} whole")).ok();
     let expected = content(&at.join("whole"));
     let mut last = None;

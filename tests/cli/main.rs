@@ -16,10 +16,13 @@ mod generate;
 mod interrupt;
 mod melody;
 mod sae;
+mod sae_align;
+mod sae_eval;
 mod store;
 mod support;
 mod text;
 mod told;
+mod trained;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -51,6 +54,8 @@ fn main() -> ExitCode {
         generate::trials(),
         melody::trials(),
         sae::trials(),
+        sae_align::trials(),
+        sae_eval::trials(),
         store::trials(),
         text::trials(),
         told::trials(),

@@ -5,6 +5,7 @@
 //! of the result. A file that cannot be read is left out and listed; a model that fails, a full disk or a wrong hash end
 //! the run, and leave a store that can be taken up again.
 
+mod clips;
 mod compute;
 mod model;
 mod produce;
@@ -20,6 +21,7 @@ use std::str::FromStr;
 use auscult_audio::{LastClip, Windows};
 use serde::{Deserialize, Serialize};
 
+pub use clips::first_clips;
 pub use model::{Keep, Model, ModelSpec, MusicgenCapture, Shown};
 pub use run::capture;
 pub use saes::HookSae;

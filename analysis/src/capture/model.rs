@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use auscult_audio::Clip;
 use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::ModelError;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::Text;
-use auscult_model::musicgen::{Decoder, DecoderOptions, TeacherForced, parse_sites};
+use auscult_model::musicgen::{Decoder, DecoderOptions, Posemb, TeacherForced, parse_sites};
 use auscult_runtime::{Backend, DeviceError, DeviceInfo, Edit, Edits};
 
 use super::saes::HookSae;
+use crate::alignment::{Look, first_look};
 use crate::error::{AnalysisError, Result};
 use crate::store::{Hook, SaeMeta, SaeRows, StoreDtype};
 use crate::time;
@@ -193,6 +195,12 @@ impl MusicgenCapture {
         Self { text: Some(Arc::new(text)), pass: None, ..self }
     }
 
+    /// Computes positions otherwise from now on: in another way, and from another number on than 0 for the first row.
+    pub fn set_positions(&mut self, posemb: Posemb, first: isize) {
+        self.pass = None;
+        self.decoder.set_positions(posemb, first);
+    }
+
     /// Has autoencoders read the hooks, each one of [`Model::hooks`]. With [`Keep::Features`] rows that no autoencoder on
     /// the host reads stay on the device.
     ///
@@ -207,6 +215,22 @@ impl MusicgenCapture {
             assert!(self.hooks.iter().any(fits), "`{}` reads no hook of the model", meta.name);
         }
         Self { saes, keep, pass: None, ..self }
+    }
+
+    /// Holds every autoencoder against the stream of the first clips, before anything is captured: one pass over the leading
+    /// clips that are of one length, in the order of [`Model::saes`].
+    ///
+    /// # Errors
+    /// No clips; those of [`first_look`].
+    pub fn look_at_saes(&mut self, clips: &[Clip]) -> Result<Vec<Look>> {
+        let alike = clips.chunk_by(|a, b| a.samples.len() == b.samples.len()).next().unwrap_or_default();
+        let samples: Vec<&[f32]> = alike.iter().map(|clip| clip.samples.as_slice()).collect();
+        let codes = self.encode(&samples)?;
+        let mut saes = Vec::with_capacity(self.saes.len());
+        for sae in &self.saes {
+            saes.push((sae.sae(), sae.meta().site.parse()?));
+        }
+        first_look(&self.decoder, &codes, self.text.as_deref(), &saes)
     }
 
     /// The decoder.

@@ -122,7 +122,7 @@ fn most_clips<M: Model>(job: &CaptureJob, model: &M, longest: usize) -> usize {
     }
 }
 
-fn panicked(stage: &'static str, panic: &(dyn Any + Send)) -> AnalysisError {
+pub(super) fn panicked(stage: &'static str, panic: &(dyn Any + Send)) -> AnalysisError {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     AnalysisError::Panicked { stage, message: text.unwrap_or_else(|| "no message".to_string()) }

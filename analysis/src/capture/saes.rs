@@ -52,6 +52,11 @@ impl HookSae {
         &self.meta
     }
 
+    /// The autoencoder.
+    pub fn sae(&self) -> &Sae {
+        &self.sae
+    }
+
     /// Whether its rows stay on the device.
     pub fn is_fused(&self) -> bool {
         self.fused.is_some()

@@ -8,8 +8,8 @@ use auscult_runtime::files::FileError;
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use auscult_runtime::weights::Weights;
 
-use super::fit::Fit;
 use super::format::SaeMeta;
+use crate::sae_stats::Fit;
 
 /// The tensor of features, [rows, k].
 pub const INDICES: &str = "indices";

@@ -1,4 +1,4 @@
-//! How well an autoencoder stands for rows, and how its features fire: sums that grow clip by clip.
+//! How the features of an autoencoder fire over a store: sums that grow clip by clip.
 
 use std::path::Path;
 
@@ -9,58 +9,7 @@ use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde::{Deserialize, Serialize};
 
 use super::format::SaeMeta;
-
-/// Sums over rows `x` and what their features decode to. They add up: those of two parts are those of the whole.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Fit {
-    /// How many rows.
-    pub rows: u64,
-    /// Sum of `|x - decoded|^2`.
-    pub error: f64,
-    /// Sum of `|x|^2`.
-    pub squares: f64,
-    /// Sum of `x`, [width].
-    pub sum: Vec<f64>,
-}
-
-impl Fit {
-    /// Of rows [rows, width] and what stands for them, of the same shape.
-    ///
-    /// # Panics
-    /// If the lengths differ or are no multiple of the width.
-    pub fn of(rows: &[f32], decoded: &[f32], width: usize) -> Self {
-        assert!(rows.len() == decoded.len() && rows.len().is_multiple_of(width), "rows of one width");
-        let squared = |v: f64| v * v;
-        let mut sum = vec![0.0; width];
-        for row in rows.chunks_exact(width) {
-            sum.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
-        }
-        Self {
-            rows: (rows.len() / width) as u64,
-            error: rows.iter().zip(decoded).map(|(&x, &y)| squared(f64::from(x) - f64::from(y))).sum(),
-            squares: rows.iter().map(|&x| squared(f64::from(x))).sum(),
-            sum,
-        }
-    }
-
-    /// Adds the sums of further rows.
-    pub fn add(&mut self, more: &Self) {
-        self.rows += more.rows;
-        self.error += more.error;
-        self.squares += more.squares;
-        self.sum.resize(self.sum.len().max(more.sum.len()), 0.0);
-        self.sum.iter_mut().zip(&more.sum).for_each(|(sum, more)| *sum += more);
-    }
-
-    /// The fraction of variance unexplained, `sum |x - decoded|^2 / sum |x - mean|^2`, where the mean is that of all rows;
-    /// none where all rows are equal.
-    pub fn fvu(&self) -> Option<f64> {
-        let of_mean: f64 = self.sum.iter().map(|v| v * v).sum::<f64>() / self.rows as f64;
-        let spread = self.squares - of_mean;
-        // what is left of equal rows is rounding
-        (spread > 1e-12 * self.squares).then(|| self.error / spread)
-    }
-}
+use crate::sae_stats::Fit;
 
 /// How the features of an autoencoder fired over the rows of a store.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,7 +83,7 @@ impl Activity {
             hook: sae.hook.clone(),
             rows: fit.rows,
             fvu,
-            explained_variance: fvu.map(|fvu| 1.0 - fvu),
+            explained_variance: fit.explained_variance(),
             l0: active as f64 / fit.rows.max(1) as f64,
             features: sae.features,
             dead: self.counts.iter().filter(|&&count| count == 0).count(),

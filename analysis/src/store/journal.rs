@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use auscult_runtime::files::{FileError, sha256_bytes};
 use serde::{Deserialize, Serialize};
 
-use super::fit::Fit;
 use super::format::{ClipRow, JOURNAL};
 use crate::capture::Failure;
 use crate::error::{AnalysisError, Result};
 use crate::record::InputRecord;
+use crate::sae_stats::Fit;
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -36,9 +36,10 @@ mod tests;
 mod verify;
 mod writer;
 
+pub use crate::sae_stats::Fit;
 pub use export::{EXPORT_INDEX, Exported, export_npy, npy_header};
 pub use features::{INDICES, SaeRows, VALUES};
-pub use fit::{Fit, SaeSummary};
+pub use fit::SaeSummary;
 pub use format::{
     CODES_DIR, ClipRow, EngineMeta, FORMAT, Hook, INDEX_JSONL, InputsMeta, JOURNAL, RESID, SHA256SUMS,
     STORE_JSON, SaeMeta, StoreDtype, StoreMeta, WindowsMeta, clip_id, codes_tensor, is_sae_name, sae_names,

@@ -10,7 +10,7 @@ use auscult_runtime::weights::Weights;
 use rayon::prelude::*;
 
 use super::features::{self, OpenFeatures};
-use super::fit::{Activity, Fit};
+use super::fit::Activity;
 use super::format::{
     JOURNAL, RESID, SHA256SUMS, STORE_JSON, SaeMeta, StoreMeta, codes_tensor, is_sae_name, sae_shard_name,
 };
@@ -18,6 +18,7 @@ use super::journal::{Entry, Journal, JournalClip, ShardFile, ShardState};
 use super::writer::{OpenShard, StoreWriter};
 use crate::error::{AnalysisError, Result};
 use crate::record::pretty;
+use crate::sae_stats::Fit;
 
 /// What a store that is taken up again holds already.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,11 +2,13 @@
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6, of EleutherAI's sparsify, of Gemma Scope and of Llama Scope (pickles of
 //! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens'. [`Sae::encode`] and [`Sae::decode`] are encoder
-//! and decoder on the host, for any of them, [`Sae::on_device`] those of the k largest features as ops of a graph. Generation
-//! takes those that its graph can express ([`Sae::top_k`]). Training is not done here.
+//! and decoder on the host, for any of them, [`Sae::on_device`] those of the k largest features as ops of a graph;
+//! [`Sae::duplicates`] finds what was learned twice. Generation takes those that its graph can express ([`Sae::top_k`]).
+//! Training is not done here.
 
 mod decode;
 mod device;
+mod duplicates;
 mod encode;
 mod fields;
 pub(crate) mod fold;
@@ -21,6 +23,7 @@ mod sparsify;
 mod turned;
 
 pub use device::DeviceSae;
+pub use duplicates::{Duplicates, Pair};
 pub use encode::{NotFinite, SparseRows};
 pub use inserts::SaeOutputs;
 pub use save::CFG_FILE;
