@@ -16,6 +16,7 @@ use auscult_kernels::ops::{
     attention_merge::AttentionMerge,
     cache_write::CacheWrite,
     capture::Capture,
+    capture_step::CaptureStep,
     conv_transpose1d::ConvTranspose1d,
     conv1d,
     conv1d::Conv1d,
@@ -31,6 +32,7 @@ use auscult_kernels::ops::{
     linear_half_capture::LinearHalfCapture,
     linear_rows::LinearRows,
     lstm::Lstm,
+    rms_norm::RmsNorm,
     rvq_decode::RvqDecode,
     rvq_encode::RvqEncode,
     sae_decode::SaeDecode,
@@ -91,6 +93,9 @@ impl Job {
     }
 }
 
+/// Tokens of a text, padded.
+const TOKENS: usize = 32;
+
 /// Rows of a product: few, and the positions of all clips.
 const ROWS: [usize; 2] = [512, CLIPS * POSITIONS];
 
@@ -149,8 +154,11 @@ fn transformer() -> Result<Vec<Job>> {
             LayerNorm { eps: 1e-5, out }.plan(&TensorDesc::f32([rows, 1024]), &row, &row)
         })?);
     }
+    jobs.push(job("[512, 768]", [ROWS[0], CLIPS * TOKENS], |rows| {
+        RmsNorm { eps: 1e-6 }.plan(&TensorDesc::f32([rows, 768]), &TensorDesc::f32([768]))
+    })?);
     jobs.push(
-        job("501 positions, 4 x [2049, 1024]", [1, CLIPS], |batch| {
+        job("8 x 501 positions, 4 x [2049, 1024]", [8, CLIPS], |batch| {
             EmbedSum { steps: POSITIONS, entries: 2049, first_codebook: 0 }.plan(
                 &TensorDesc::u32([batch * POSITIONS, 4]),
                 &TensorDesc::f32([4 * 2049, 1024]),
@@ -260,6 +268,16 @@ fn generation() -> Result<Vec<Job>> {
             ]),
         );
     }
+    jobs.push(
+        job("[2, 1024] into one of 4 columns", STEP_ROWS, |rows| {
+            CaptureStep.plan(
+                &TensorDesc::f32([rows, 1024]),
+                &TensorDesc::u32([rows]),
+                &TensorDesc::f32([rows, 4, 1024]),
+            )
+        })?
+        .filled(vec![("positions", Fill::Cycle(&[100]))]),
+    );
     jobs.push(job("[2, 16, 2, 66]", [(2, 2), (128, KEYS[1].div_ceil(CHUNK))], |(rows, chunks)| {
         AttentionMerge.plan(&TensorDesc::f32([rows, 16, chunks, 66]))
     })?);

@@ -180,25 +180,20 @@ impl<const N: usize> WithSimd for Dots<'_, N> {
     }
 }
 
-/// A weight type that is widened to f32 before it is multiplied.
-pub(crate) trait Narrow: bytemuck::Pod + Send + Sync {
+/// A number type of values that are multiplied in f32.
+pub(crate) trait Wide: bytemuck::Pod + Send + Sync {
     /// The same number in f32, exactly, without branches.
     fn wide(self) -> f32;
+}
 
-    /// Widens `from` into `to`, exactly.
-    fn widen(from: &[Self], to: &mut [f32]) {
-        vectorised(
-            #[inline(always)]
-            || {
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = from.wide();
-                }
-            },
-        );
+impl Wide for f32 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
     }
 }
 
-impl Narrow for f16 {
+impl Wide for f16 {
     // in integers, since f16 instructions are not on every processor and a call for eight values is slow
     #[inline(always)]
     fn wide(self) -> f32 {
@@ -212,12 +207,31 @@ impl Narrow for f16 {
     }
 }
 
-impl Narrow for bf16 {
+impl Wide for bf16 {
     #[inline(always)]
     fn wide(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 }
+
+/// A type that is widened to f32 before it is multiplied.
+pub(crate) trait Narrow: Wide {
+    /// Widens `from` into `to`, exactly.
+    fn widen(from: &[Self], to: &mut [f32]) {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = from.wide();
+                }
+            },
+        );
+    }
+}
+
+impl Narrow for f16 {}
+
+impl Narrow for bf16 {}
 
 /// [`matmul_then`] with `w` narrow and contiguous, `[outs, cols]`: widened row by row for few rows of `x`, otherwise in
 /// panels of at most 16 MiB.

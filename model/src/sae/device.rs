@@ -58,6 +58,11 @@ impl DeviceSae {
         (SaeEncode { k: self.k }, [self.encoder.clone(), self.bias.clone()])
     }
 
+    /// What the decoder reads behind features and values: its weight and its bias.
+    pub(super) fn decoder(&self) -> [Tensor; 2] {
+        [self.decoder.clone(), self.b_dec.clone()]
+    }
+
     /// Appends the encoder: of x f32 `[rows, width]` the features u32 `[rows, k]` and their values f32 `[rows, k]`, by value,
     /// then index; 0 behind the last active one. A row with a value that is not a number has values NaN.
     ///

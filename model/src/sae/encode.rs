@@ -1,5 +1,6 @@
 //! The encoder on the host, in f32: any activation, any normalisation.
 
+use super::decode::Scale;
 use super::{Activation, Normalize, Sae};
 use crate::error::{ModelError, Result};
 use auscult_kernels::ops::linear::{Activation as After, Linear};
@@ -15,7 +16,7 @@ const BLOCK_VALUES: usize = 8 << 20;
 const BLOCK_ROWS: usize = 4096;
 /// A product of fewer rows sums in another order; shorter blocks are filled up, so that a row's features are the same in any
 /// company.
-const LEAST_ROWS: usize = 8;
+pub(super) const LEAST_ROWS: usize = 8;
 
 /// The active features of some rows, those of a row by value, the largest first, and of equal values by index.
 #[derive(Clone, Debug, PartialEq)]
@@ -194,40 +195,14 @@ impl Sae {
 
     /// `x W_enc` of rows prepared for it, and of some rows of zeros behind them: `[at least rows, features]`.
     fn products(&self, rows: &[f32]) -> Result<Vec<f32>> {
-        let x = self.prepared(rows);
-        let desc = TensorDesc::f32([x.len() / self.width, self.width]);
-        let op = Linear { activation: After::None };
-        let plan = op.plan(&desc, &self.encoder.desc, None, None).map_err(GraphError::from)?;
-        let mut y = vec![0.0f32; x.len() / self.width * self.features];
-        let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
-        run(
-            &plan.params,
-            &mut [
-                HostSlot::Read(bytemuck::cast_slice(&x)),
-                HostSlot::Read(&self.encoder.bytes),
-                HostSlot::Read(&[]),
-                HostSlot::Read(&[]),
-                HostSlot::Write(bytemuck::cast_slice_mut(&mut y)),
-            ],
-        );
-        Ok(y)
+        product(self.prepared(rows), &self.encoder.bytes, self.width)
     }
 
     /// What the encoder's weight multiplies, of one row.
     fn prepare(&self, row: &mut [f32]) {
-        let sum_of = |row: &[f32], f: &dyn Fn(f64) -> f64| row.iter().map(|&v| f(f64::from(v))).sum::<f64>();
-        match self.settings.normalize {
-            Normalize::None => (),
-            Normalize::ConstantNorm => {
-                let scale = ((row.len() as f64).sqrt() / sum_of(row, &|v| v * v).sqrt()) as f32;
-                row.iter_mut().for_each(|v| *v *= scale);
-            }
-            Normalize::LayerNorm => {
-                let mean = sum_of(row, &|v| v) / row.len() as f64;
-                let freedom = (row.len() - 1).max(1) as f64;
-                let spread = (sum_of(row, &|v| (v - mean).powi(2)) / freedom).sqrt() + 1e-5;
-                row.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / spread) as f32);
-            }
+        if self.settings.normalize != Normalize::None {
+            let Scale { centre, divisor, eps } = Scale::of(row, self.settings.normalize);
+            row.iter_mut().for_each(|v| *v = ((f64::from(*v) - centre) / (divisor + eps)) as f32);
         }
         if self.settings.apply_b_dec_to_input {
             row.iter_mut().zip(&self.b_dec).for_each(|(v, b)| *v -= b);
@@ -270,4 +245,27 @@ impl Sae {
         active.sort_unstable_by(order);
         active
     }
+}
+
+/// `x W^T` of rows `x` `[rows, width]`, and of some rows of zeros behind them where there are few, with a weight f32
+/// `[features, width]`: `[at least rows, features]`.
+pub(super) fn product(mut x: Vec<f32>, weight: &[u8], width: usize) -> Result<Vec<f32>> {
+    x.resize(x.len().max(LEAST_ROWS * width), 0.0);
+    let desc = TensorDesc::f32([x.len() / width, width]);
+    let features = weight.len() / size_of::<f32>() / width;
+    let op = Linear { activation: After::None };
+    let plan = op.plan(&desc, &TensorDesc::f32([features, width]), None, None).map_err(GraphError::from)?;
+    let mut y = vec![0.0f32; x.len() / width * features];
+    let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
+    run(
+        &plan.params,
+        &mut [
+            HostSlot::Read(bytemuck::cast_slice(&x)),
+            HostSlot::Read(weight),
+            HostSlot::Read(&[]),
+            HostSlot::Read(&[]),
+            HostSlot::Write(bytemuck::cast_slice_mut(&mut y)),
+        ],
+    );
+    Ok(y)
 }

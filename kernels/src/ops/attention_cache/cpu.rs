@@ -1,7 +1,7 @@
 use super::{MAX_HEAD_DIM, Params};
 use crate::{
     HostSlot,
-    gemm::Narrow,
+    gemm::Wide,
     math::{exp, vectorised},
 };
 use half::{bf16, f16};
@@ -9,33 +9,6 @@ use rayon::prelude::*;
 
 /// Partial results of a sum, so that its loop vectorises in an order that does not depend on the processor.
 const LANES: usize = 16;
-
-/// A value of a cache.
-trait Cached: bytemuck::Pod + Send + Sync {
-    /// The same number in f32, exactly, without branches.
-    fn wide(self) -> f32;
-}
-
-impl Cached for f32 {
-    #[inline(always)]
-    fn wide(self) -> f32 {
-        self
-    }
-}
-
-impl Cached for f16 {
-    #[inline(always)]
-    fn wide(self) -> f32 {
-        Narrow::wide(self)
-    }
-}
-
-impl Cached for bf16 {
-    #[inline(always)]
-    fn wide(self) -> f32 {
-        Narrow::wide(self)
-    }
-}
 
 /// A task for each chunk of a head.
 pub(super) fn f32(params: &[u8], slots: &mut [HostSlot<'_>]) {
@@ -52,7 +25,7 @@ pub(super) fn bf16(params: &[u8], slots: &mut [HostSlot<'_>]) {
     attention::<bf16>(params, slots);
 }
 
-fn attention<T: Cached>(params: &[u8], slots: &mut [HostSlot<'_>]) {
+fn attention<T: Wide>(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let p: Params = bytemuck::pod_read_unaligned(params);
     let [q, k_cache, v_cache, pages, positions, y] = slots else { panic!("attention_cache has six slots") };
     let (q, k_cache, v_cache): (&[f32], &[T], &[T]) = (q.read(), k_cache.read(), v_cache.read());
@@ -118,7 +91,7 @@ impl Part<'_> {
 
     /// Puts the weighted sum of values into `sums`; the largest score and the sum of weights. k and v begin with the
     /// head's columns of the first position; `HEAD_DIM` is that of the head, or 0 for any.
-    fn attend<T: Cached, const HEAD_DIM: usize>(
+    fn attend<T: Wide, const HEAD_DIM: usize>(
         &self,
         k: &[T],
         v: &[T],
@@ -163,7 +136,7 @@ impl Part<'_> {
 }
 
 #[inline(always)]
-fn dot<T: Cached>(query: &[f32], key: &[T]) -> f32 {
+fn dot<T: Wide>(query: &[f32], key: &[T]) -> f32 {
     let mut lanes = [0.0_f32; LANES];
     let (whole, rest) = query.as_chunks::<LANES>();
     let (key_whole, key_rest) = key.as_chunks::<LANES>();

@@ -120,6 +120,25 @@ const CASES: &[(Shape, Conv1d, Bound, &str)] = &[
         Both,
         "tensor cores, odd channels, dilation 2, batch of 2",
     ),
+    // and 128 steps by 32 channels
+    (
+        [3, 50, 48, 17, 3],
+        elu(reflect(1, 1)),
+        Both,
+        "tensor cores, slim, odd channels, three sequences in a tile and a bit",
+    ),
+    (
+        [2, 64, 16, 16, 1],
+        elu_after(PLAIN),
+        Residual,
+        "tensor cores, slim, one slice, exactly one tile of steps",
+    ),
+    (
+        [1, 129, 32, 28, 4],
+        stride(2, dilation(2, replicate(3, 3))),
+        Both,
+        "tensor cores, slim, stride 2, dilation 2",
+    ),
     ([2, 9, 16, 100, 5], zero(2, 3), Residual, "tensor cores, two tiles of channels, short sequences"),
     ([2, 150, 32, 3, 4], elu_after(dilation(3, reflect(4, 5))), Both, "few channels, dilation 3, batch of 2"),
     ([1, 20, 16, 2, 7], replicate(3, 3), Neither, "few channels, 20 steps"),

@@ -102,6 +102,7 @@ const TILE: u32 = 64;
 /// Rows and columns of y, `[batch * out_steps, out_channels]`, that a block of the PTX forms makes.
 const PTX_TILE: [u64; 2] = [64, 64];
 const PTX_TENSOR_TILE: [u64; 2] = [128, 64];
+const PTX_SLIM_TILE: [u64; 2] = [128, 32];
 /// Steps of y that a block of the form for few channels makes, and padded steps that its memory holds.
 const PTX_NARROW_STEPS: u32 = 128;
 const PTX_NARROW_WINDOW: u64 = 192;
@@ -127,6 +128,23 @@ pub static INFO: KernelInfo = KernelInfo {
         fold_groups(u64::from(p.batch) * tiles)
     })],
     ptx: &[
+        Ptx {
+            takes: |params| {
+                let p: Params = bytemuck::pod_read_unaligned(params);
+                p.in_channels.is_multiple_of(16) && (16..=32).contains(&p.out_channels)
+            },
+            registers: 128,
+            static_shared: 22_528,
+            ..Ptx::new(
+                include_str!("conv1d_f32_3xtf32_slim.ptx"),
+                "conv1d_f32_3xtf32_slim",
+                [128, 1, 1],
+                |params, _| {
+                    let p: Params = bytemuck::pod_read_unaligned(params);
+                    tiles([p.batch, p.out_steps], p.out_channels.into(), PTX_SLIM_TILE)
+                },
+            )
+        },
         Ptx {
             takes: |params| {
                 let p: Params = bytemuck::pod_read_unaligned(params);

@@ -25,6 +25,20 @@ const SHAPES: &[Shape] = &[
         "a position more often than a thread takes it, rows of whole vectors",
     ),
     (1, 501, 4, 2049, 1024, 2049, false, Some(2048), "MusicGen-small"),
+    (9, 3, 4, 11, 256, 11, true, Some(4), "a position more often than a warp takes it, one warp's columns"),
+    (
+        5,
+        5,
+        8,
+        13,
+        512,
+        40,
+        true,
+        Some(5),
+        "8 codebooks, a position more often than a warp takes it, ids past the last",
+    ),
+    (8, 2, 4, 7, 768, 7, false, None, "every lane of a warp fetches an id, neither base nor positions"),
+    (3, 1, 8, 5, 256, 5, false, Some(1), "8 codebooks of one step"),
     (17, 1931, 1, 31, 512, 31, true, Some(1931), "more workgroups than one axis holds"),
 ];
 
@@ -34,6 +48,7 @@ type Chosen = (usize, usize, usize, usize, bool, usize, u32, &'static str);
 const CHOSEN: &[Chosen] = &[
     (1, 1, 4, 1024, false, 2048, 2048, "a decoding step of one row"),
     (128, 1, 4, 1024, false, 2048, 2048, "a decoding step of a batch"),
+    (11, 1, 8, 256, true, 5, 7, "8 codebooks and a base, positions past the last, one warp's columns"),
     (15, 5, 3, 37, true, 3, 9, "positions past the last, odd rows, fewer positions than steps"),
     (210, 7, 2, 12, true, 40, 40, "rows that start again, a base, devices may cut"),
 ];
@@ -75,20 +90,25 @@ pub(super) fn cases() -> Vec<Case> {
         }
     };
     let mut cases: Vec<Case> = SHAPES.iter().map(case).collect();
-    let (rows, cols) = (26, 37);
-    let plan = EmbedSum { steps: 13, entries: 11, first_codebook: 3 }.plan(
-        &TensorDesc::u32([rows, 8]),
-        &TensorDesc::f32([2 * 11, cols]),
-        Some(&TensorDesc::f32([rows, cols])),
-        None,
-        None,
-    );
-    cases.push(Case {
-        why: "two codebooks from the middle of eight",
-        plan: plan.expect("a case's shapes fit"),
-        fill: vec![("ids", Fill::Below(11))],
-        tolerance: Tolerance { abs: 0.0, rel: 0.0, why: "additions in a defined order" },
-    });
+    let middle = [
+        (26, 13, 2, 8, 3, 37, "two codebooks from the middle of eight"),
+        (26, 13, 4, 9, 3, 256, "four codebooks from the middle of nine, one warp's columns"),
+    ];
+    for (rows, steps, codebooks, ids_cols, first_codebook, cols, why) in middle {
+        let plan = EmbedSum { steps, entries: 11, first_codebook }.plan(
+            &TensorDesc::u32([rows, ids_cols]),
+            &TensorDesc::f32([codebooks * 11, cols]),
+            Some(&TensorDesc::f32([rows, cols])),
+            None,
+            None,
+        );
+        cases.push(Case {
+            why,
+            plan: plan.expect("a case's shapes fit"),
+            fill: vec![("ids", Fill::Below(11))],
+            tolerance: Tolerance { abs: 0.0, rel: 0.0, why: "additions in a defined order" },
+        });
+    }
     cases.extend(CHOSEN.iter().map(chosen));
     cases
 }

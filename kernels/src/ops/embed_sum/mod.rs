@@ -50,6 +50,11 @@ const BLOCK: u32 = 256;
 /// Rows of a thread in PTX.
 const PTX_ROWS: u32 = 4;
 
+/// Columns of a warp in the wide PTX form, its warps of a block, and what a grid's second axis holds.
+const WIDE_COLS: u32 = 256;
+const WIDE_WARPS: u32 = BLOCK / 32;
+const WIDE_GROUPS: u32 = 65_535;
+
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
     name: "embed_sum_f32",
@@ -67,26 +72,47 @@ pub static INFO: KernelInfo = KernelInfo {
         let p: Params = bytemuck::pod_read_unaligned(params);
         fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
     })],
-    ptx: &[Ptx {
-        registers: 72,
-        ..Ptx::new(include_str!("embed_sum_f32.ptx"), "embed_sum_f32", [BLOCK, 1, 1], |params, _| {
-            let p: Params = bytemuck::pod_read_unaligned(params);
-            [ptx_units(&p).div_ceil(BLOCK), 1, 1]
-        })
-    }],
+    ptx: &[
+        Ptx {
+            takes: |params| {
+                let p: Params = bytemuck::pod_read_unaligned(params);
+                matches!(p.codebooks, 4 | 8)
+                    && p.cols.is_multiple_of(WIDE_COLS)
+                    && p.cols / WIDE_COLS <= WIDE_GROUPS
+            },
+            registers: 64,
+            ..Ptx::new(
+                include_str!("embed_sum_f32_wide.ptx"),
+                "embed_sum_f32_wide",
+                [BLOCK, 1, 1],
+                |params, _| {
+                    let p: Params = bytemuck::pod_read_unaligned(params);
+                    // the ids of a warp's rows are one load
+                    [row_units(&p, 32 / p.codebooks).div_ceil(WIDE_WARPS), p.cols / WIDE_COLS, 1]
+                },
+            )
+        },
+        Ptx {
+            registers: 72,
+            ..Ptx::new(include_str!("embed_sum_f32.ptx"), "embed_sum_f32", [BLOCK, 1, 1], |params, _| {
+                let p: Params = bytemuck::pod_read_unaligned(params);
+                let width = if p.cols.is_multiple_of(4) { p.cols / 4 } else { p.cols };
+                [(row_units(&p, PTX_ROWS) * width).div_ceil(BLOCK), 1, 1]
+            })
+        },
+    ],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,
 };
 
-/// Threads of the PTX form: one for each vector of 4 columns, or column where rows do not end on a vector, of up to
-/// [`PTX_ROWS`] rows that share a position; of one row where every row names its own.
+/// Groups that a PTX form makes of the rows: up to `rows` each that share a position; one where every row names its own.
 ///
-/// At most as many as y has elements, which a plan counted in u32.
-fn ptx_units(p: &Params) -> u32 {
-    let width = if p.cols.is_multiple_of(4) { p.cols / 4 } else { p.cols };
-    let rows = if p.has_at == 1 { 1 } else { PTX_ROWS };
-    p.rows.div_ceil(p.steps).div_ceil(rows) * p.steps.min(p.rows) * width
+/// With one for each vector of 4 columns, or column where rows do not end on a vector, at most as many as y has elements,
+/// which a plan counted in u32.
+fn row_units(p: &Params, rows: u32) -> u32 {
+    let rows = if p.has_at == 1 { 1 } else { rows };
+    p.rows.div_ceil(p.steps).div_ceil(rows) * p.steps.min(p.rows)
 }
 
 /// Embeddings of several codebooks, summed.

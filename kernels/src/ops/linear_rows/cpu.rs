@@ -1,7 +1,7 @@
 use super::{Activation, Params};
 use crate::{
     HostSlot,
-    gemm::{Narrow, row_mut, view_mut},
+    gemm::{Wide, row_mut, view_mut},
     ops::linear::finish,
 };
 use bytemuck::{Pod, Zeroable};
@@ -20,7 +20,7 @@ const OUTS: usize = 4;
 /// Up to this many rows, weights are used as they come, and the processor fetches them ahead by itself.
 const FEW: usize = 4;
 
-/// Columns that are widened at once for few rows: rows of a matrix lie one after another, and long pieces of them are
+/// Columns of few rows that are multiplied at once: rows of a matrix lie one after another, and long pieces of them are
 /// fetched ahead best.
 const FEW_BLOCK: usize = 1024;
 
@@ -62,63 +62,53 @@ pub(super) fn bf16(params: &[u8], slots: &mut [HostSlot<'_>]) {
 }
 
 /// A weight type, as a source of f32.
-trait Weight: bytemuck::Pod + Sync {
-    /// `from` where it lies, if it is f32.
-    fn as_f32s(from: &[Self]) -> Option<&[f32]>;
-
-    /// Widens `from` into the beginning of `room`.
-    fn widen(from: &[Self], room: &mut [f32]);
-}
-
-impl Weight for f32 {
+trait Weight: Wide {
+    /// Whether [`quick`](Self::quick) widens all of them.
     #[inline(always)]
-    fn as_f32s(from: &[Self]) -> Option<&[f32]> {
-        Some(from)
+    fn are_quick(_: &[Self]) -> bool {
+        true
     }
 
+    /// [`Wide::wide`] in fewer instructions.
     #[inline(always)]
-    fn widen(from: &[Self], room: &mut [f32]) {
-        room[..from.len()].copy_from_slice(from);
+    fn quick(self) -> f32 {
+        self.wide()
     }
 }
 
-impl Weight for bf16 {
-    #[inline(always)]
-    fn as_f32s(_: &[Self]) -> Option<&[f32]> {
-        None
-    }
+impl Weight for f32 {}
 
-    #[inline(always)]
-    fn widen(from: &[Self], room: &mut [f32]) {
-        for (to, from) in room.iter_mut().zip(from) {
-            *to = from.wide();
-        }
-    }
-}
+impl Weight for bf16 {}
 
 impl Weight for f16 {
     #[inline(always)]
-    fn as_f32s(_: &[Self]) -> Option<&[f32]> {
-        None
+    fn are_quick(values: &[Self]) -> bool {
+        let mut largest = 0;
+        for value in values {
+            // without the sign
+            largest = largest.max(value.to_bits() << 1);
+        }
+        // infinity and NaN have no exponent to carry over
+        largest < 0x7c00 << 1
     }
 
     #[inline(always)]
-    fn widen(from: &[Self], room: &mut [f32]) {
+    fn quick(self) -> f32 {
         // the exponents of f16 and f32 are 127 - 15 apart; a product, unlike a sum of bits, normalises subnormals
         const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
-        let mut largest = 0;
-        for from in from {
-            largest = largest.max(from.to_bits() & 0x7fff);
-        }
-        if largest >= 0x7c00 {
-            // infinity and NaN have no exponent to carry over
-            return Narrow::widen(from, room);
-        }
-        for (to, from) in room.iter_mut().zip(from) {
-            // copies of the sign fill the upper half, and all but one are cut off
-            let wide = (i32::from(from.to_bits().cast_signed()) << 13).cast_unsigned() & 0x8fff_e000;
-            *to = f32::from_bits(wide) * REBIAS;
-        }
+        // copies of the sign fill the upper half, and all but one are cut off
+        let wide = (i32::from(self.to_bits().cast_signed()) << 13).cast_unsigned() & 0x8fff_e000;
+        f32::from_bits(wide) * REBIAS
+    }
+}
+
+/// Widens `from` into the beginning of `room`.
+#[inline(always)]
+fn widen<W: Weight>(from: &[W], room: &mut [f32]) {
+    if W::are_quick(from) {
+        room.iter_mut().zip(from).for_each(|(to, from)| *to = from.quick());
+    } else {
+        room.iter_mut().zip(from).for_each(|(to, from)| *to = from.wide());
     }
 }
 
@@ -216,31 +206,32 @@ impl<'a, W: Weight> Task<'a, W> {
 
     /// All outs for at most [`FEW`] rows.
     #[inline(always)]
-    fn few<S: Simd>(&mut self, simd: S, room: &mut [f32], sums: &mut [[S::f32s; GROUP]]) {
+    fn few<S: Simd>(&mut self, simd: S, sums: &mut [[S::f32s; GROUP]]) {
         let (outs, cols) = (self.y.ncols(), self.p.cols as usize);
         for out in (0..outs).step_by(OUTS) {
             let made = OUTS.min(outs - out);
             sums.fill([simd.splat_f32s(0.0); GROUP]);
-            // at once, or in parts that are widened
-            let longest = if W::as_f32s(&[]).is_some() { cols.max(1) } else { FEW_BLOCK };
-            for at in (0..cols).step_by(longest) {
-                let block = longest.min(cols - at);
+            for at in (0..cols).step_by(FEW_BLOCK) {
+                let block = FEW_BLOCK.min(cols - at);
                 let weights = self.block((out, made), (at, block));
                 let next = self.after((out, made), (at, block), OUTS);
-                let mut wide: [&[f32]; GROUP] = [&[]; GROUP];
-                let rooms = room.chunks_exact_mut(FEW_BLOCK + 16);
-                for (((wide, weight), room), next) in
-                    wide[..made].iter_mut().zip(weights).zip(rooms).zip(next)
-                {
-                    *wide = W::as_f32s(weight).unwrap_or_else(|| {
-                        (0..FEW_BLOCK * size_of::<W>())
-                            .step_by(size_of::<Line>())
-                            .for_each(|at| ask(next, at));
-                        W::widen(weight, room);
-                        &room[..block]
-                    });
+                let (x, weights) = (&self.x[at..], &weights[..made]);
+                let mut before = [[simd.splat_f32s(0.0); GROUP]; FEW];
+                before[..sums.len()].copy_from_slice(sums);
+                multiply(simd, x, cols, weights, next, sums);
+                // asked when they have come from memory
+                let mut quick = true;
+                for weights in weights {
+                    quick &= W::are_quick(weights);
                 }
-                multiply(simd, &self.x[at..], cols, &wide[..made], sums);
+                if !quick {
+                    sums.copy_from_slice(&before[..sums.len()]);
+                    let wide = weights.iter().flat_map(|w| w.iter().map(|w| w.wide()));
+                    let wide: Vec<f32> = wide.collect();
+                    let mut parts: [&[f32]; GROUP] = [&[]; GROUP];
+                    parts.iter_mut().zip(wide.chunks(block)).for_each(|(part, wide)| *part = wide);
+                    multiply(simd, x, cols, &parts[..made], [&[]; GROUP], sums);
+                }
             }
             self.put(simd, (0, out), made, sums);
         }
@@ -260,7 +251,7 @@ impl<'a, W: Weight> Task<'a, W> {
                 for ((wide, weight), room) in
                     wide[..made].iter_mut().zip(weights).zip(room.chunks_exact_mut(PITCH))
                 {
-                    W::widen(weight, room);
+                    widen(weight, room);
                     *wide = &room[..block];
                 }
                 let next = self.after((out, made), (at, block), GROUP);
@@ -271,7 +262,7 @@ impl<'a, W: Weight> Task<'a, W> {
                         ask(next[line % GROUP], line / GROUP * size_of::<Line>());
                     }
                     let x = &self.packed[(at / BLOCK * rows + first + 2 * pair) * PITCH..];
-                    multiply(simd, x, PITCH, &wide[..made], sums);
+                    multiply(simd, x, PITCH, &wide[..made], [&[]; GROUP], sums);
                 }
             }
             self.put(simd, (first, out), made, sums);
@@ -302,12 +293,13 @@ impl<W: Weight> WithSimd for Task<'_, W> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let rows = self.y.nrows();
+        if rows <= FEW {
+            let sums = &mut [[simd.splat_f32s(0.0); GROUP]; FEW];
+            return self.few(simd, &mut sums[..rows]);
+        }
         let room = &mut [Line::zeroed(); GROUP * PITCH / 16];
         let room: &mut [f32] = bytemuck::cast_slice_mut(room);
         let sums = &mut [[simd.splat_f32s(0.0); GROUP]; ROWS];
-        if rows <= FEW {
-            return self.few(simd, room, &mut sums[..rows]);
-        }
         let pass = (PASS / (self.p.cols as usize).max(1)).clamp(8, ROWS);
         for first in (0..rows).step_by(pass) {
             self.many(simd, first, room, &mut sums[..pass.min(rows - first)]);
@@ -315,26 +307,51 @@ impl<W: Weight> WithSimd for Task<'_, W> {
     }
 }
 
-/// Adds to `sums` the products of as many rows, which start `pitch` apart in `x`, with the weights `w` of some outs.
+/// Adds to `sums` the products of as many rows, which start `pitch` apart in `x`, with the weights `w` of some outs;
+/// meanwhile `next` is brought from memory.
 #[inline(always)]
-fn multiply<S: Simd>(simd: S, x: &[f32], pitch: usize, w: &[&[f32]], sums: &mut [[S::f32s; GROUP]]) {
+fn multiply<S: Simd, W: Weight>(
+    simd: S,
+    x: &[f32],
+    pitch: usize,
+    w: &[&[W]],
+    next: [&[W]; GROUP],
+    sums: &mut [[S::f32s; GROUP]],
+) {
     let (fours, ones) = w.as_chunks::<OUTS>();
     for (pair, sums) in sums.chunks_mut(2).enumerate() {
         let of = |r: usize| &x[(2 * pair + r) * pitch..][..w[0].len()];
         for (i, &w) in fours.iter().enumerate() {
+            let next = std::array::from_fn(|n| if pair == 0 { next[i * OUTS + n] } else { &[] });
             match sums {
-                [a, b] => products(simd, [of(0), of(1)], w, [a, b], i * OUTS),
-                [a] => products(simd, [of(0)], w, [a], i * OUTS),
+                [a, b] => by_lanes(simd, [of(0), of(1)], w, next, [a, b], i * OUTS),
+                [a] => by_lanes(simd, [of(0)], w, next, [a], i * OUTS),
                 _ => unreachable!("chunks of one or two"),
             }
         }
         for (i, &w) in (fours.len() * OUTS..).zip(ones) {
             match sums {
-                [a, b] => products(simd, [of(0), of(1)], [w], [a, b], i),
-                [a] => products(simd, [of(0)], [w], [a], i),
+                [a, b] => by_lanes(simd, [of(0), of(1)], [w], [&[]], [a, b], i),
+                [a] => by_lanes(simd, [of(0)], [w], [&[]], [a], i),
                 _ => unreachable!("chunks of one or two"),
             }
         }
+    }
+}
+
+/// [`products`] with as many columns at a time as a vector has lanes, so that what is widened stays in registers.
+#[inline(always)]
+fn by_lanes<S: Simd, W: Weight, const M: usize, const N: usize>(
+    simd: S,
+    x: [&[f32]; M],
+    w: [&[W]; N],
+    next: [&[W]; N],
+    all: [&mut [S::f32s; GROUP]; M],
+    first: usize,
+) {
+    match S::F32_LANES {
+        16 => products::<S, W, M, N, 16>(simd, x, w, next, all, first),
+        _ => products::<S, W, M, N, 8>(simd, x, w, next, all, first),
     }
 }
 
@@ -352,35 +369,42 @@ fn ask<W>(of: &[W], at: usize) {
 
 /// Adds the products of `M` rows with the weights of `N` outs to their partial sums, column by column in order.
 #[inline(always)]
-fn products<S: Simd, const M: usize, const N: usize>(
+fn products<S: Simd, W: Weight, const M: usize, const N: usize, const LANES: usize>(
     simd: S,
     x: [&[f32]; M],
-    w: [&[f32]; N],
+    w: [&[W]; N],
+    next: [&[W]; N],
     all: [&mut [S::f32s; GROUP]; M],
     first: usize,
 ) {
-    let cols = w[0].len();
-    let vectors = cols / S::F32_LANES;
-    let mut sums = [[simd.splat_f32s(0.0); N]; M];
-    for m in 0..M {
-        sums[m].copy_from_slice(&all[m][first..first + N]);
-    }
-    let x_vectors = x.map(|x| &S::as_simd_f32s(x).0[..vectors]);
-    let w_vectors = w.map(|w| &S::as_simd_f32s(w).0[..vectors]);
-    for at in 0..vectors {
-        for n in 0..N {
-            for m in 0..M {
-                sums[m][n] = simd.mul_add_f32s(x_vectors[m][at], w_vectors[n][at], sums[m][n]);
+    let before = |m: usize| std::array::from_fn(|n| all[m][first + n]);
+    let mut sums: [[S::f32s; N]; M] = std::array::from_fn(before);
+    let whole = w[0].len() / LANES;
+    let x_pieces = x.map(|x| &x.as_chunks::<LANES>().0[..whole]);
+    let w_pieces = w.map(|w| &w.as_chunks::<LANES>().0[..whole]);
+    let line = size_of::<Line>() / size_of::<[W; LANES]>();
+    for begin in (0..whole).step_by(line) {
+        next.iter().for_each(|next| ask(next, begin * size_of::<[W; LANES]>()));
+        for at in begin..(begin + line).min(whole) {
+            for n in 0..N {
+                let w = w_pieces[n][at].map(W::quick);
+                for m in 0..M {
+                    add(simd, &x_pieces[m][at], &w, &mut sums[m][n]);
+                }
             }
         }
     }
-    if vectors * S::F32_LANES < cols {
+    if whole * LANES < w[0].len() {
         // zeros behind the last column change no sum
+        let mut x_rest = [[0.0; LANES]; M];
+        for (to, x) in x_rest.iter_mut().zip(x) {
+            to.iter_mut().zip(&x[whole * LANES..]).for_each(|(to, &x)| *to = x);
+        }
         for n in 0..N {
-            let w = simd.partial_load_f32s(&w[n][vectors * S::F32_LANES..]);
+            let mut w_rest = [0.0; LANES];
+            w_rest.iter_mut().zip(&w[n][whole * LANES..]).for_each(|(to, w)| *to = w.quick());
             for m in 0..M {
-                let x = simd.partial_load_f32s(&x[m][vectors * S::F32_LANES..]);
-                sums[m][n] = simd.mul_add_f32s(x, w, sums[m][n]);
+                add(simd, &x_rest[m], &w_rest, &mut sums[m][n]);
             }
         }
     }
@@ -389,16 +413,60 @@ fn products<S: Simd, const M: usize, const N: usize>(
     }
 }
 
+/// Adds the products of some columns to partial sums, vector by vector.
+#[inline(always)]
+fn add<S: Simd>(simd: S, x: &[f32], w: &[f32], sum: &mut S::f32s) {
+    for (&x, &w) in S::as_simd_f32s(x).0.iter().zip(S::as_simd_f32s(w).0) {
+        *sum = simd.mul_add_f32s(x, w, *sum);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{DType, HostFn, TensorDesc};
+
+    #[test]
+    fn infinite_weights_reach_their_outs_and_no_other() {
+        let (rows, cols, outs) = (2, FEW_BLOCK + 37, OUTS + 3);
+        let x: Vec<f32> = crate::noise("x", rows * cols).collect();
+        let mut w: Vec<f16> = crate::noise("w", outs * cols).map(f16::from_f32).collect();
+        w[cols + 5] = f16::INFINITY;
+        w[2 * cols + FEW_BLOCK + 20] = f16::NEG_INFINITY;
+        w[4 * cols - 1] = f16::NAN;
+        let op = super::super::LinearRows { activation: Activation::None };
+        let weight = TensorDesc { dtype: DType::F16, shape: [outs, cols].into_iter().collect() };
+        let plan = op.plan(&TensorDesc::f32([rows, cols]), &weight, [None; 2], None, None).expect("fits");
+        let run = |run: HostFn| {
+            let mut y = vec![0.0_f32; rows * outs];
+            run(
+                &plan.params,
+                &mut [
+                    HostSlot::Read(bytemuck::cast_slice(&x)),
+                    HostSlot::Read(bytemuck::cast_slice(&w)),
+                    HostSlot::Read(&[]),
+                    HostSlot::Read(&[]),
+                    HostSlot::Read(&[]),
+                    HostSlot::Read(&[]),
+                    HostSlot::Write(bytemuck::cast_slice_mut(&mut y)),
+                ],
+            );
+            y
+        };
+        let (got, want) = (run(super::f16), run(plan.kernel.reference));
+        for (at, (got, want)) in got.into_iter().zip(want).enumerate() {
+            let same = got == want || (got.is_nan() && want.is_nan()) || (got - want).abs() < 1e-4;
+            assert!(same, "row {}, out {}: {got}, expected {want}", at / outs, at % outs);
+            assert_eq!(want.is_finite(), ![1, 2, 3].contains(&(at % outs)), "{at}: {want}");
+        }
+    }
 
     #[test]
     fn every_f16_is_widened_exactly() {
         for first in (0..=u16::MAX).step_by(16) {
             let from: Vec<f16> = (first..=first + 15).map(f16::from_bits).collect();
             let mut room = [0.0; 16];
-            <f16 as Weight>::widen(&from, &mut room);
+            widen(&from, &mut room);
             for (from, to) in from.iter().zip(room) {
                 let same = to.to_bits() == from.to_f32().to_bits() || (to.is_nan() && from.is_nan());
                 assert!(same, "{:#06x}: {to}", from.to_bits());

@@ -17,6 +17,7 @@ const SHAPES: &[(usize, usize, usize, Skip, &str)] = &[
     (1, 1, 1, Without, "smallest"),
     (1, 50, 1, With, "one unit, many steps"),
     (3, 11, 7, With, "fewer units than a panel, batch of 3"),
+    (23, 4, 12, With, "three times four units, two sequences past 21"),
     (1, 5, 15, Without, "one below a panel of units"),
     (2, 5, 16, With, "exactly one panel"),
     (1, 5, 17, With, "one past a panel"),

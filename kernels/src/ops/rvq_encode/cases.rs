@@ -14,6 +14,7 @@ const SHAPES: &[(usize, usize, usize, usize, f32, &str)] = &[
     (65, 3, 255, 5, 0.7, "one past a block of rows, one below a workgroup of entries"),
     (9, 2, 256, 31, 0.7, "exactly one workgroup of entries"),
     (9, 2, 257, 33, 0.7, "one past a workgroup of entries"),
+    (11, 3, 300, 12, 0.7, "vectors of three times four numbers"),
     (10, 4, 2048, 128, 0.7, "32 kHz codec"),
     (70, 3, 131, 128, 0.7, "past a block of rows and a tile of entries of the codec's dim"),
     (5, 2, 128, 128, 0.0, "entries of the codec's dim, all equal"),
