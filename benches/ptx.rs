@@ -384,11 +384,15 @@ fn codec() -> Result<Vec<Job>> {
 /// Of the rows of `CLIPS` clips, and of one block of rows.
 fn autoencoders() -> Result<Vec<Job>> {
     Ok(vec![
-        job("[128, 256] x [2048, 256], 32 best", [(128, 256, 2048, 32), (65_536, 1024, 32_768, 100)], |sizes| {
-            let (rows, width, features, k) = sizes;
-            let weight = TensorDesc::f32([features, width]);
-            SaeEncode { k }.plan(&TensorDesc::f32([rows, width]), &weight, &TensorDesc::f32([features]))
-        })?,
+        job(
+            "[128, 256] x [2048, 256], 32 best",
+            [(128, 256, 2048, 32), (65_536, 1024, 32_768, 100)],
+            |sizes| {
+                let (rows, width, features, k) = sizes;
+                let weight = TensorDesc::f32([features, width]);
+                SaeEncode { k }.plan(&TensorDesc::f32([rows, width]), &weight, &TensorDesc::f32([features]))
+            },
+        )?,
         job("128 rows, 100 of [4096, 1024]", [(128, 4096), (65_536, 32_768)], |(rows, features)| {
             SaeDecode.plan(
                 &TensorDesc::u32([rows, 100]),
@@ -515,7 +519,8 @@ fn main() -> Result<()> {
         "shared",
         "warps"
     );
-    let jobs: Vec<Job> = transformer()?.into_iter().chain(generation()?).chain(codec()?).chain(autoencoders()?).collect();
+    let jobs: Vec<Job> =
+        transformer()?.into_iter().chain(generation()?).chain(codec()?).chain(autoencoders()?).collect();
     let keeps = |job: &Job, ptx: &Ptx| ptx.entry.contains(&filter) || job.what.contains(&filter);
     for job in &jobs {
         let takes = |ptx: &&Ptx| (ptx.takes)(&job.short.params) && keeps(job, ptx);

@@ -129,7 +129,7 @@ impl Case {
         let weight = uploaded(&**backend, &[self.features, self.width], &self.weight)?;
         let bias = uploaded(&**backend, &[self.features], &self.bias)?;
         let inputs = [x, graph.constant(&weight), graph.constant(&bias)].map(Some);
-        let written = graph.op_all(&SaeEncode { k: self.k }, &inputs)?;
+        let written = graph.op_all(&SaeEncode { k: self.k }, &inputs, &[])?;
         graph.output("indices", written[0])?;
         graph.output("values", written[1])?;
         let program = Program::new(backend.clone(), graph.finish()?)?;
