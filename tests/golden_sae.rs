@@ -205,11 +205,7 @@ impl Case {
                 assert_eq!(left_out, None, "row {row}: {b} is chosen, its twin before it is not");
             }
             if self.exact[row] == 1 {
-                assert_eq!(
-                    (indices, values),
-                    (want.as_slice(), wanted.as_slice()),
-                    "row {row}, of exact sums"
-                );
+                assert_eq!((indices, values), (want, wanted), "row {row}, of exact sums");
             }
         }
         Ok(())

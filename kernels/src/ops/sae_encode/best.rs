@@ -28,7 +28,12 @@ pub(super) struct Best {
 
 impl Best {
     pub fn new(k: usize) -> Self {
-        Self { k, keys: Vec::with_capacity(2 * k), least: 0.0, spoilt: false }
+        Self::of(k, Vec::with_capacity(2 * k))
+    }
+
+    /// Of features that are chosen already.
+    pub fn of(k: usize, keys: Vec<u64>) -> Self {
+        Self { k, keys, least: 0.0, spoilt: false }
     }
 
     /// Takes in the values of features from `first` on, once `bias` is added to them.

@@ -1,7 +1,7 @@
 use super::{Params, best::Best, best::key};
 use crate::{
     HostSlot,
-    gemm::{Store, matmul_seq, row_mut, view, view_mut},
+    gemm::{FEW_ROWS, Store, matmul_seq, row_mut, view, view_mut},
 };
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ const TILE_FEATURES: usize = 288;
 /// Features of a task at least: every task has to find its own least values.
 const TASK_FEATURES: usize = 2048;
 
-/// Tasks of rows and features in parallel; a task multiplies tile by tile and goes through a tile while it is in cache.
+/// By [`super::screen`] where it can; otherwise tasks of rows and features in parallel; a task multiplies tile by tile and goes through a tile while it is in cache.
 pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let p: Params = bytemuck::pod_read_unaligned(params);
     let [x, weight, bias, indices, values] = slots else { panic!("sae_encode has five slots") };
@@ -19,6 +19,19 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let (indices, values): (&mut [u32], &mut [f32]) = (indices.write(), values.write());
     let [rows, width, features, k] = [p.rows, p.width, p.features, p.k].map(|n| n as usize);
     if rows == 0 || features == 0 {
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if rows > FEW_ROWS
+        && let Some(found) = super::screen::search(k, width, x, weight, bias)
+    {
+        let places = indices.par_chunks_exact_mut(k).zip(values.par_chunks_exact_mut(k));
+        places.zip(found).for_each(|((indices, values), mut keys)| {
+            keys.iter_mut().for_each(|key| *key -= u64::from(p.first_feature));
+            let best = Best::of(k, keys);
+            let before = (p.first_feature > 0).then(|| left_before(indices, values, k));
+            Best::write([&best].into_iter().chain(&before), indices, values);
+        });
         return;
     }
     let row_tasks = rows.div_ceil(TILE_ROWS);
@@ -59,9 +72,8 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
 
 /// What a launch of the features before these left.
 fn left_before(indices: &[u32], values: &[f32], k: usize) -> Best {
-    let mut best = Best::new(k);
-    best.spoilt = values[0].is_nan();
     let active = indices.iter().zip(values).filter(|(_, value)| **value > 0.0);
-    best.keys.extend(active.map(|(&feature, &value)| key(value, feature)));
+    let mut best = Best::of(k, active.map(|(&feature, &value)| key(value, feature)).collect());
+    best.spoilt = values[0].is_nan();
     best
 }

@@ -17,6 +17,8 @@ mod best;
 mod cases;
 mod cpu;
 mod reference;
+#[cfg(target_arch = "x86_64")]
+mod screen;
 
 use crate::{
     Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
