@@ -7,7 +7,9 @@
 mod cases;
 mod reference;
 
-use crate::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups};
+use crate::{
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups,
+};
 use bytemuck::{Pod, Zeroable};
 
 /// Numbers of `rates`.
@@ -86,7 +88,12 @@ pub static INFO: KernelInfo = KernelInfo {
     wgsl: &[Wgsl::new(include_str!("adam.wgsl"), "adam_f32", [BLOCK, 1, 1], |params| {
         fold_groups(bytemuck::pod_read_unaligned::<Params>(params).elements.div_ceil(BLOCK).into())
     })],
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 32,
+        ..Ptx::new(include_str!("adam_f32.ptx"), "adam_f32", [128, 1, 1], |params, _| {
+            [bytemuck::pod_read_unaligned::<Params>(params).elements.div_ceil(128), 1, 1]
+        })
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,

@@ -17,7 +17,7 @@ mod reference;
 use super::adam::{Adam, RATES};
 use super::sae_feature_sums::{SUMS, entries_of, features_of};
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -70,7 +70,13 @@ pub static INFO: KernelInfo = KernelInfo {
     wgsl: &[Wgsl::new(include_str!("sae_adam_rows.wgsl"), "sae_adam_rows_f32", [64, 1, 1], |params| {
         fold_groups(bytemuck::pod_read_unaligned::<Params>(params).features.into())
     })],
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 80,
+        static_shared: 3_072,
+        ..Ptx::new(include_str!("sae_adam_rows_f32.ptx"), "sae_adam_rows_f32", [256, 1, 1], |params, _| {
+            fold_groups(bytemuck::pod_read_unaligned::<Params>(params).features.div_ceil(32).into())
+        })
+    }],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

@@ -11,7 +11,7 @@ mod reference;
 
 use super::adam::RATES;
 use super::sae_feature_sums::SUMS;
-use crate::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, TensorDesc, Wgsl, fields};
+use crate::{Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, TensorDesc, Wgsl, fields};
 use bytemuck::{Pod, Zeroable};
 
 /// Parameter block.
@@ -43,7 +43,11 @@ pub static INFO: KernelInfo = KernelInfo {
     fields: fields![Params; features, width, scale, max_norm],
     params_size: size_of::<Params>(),
     wgsl: &[Wgsl::new(include_str!("sae_clip.wgsl"), "sae_clip_f32", [256, 1, 1], |_| [1, 1, 1])],
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 40,
+        static_shared: 128,
+        ..Ptx::new(include_str!("sae_clip_f32.ptx"), "sae_clip_f32", [1024, 1, 1], |_, _| [1, 1, 1])
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,

@@ -7,7 +7,9 @@ mod cases;
 mod reference;
 
 use super::sae_feature_sums::HISTORY;
-use crate::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups};
+use crate::{
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups,
+};
 use bytemuck::{Pod, Zeroable};
 
 /// Parameter block.
@@ -33,7 +35,12 @@ pub static INFO: KernelInfo = KernelInfo {
     wgsl: &[Wgsl::new(include_str!("sae_dead_bias.wgsl"), "sae_dead_bias_f32", [BLOCK, 1, 1], |params| {
         fold_groups(bytemuck::pod_read_unaligned::<Params>(params).features.div_ceil(BLOCK).into())
     })],
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 32,
+        ..Ptx::new(include_str!("sae_dead_bias_f32.ptx"), "sae_dead_bias_f32", [64, 1, 1], |params, _| {
+            [bytemuck::pod_read_unaligned::<Params>(params).features.div_ceil(256), 1, 1]
+        })
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,

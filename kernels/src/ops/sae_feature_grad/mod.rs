@@ -9,7 +9,7 @@ mod cpu;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -50,7 +50,18 @@ pub static INFO: KernelInfo = KernelInfo {
         [256, 1, 1],
         |params| fold_groups(bytemuck::pod_read_unaligned::<Params>(params).rows.into()),
     )],
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 72,
+        ..Ptx::new(
+            include_str!("sae_feature_grad_f32.ptx"),
+            "sae_feature_grad_f32",
+            [128, 1, 1],
+            |params, _| {
+                let Params { rows, k, .. } = bytemuck::pod_read_unaligned(params);
+                fold_groups((u64::from(rows) * u64::from(k.div_ceil(4).max(1))).div_ceil(4))
+            },
+        )
+    }],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

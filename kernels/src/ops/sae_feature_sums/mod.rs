@@ -16,7 +16,7 @@ mod reference;
 pub(crate) use cpu::add_scaled;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -57,7 +57,18 @@ pub static INFO: KernelInfo = KernelInfo {
     wgsl: &[Wgsl::new(include_str!("sae_feature_sums.wgsl"), "sae_feature_sums_f32", [64, 1, 1], |params| {
         fold_groups(bytemuck::pod_read_unaligned::<Params>(params).features.into())
     })],
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 80,
+        static_shared: 5_120,
+        ..Ptx::new(
+            include_str!("sae_feature_sums_f32.ptx"),
+            "sae_feature_sums_f32",
+            [256, 1, 1],
+            |params, _| {
+                fold_groups(bytemuck::pod_read_unaligned::<Params>(params).features.div_ceil(32).into())
+            },
+        )
+    }],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

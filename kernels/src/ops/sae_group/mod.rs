@@ -10,7 +10,9 @@ mod reference;
 
 pub(crate) use cases::{Grouped, grouped};
 
-use crate::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups};
+use crate::{
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups,
+};
 use bytemuck::{Pod, Zeroable};
 
 /// Parameter block.
@@ -49,7 +51,13 @@ pub static INFO: KernelInfo = KernelInfo {
     wgsl: &[Wgsl::new(include_str!("sae_group.wgsl"), "sae_group_u32", [256, 1, 1], |params| {
         fold_groups(bytemuck::pod_read_unaligned::<Params>(params).features.div_ceil(RANGE).max(1).into())
     })],
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 40,
+        static_shared: 33_056,
+        ..Ptx::new(include_str!("sae_group_u32.ptx"), "sae_group_u32", [1024, 1, 1], |params, _| {
+            [bytemuck::pod_read_unaligned::<Params>(params).features.div_ceil(256).max(1), 1, 1]
+        })
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,

@@ -3,7 +3,9 @@
 mod cases;
 mod reference;
 
-use crate::{Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups};
+use crate::{
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, TensorDesc, Wgsl, fields, fold_groups,
+};
 use bytemuck::{Pod, Zeroable};
 
 /// Parameter block.
@@ -31,7 +33,13 @@ pub static INFO: KernelInfo = KernelInfo {
     wgsl: &[Wgsl::new(include_str!("sum_rows.wgsl"), "sum_rows_f32", [256, 1, 1], |params| {
         fold_groups(bytemuck::pod_read_unaligned::<Params>(params).cols.div_ceil(COLUMNS).into())
     })],
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 40,
+        static_shared: 256,
+        ..Ptx::new(include_str!("sum_rows_f32.ptx"), "sum_rows_f32", [256, 1, 1], |params, _| {
+            [bytemuck::pod_read_unaligned::<Params>(params).cols.div_ceil(8), 1, 1]
+        })
+    }],
     reference: reference::reference,
     cpu: None,
     cases: cases::cases,
