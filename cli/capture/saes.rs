@@ -8,7 +8,7 @@ use auscult_analysis::AnalysisError;
 use auscult_analysis::alignment::Verdict;
 use auscult_analysis::capture::{HookSae, Model, MusicgenCapture, first_clips};
 use auscult_analysis::input::Input;
-use auscult_analysis::record::{InputRecord, RunRecord};
+use auscult_analysis::record::RunRecord;
 use auscult_analysis::store::{Hook, sae_names};
 use auscult_audio::Windows;
 use auscult_model::musicgen::Site;

@@ -1,4 +1,4 @@
-//! `auscult sae`: look at an autoencoder, prove where it belongs, score it, encode activations.
+//! `auscult sae`: look at an autoencoder, prove where it belongs, score it, encode activations, train.
 
 mod align;
 mod audio;
@@ -7,6 +7,7 @@ mod eval;
 pub mod files;
 mod info;
 mod store;
+mod train;
 
 use crate::context::Context;
 use anyhow::Result;
@@ -27,6 +28,8 @@ pub enum Command {
     Align(Box<align::AlignArgs>),
     /// Score an autoencoder at its site: reconstruction, features, what it costs the model, duplicates
     Eval(Box<eval::EvalArgs>),
+    /// Train autoencoders on rows of a file, of a store, or of audio as the model hears it; written in SAELens' format
+    Train(Box<train::TrainArgs>),
 }
 
 pub fn run(context: &Context, command: &Command) -> Result<()> {
@@ -35,6 +38,7 @@ pub fn run(context: &Context, command: &Command) -> Result<()> {
         Command::Encode(args) => on_threads(context, || encode::encode(context, args)),
         Command::Align(args) => on_threads(context, || align::align(context, args)),
         Command::Eval(args) => on_threads(context, || eval::eval(context, args)),
+        Command::Train(args) => on_threads(context, || train::train(context, args)),
     }
 }
 

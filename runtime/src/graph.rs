@@ -360,7 +360,19 @@ impl GraphBuilder {
     /// What is updated in place stays the same value: every later reader sees it as the op left it, an output that it was
     /// named as included. A constant keeps its new contents from one replay to the next.
     pub fn op(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
-        self.launch(op, inputs, None)
+        Ok(self.launch(op, inputs, &[])?[0])
+    }
+
+    /// As [`Self::op`], for an op that writes several slots, all of which are returned, in binding order. Each may be written
+    /// into a tensor that lies on the device already; those that `into` does not reach, or that are `None` there, get memory of
+    /// the graph's own.
+    pub fn op_all(
+        &mut self,
+        op: &dyn Op,
+        inputs: &[Option<Value>],
+        into: &[Option<&Tensor>],
+    ) -> Result<Vec<Value>, GraphError> {
+        self.launch(op, inputs, into)
     }
 
     /// As [`Self::op`], writing into `into` in place of memory of the graph's own: a tensor that lies on the device
@@ -371,7 +383,7 @@ impl GraphBuilder {
         inputs: &[Option<Value>],
         into: &Tensor,
     ) -> Result<Value, GraphError> {
-        self.launch(op, inputs, Some(into))
+        Ok(self.launch(op, inputs, &[Some(into)])?[0])
     }
 
     /// Applies an op to values, as [`Self::op`] does, that writes an f32 value and then that value rounded. A capture of
@@ -380,7 +392,7 @@ impl GraphBuilder {
     /// # Panics
     /// Where the op's kernel does not write two slots.
     pub fn op_with_rounded(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Value, GraphError> {
-        let value = self.launch(op, inputs, None)?;
+        let value = self.launch(op, inputs, &[])?[0];
         let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() else {
             unreachable!("a launch is a step")
         };
@@ -392,29 +404,18 @@ impl GraphBuilder {
         Ok(value)
     }
 
-    /// Applies an op to values, as [`Self::op`] does, and returns what every slot that is only written becomes, in binding
-    /// order.
-    pub fn op_all(&mut self, op: &dyn Op, inputs: &[Option<Value>]) -> Result<Vec<Value>, GraphError> {
-        self.launch(op, inputs, None)?;
-        let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() else {
-            unreachable!("a launch is a step")
-        };
-        let written = plan.kernel.slots.iter().zip(slots).filter(|(slot, _)| slot.access == Access::Write);
-        Ok(written.filter_map(|(_, value)| *value).collect())
-    }
-
     fn launch(
         &mut self,
         op: &dyn Op,
         inputs: &[Option<Value>],
-        mut into: Option<&Tensor>,
-    ) -> Result<Value, GraphError> {
+        into: &[Option<&Tensor>],
+    ) -> Result<Vec<Value>, GraphError> {
         let descs: Vec<_> = inputs.iter().map(|v| v.map(|v| &self.graph.descs[v.0])).collect();
         let plan = op.plan(&descs)?;
         let mut given = inputs.iter();
         let mut next = || *given.next().expect("plan() accepted this many inputs");
         let mut slots = Vec::with_capacity(plan.slots.len());
-        let (mut written, mut updated) = (None, None);
+        let (mut written, mut updated) = (Vec::new(), None);
         for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
             slots.push(match slot.access {
                 Access::Read => next(),
@@ -429,7 +430,7 @@ impl GraphBuilder {
                 }
                 Access::Write => {
                     let desc = desc.clone().expect("written slots are never left out");
-                    let value = match into.take() {
+                    let value = match into.get(written.len()).copied().flatten() {
                         Some(tensor) if tensor.desc == desc => self.constant(tensor),
                         Some(tensor) => {
                             return Err(GraphError::Into {
@@ -440,13 +441,16 @@ impl GraphBuilder {
                         }
                         None => self.value(desc, Source::Step),
                     };
-                    written = written.or(Some(value));
+                    written.push(value);
                     Some(value)
                 }
             });
         }
         self.graph.steps.push(Step::Dispatch { plan, slots });
-        Ok(written.or(updated).expect("every kernel writes something"))
+        if written.is_empty() {
+            written.push(updated.expect("every kernel writes something"));
+        }
+        Ok(written)
     }
 
     /// Makes every later capture keep only these rows (u32 `[kept]`), in this order.

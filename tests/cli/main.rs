@@ -18,6 +18,8 @@ mod melody;
 mod sae;
 mod sae_align;
 mod sae_eval;
+#[cfg(unix)]
+mod sae_train;
 mod store;
 mod support;
 mod text;
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
     let mut all: Vec<Trial> = groups.into_iter().flatten().collect();
     all.extend(capture::on_an_adapter(args.list));
     #[cfg(unix)]
-    all.extend(interrupt::trials());
+    all.extend(interrupt::trials().into_iter().chain(sae_train::trials()));
     #[cfg(target_os = "linux")]
     all.extend(disk::mounted_trials(args.list));
     let code = libtest_mimic::run(&args, all).exit_code();

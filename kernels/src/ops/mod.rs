@@ -1,5 +1,6 @@
 //! One folder an op.
 
+pub mod adam;
 pub mod add;
 pub mod attention;
 pub mod attention_cache;
@@ -27,15 +28,23 @@ pub mod lstm;
 pub mod rms_norm;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod sae_adam_rows;
+pub mod sae_clip;
+pub mod sae_dead_bias;
 pub mod sae_decode;
 pub mod sae_encode;
+pub mod sae_feature_grad;
+pub mod sae_feature_sums;
+pub mod sae_group;
 pub mod sample;
 pub mod scale;
+pub mod sum_rows;
 
 use crate::KernelInfo;
 
 /// Every kernel. A kernel that is not listed does not exist.
 pub static REGISTRY: &[&KernelInfo] = &[
+    &adam::INFO,
     &add::INFO,
     &attention::F32,
     &attention::F16,
@@ -83,8 +92,15 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &rms_norm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
+    &sae_adam_rows::INFO,
+    &sae_clip::INFO,
+    &sae_dead_bias::INFO,
     &sae_decode::INFO,
     &sae_encode::INFO,
+    &sae_feature_grad::INFO,
+    &sae_feature_sums::INFO,
+    &sae_group::INFO,
     &sample::INFO,
     &scale::INFO,
+    &sum_rows::INFO,
 ];

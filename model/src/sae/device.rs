@@ -71,7 +71,7 @@ impl DeviceSae {
     pub fn encode(&self, graph: &mut GraphBuilder, x: Value) -> Result<(Value, Value), GraphError> {
         let (op, [encoder, bias]) = self.encoder();
         let inputs = [x, graph.constant(&encoder), graph.constant(&bias)].map(Some);
-        match graph.op_all(&op, &inputs)?.as_slice() {
+        match graph.op_all(&op, &inputs, &[])?.as_slice() {
             &[indices, values] => Ok((indices, values)),
             written => unreachable!("the encoder writes indices and values, not {} slots", written.len()),
         }

@@ -247,22 +247,28 @@ impl Sae {
     }
 }
 
-/// `x W^T` of rows `x` `[rows, width]`, and of some rows of zeros behind them where there are few, with a weight f32
-/// `[features, width]`: `[at least rows, features]`.
+/// [`linear`] of rows `x` and of some rows of zeros behind them where there are few, with a weight f32 `[features, width]`:
+/// `[at least rows, features]`.
 pub(super) fn product(mut x: Vec<f32>, weight: &[u8], width: usize) -> Result<Vec<f32>> {
     x.resize(x.len().max(LEAST_ROWS * width), 0.0);
-    let desc = TensorDesc::f32([x.len() / width, width]);
-    let features = weight.len() / size_of::<f32>() / width;
+    linear(&x, width, bytemuck::cast_slice(weight), None)
+}
+
+/// `x weight^T + bias` on the host: x `[rows, width]`, weight `[outs, width]`, bias `[outs]`; `[rows, outs]`.
+pub(super) fn linear(x: &[f32], width: usize, weight: &[f32], bias: Option<&[f32]>) -> Result<Vec<f32>> {
+    let (rows, outs) = (x.len() / width, weight.len() / width);
+    let (x_desc, weight_desc) = (TensorDesc::f32([rows, width]), TensorDesc::f32([outs, width]));
+    let bias_desc = bias.map(|bias| TensorDesc::f32([bias.len()]));
     let op = Linear { activation: After::None };
-    let plan = op.plan(&desc, &TensorDesc::f32([features, width]), None, None).map_err(GraphError::from)?;
-    let mut y = vec![0.0f32; x.len() / width * features];
+    let plan = op.plan(&x_desc, &weight_desc, bias_desc.as_ref(), None).map_err(GraphError::from)?;
+    let mut y = vec![0.0f32; rows * outs];
     let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
     run(
         &plan.params,
         &mut [
-            HostSlot::Read(bytemuck::cast_slice(&x)),
-            HostSlot::Read(weight),
-            HostSlot::Read(&[]),
+            HostSlot::Read(bytemuck::cast_slice(x)),
+            HostSlot::Read(bytemuck::cast_slice(weight)),
+            HostSlot::Read(bias.map_or(&[], bytemuck::cast_slice)),
             HostSlot::Read(&[]),
             HostSlot::Write(bytemuck::cast_slice_mut(&mut y)),
         ],

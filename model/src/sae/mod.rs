@@ -4,7 +4,7 @@
 //! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens'. [`Sae::encode`] and [`Sae::decode`] are encoder
 //! and decoder on the host, for any of them, [`Sae::on_device`] those of the k largest features as ops of a graph;
 //! [`Sae::duplicates`] finds what was learned twice. Generation takes those that its graph can express ([`Sae::top_k`]).
-//! Training is not done here.
+//! [`train`] makes new ones.
 
 mod decode;
 mod device;
@@ -20,6 +20,7 @@ mod saelens;
 mod save;
 mod settings;
 mod sparsify;
+pub mod train;
 mod turned;
 
 pub use device::DeviceSae;

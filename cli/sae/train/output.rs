@@ -1,0 +1,126 @@
+//! The directory of a run: a log while it lasts, then the autoencoder, its record and its plots.
+
+use super::plot::{Series, plot};
+use super::source::Place;
+use crate::failure::Failure;
+use anyhow::{Context as _, Result};
+use auscult_analysis::record::RunRecord;
+use auscult_kernels::DType;
+use auscult_model::sae::train::{CHECKPOINT_FILE, Record, Trainer};
+use auscult_model::sae::{CFG_FILE, Metadata};
+use auscult_runtime::files::atomic_write_bytes;
+use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The log: a [`Record`] a line.
+const LOG_FILE: &str = "log.jsonl";
+/// The plots.
+const PLOT_FILE: &str = "training.svg";
+/// How often every feature was active, as SAELens writes it.
+const SPARSITY_FILE: &str = "sparsity.safetensors";
+
+/// A directory that a run writes.
+pub(super) struct Output {
+    dir: PathBuf,
+    log: fs::File,
+    lines: Vec<Value>,
+}
+
+impl Output {
+    /// A directory without a run, made where it is not there.
+    pub fn new(dir: &Path) -> Result<Self> {
+        for (name, advice) in [
+            (CFG_FILE, "expected a new or empty directory"),
+            (CHECKPOINT_FILE, "expected a new or empty directory; `--resume` goes on with it"),
+        ] {
+            if dir.join(name).exists() {
+                return Err(Failure::usage(format!("--out {} holds a {name}, {advice}", dir.display())));
+            }
+        }
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        Self::with_lines(dir, Vec::new())
+    }
+
+    /// The directory of a run that made so many steps; what its log has of later ones is made again.
+    pub fn resumed(dir: &Path, steps: u64) -> Result<Self> {
+        let text = fs::read_to_string(dir.join(LOG_FILE)).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let kept = lines.filter(|line| line["step"].as_u64().is_some_and(|step| step < steps));
+        Self::with_lines(dir, kept.collect())
+    }
+
+    fn with_lines(dir: &Path, lines: Vec<Value>) -> Result<Self> {
+        let file = dir.join(LOG_FILE);
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        atomic_write_bytes(&file, text.as_bytes())?;
+        let log = fs::OpenOptions::new()
+            .append(true)
+            .open(&file)
+            .with_context(|| format!("cannot open {}", file.display()))?;
+        Ok(Self { dir: dir.to_path_buf(), log, lines })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file of an unfinished run.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.dir.join(CHECKPOINT_FILE)
+    }
+
+    /// Adds a line to the log.
+    pub fn log(&mut self, record: &Record) -> Result<()> {
+        let line = serde_json::to_value(record)?;
+        writeln!(self.log, "{line}")
+            .with_context(|| format!("cannot write {}", self.dir.join(LOG_FILE).display()))?;
+        self.lines.push(line);
+        Ok(())
+    }
+
+    /// Writes the autoencoder, its record and its plots; the checkpoint goes.
+    pub fn finish(&mut self, place: &Place, trainer: &Trainer, record: &RunRecord) -> Result<()> {
+        let settings = serde_json::to_value(trainer.config())?;
+        let mut other = Map::new();
+        other.insert("training".into(), settings.clone());
+        let metadata =
+            Metadata { hook: place.hook.clone(), layer: place.layer, model: place.model.clone(), other };
+        let sparsity = trainer.sparsity()?;
+        let spec = [TensorSpec::new("sparsity", DType::F32, [sparsity.len()])];
+        write_safetensors(self.dir.join(SPARSITY_FILE), &[], &spec, |_, out| {
+            out.write_all(bytemuck::cast_slice(&sparsity))
+        })?;
+        atomic_write_bytes(self.dir.join(PLOT_FILE), self.plots().as_bytes())?;
+        trainer.sae(metadata)?.save(&self.dir)?;
+        let mut record = record.clone();
+        record.seed = Some(trainer.config().seed);
+        record.details.insert("training".into(), settings);
+        record.details.insert("hook".into(), json!(place.hook));
+        record.details.insert("last".into(), self.lines.last().cloned().unwrap_or_default());
+        record.finish();
+        record.write(&self.dir)?;
+        match fs::remove_file(self.checkpoint()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.checkpoint().display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn plots(&self) -> String {
+        let series = |name: &'static str, field: &str| {
+            let point = |line: &Value| Some((line["step"].as_f64()?, line[field].as_f64()?));
+            Series { name, points: self.lines.iter().filter_map(point).collect() }
+        };
+        plot(&[
+            series("loss", "loss"),
+            series("unexplained variance (FVU)", "fvu"),
+            series("active features of a row (L0)", "l0"),
+            series("dead features", "dead"),
+        ])
+    }
+}

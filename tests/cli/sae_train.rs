@@ -1,0 +1,182 @@
+//! `sae train`: what it writes, from every source; what it says when it is stopped or asked for the impossible.
+
+use crate::support::{Ran, command, floats, folder, json_file, names, resid, run};
+use auscult_analysis::store::npy_header;
+use auscult_model::sae::{Activation, Sae};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+crate::trials!(
+    every_mode_writes_an_autoencoder,
+    a_store_and_the_model_at_work_give_the_same,
+    a_stopped_run_goes_on_to_the_same,
+    impossible_runs_are_named,
+);
+
+/// Rows of text states' shape: 300 of 768 values, sums of two of 20 directions.
+fn write_rows(file: &Path) {
+    let (rows, width) = (300, 768);
+    let mut state = 7u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 16_777_216.0
+    };
+    let directions: Vec<f32> = (0..20 * width).map(|_| 2.0 * next() - 1.0).collect();
+    let mut values = vec![0.0_f32; rows * width];
+    for row in values.chunks_exact_mut(width) {
+        for _ in 0..2 {
+            let (at, scale) = ((20.0 * next()) as usize, 0.1 + 0.1 * next());
+            let direction = &directions[at * width..][..width];
+            row.iter_mut().zip(direction).for_each(|(v, d)| *v += scale * d);
+        }
+    }
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    fs::write(file, [npy_header("<f4", &[rows, width]), bytes].concat()).expect("it can be written");
+}
+
+fn log(dir: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(dir.join("log.jsonl")).expect("a run has a log");
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+fn every_mode_writes_an_autoencoder() {
+    let dir = folder();
+    let at = dir.path();
+    write_rows(&at.join("t5.npy"));
+    for (mode, active) in [("saelens-5.3.2", 4), ("topk", 4), ("batchtopk", 0), ("jumprelu", 0), ("relu", 0)]
+    {
+        let line = format!(
+            "sae train --input t5.npy --mode {mode} --features 64 --k 4 --batch 64 --steps 150 --lr 0.003 --l1 0.01 --log-every 10 \
+             --out {mode} --json"
+        );
+        let said = run(at, &line).ok().json();
+        let found = &said["autoencoders"][0];
+        assert_eq!((found["mode"].as_str(), found["steps"].as_u64()), (Some(mode), Some(150)));
+        let out = at.join(mode);
+        let files = [
+            "cfg.json",
+            "log.jsonl",
+            "run.json",
+            "sae_weights.safetensors",
+            "sparsity.safetensors",
+            "training.svg",
+        ];
+        assert_eq!(names(&out), files);
+        let lines = log(&out);
+        assert_eq!(lines.len(), 16, "every tenth step and the last");
+        let of = |line: &Value, name: &str| line[name].as_f64().expect("a number");
+        assert!(of(&lines[15], "loss") < 0.7 * of(&lines[0], "loss"), "{mode}: {:?}", lines[15]);
+        assert!(of(&lines[15], "fvu") < 0.7 * of(&lines[0], "fvu"), "{mode}: {:?}", lines[15]);
+        assert_eq!(&lines[15], &found["last"]);
+        let sae = Sae::open(&out).expect("what was written can be read");
+        assert_eq!((sae.width(), sae.features()), (768, 64));
+        assert_eq!(sae.k(), (active > 0).then_some(active));
+        assert_eq!(matches!(sae.settings().activation, Activation::Relu), mode == "relu");
+        assert!(sae.decoder_norms().iter().all(|n| (n - 1.0).abs() < 1e-5));
+        assert_eq!(sae.read_sparsity(&out).expect("it can be read").map(|s| s.len()), Some(64));
+        let record = json_file(&out.join("run.json"));
+        assert_eq!(record["seed"], 42);
+        assert_eq!(record["details"]["training"]["mode"], mode);
+        assert_eq!(json_file(&out.join("cfg.json"))["metadata"]["training"]["lr"], 0.003);
+        let info = run(at, &format!("sae info {mode} --json")).ok().json();
+        assert_eq!(info["d_sae"], 64);
+    }
+}
+
+/// Two places of the tiny model, from a store and from the model itself: the same rows, so the same autoencoders.
+fn a_store_and_the_model_at_work_give_the_same() {
+    let dir = folder();
+    let at = dir.path();
+    let audio = "FIX/flac_s16.flac FIX/mono_32k.mp3 --window 1 --hooks hook_layers.{0,1}";
+    run(at, &format!("capture {audio} --model MODEL --out s")).ok();
+    let rows = floats(&resid(&at.join("s"), "hook_layers.1").2);
+    let train = "--features 256 --k 8 --batch 32 --steps 60 --lr 0.003 --log-every 20 --json";
+    run(at, &format!("sae train --store s --hooks hook_layers.{{0,1}} {train} --out stored")).ok();
+    run(at, &format!("sae train --model MODEL {audio} {train} --out heard")).ok();
+    for hook in ["hook_layers.0", "hook_layers.1"] {
+        let [stored, heard] = ["stored", "heard"].map(|out| {
+            let dir = at.join(out).join(hook);
+            (log(&dir), Sae::open(&dir).expect("it can be read"))
+        });
+        assert_eq!(stored.0, heard.0);
+        assert!(stored.1.parts() == heard.1.parts(), "{hook}: the weights differ");
+        assert_eq!(stored.1.hook(), Some(hook));
+        assert!(stored.1.settings().metadata.model.is_some() && stored.1.settings().metadata.layer.is_some());
+        let line = format!("sae encode --sae stored/{hook} --store s --out {hook}.safetensors");
+        run(at, &line).ok();
+    }
+    let sae = Sae::open(&at.join("stored/hook_layers.1")).expect("it can be read");
+    assert!(sae.encode(&rows).expect("rows of its width").active() > rows.len() / 128);
+    // one site is named by the store itself, and lies in the directory
+    run(at, &format!("capture {} --model MODEL --out one", audio.replace("{0,1}", "1"))).ok();
+    run(at, &format!("sae train --store one {train} --out alone")).ok();
+    let alone = Sae::open(&at.join("alone")).expect("it can be read");
+    assert!(alone.parts() == sae.parts());
+}
+
+fn a_stopped_run_goes_on_to_the_same() {
+    let dir = folder();
+    let at = dir.path();
+    write_rows(&at.join("t5.npy"));
+    let train = "sae train --input t5.npy --features 64 --k 4 --batch 32 --log-every 5 --steps";
+    run(at, &format!("{train} 3000 --out whole")).ok();
+    let line = format!("{train} 3000 --checkpoint-every 50 --out parts");
+    let mut child = command(at, &line);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !at.join("parts/checkpoint.safetensors").exists() {
+        assert!(Instant::now() < deadline, "no checkpoint within two minutes");
+        assert!(
+            child.try_wait().expect("a child can be asked").is_none(),
+            "it ended before its first checkpoint"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupt.expect("kill can be run").success());
+    let output = child.wait_with_output().expect("it can be waited for");
+    let said = Ran {
+        line,
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    said.exits(1, &["stopped behind step", "`--resume` continues"]);
+    assert!(!at.join("parts/cfg.json").exists());
+    run(at, &format!("{train} 3000 --out parts")).exits(2, &["holds a checkpoint.safetensors", "`--resume`"]);
+    run(at, &format!("{train} 3000 --out parts --resume")).ok();
+    assert_eq!(log(&at.join("parts")), log(&at.join("whole")));
+    for name in ["sae_weights.safetensors", "sparsity.safetensors", "training.svg", "cfg.json"] {
+        let [parts, whole] =
+            ["parts", "whole"].map(|out| fs::read(at.join(out).join(name)).expect("it is there"));
+        assert!(parts == whole, "{name} differs");
+    }
+    assert!(!at.join("parts/checkpoint.safetensors").exists());
+}
+
+fn impossible_runs_are_named() {
+    let dir = folder();
+    let at = dir.path();
+    let train = |rest: &str| run(at, &format!("sae train {rest}"));
+    train("--out o").exits(2, &["--input", "--store", "--model"]);
+    train("--input a.npy --store s --out o").exits(2, &["cannot be used with"]);
+    train("--input a.npy --mode top-k --out o").exits(2, &["`top-k`", "saelens-5.3.2, topk"]);
+    train("--model MODEL --hooks embed --out o").exits(2, &["AUDIO"]);
+    train("--input a.npy --out o").exits(3, &["a.npy"]);
+    write_rows(&at.join("t5.npy"));
+    train("--input t5.npy --features 16 --k 17 --out o").exits(2, &["`k` is 17, expected at most 16"]);
+    train("--input t5.npy --features 16 --k 2 --lr 0 --out o").exits(2, &["`lr` is 0"]);
+    train("--input t5.npy --log-every 0 --out o").exits(2, &["--log-every is 0"]);
+    train("--input t5.npy --out nothing --resume").exits(3, &["checkpoint.safetensors"]);
+    let mut rows = vec![0u8; 2 * 24 * 4];
+    rows[4 * 30..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(at.join("nan.npy"), [npy_header("<f4", &[2, 24]), rows].concat()).expect("it can be written");
+    train("--input nan.npy --features 48 --k 2 --batch 2 --out n")
+        .exits(3, &["nan.npy", "NaN in row 1, column 6"]);
+    let line = "--input t5.npy --features 32 --k 2 --batch 8 --steps 4 --out done";
+    train(line).ok();
+    train(line).exits(2, &["holds a cfg.json", "expected a new or empty directory"]);
+}
