@@ -1,7 +1,9 @@
 //! The main job at real sizes: forward pass, codec, and capture end to end, each beside its floor.
 //!
 //! `cargo bench --bench capture -- [--model DIR] [--device cpu|wgpu:N|cuda:N] [--threads N] [--repeat N]
-//! [--seconds S] [--clips N,N,...] [--precision f32|bf16|f16]`
+//! [--seconds S] [--clips N,N,...] [--precision f32|bf16|f16] [--features N]`
+//!
+//! `--features` measures the forward pass with a top-100 autoencoder of so many features at each of the five hooks too.
 //!
 //! Without `--model` it writes a random checkpoint of musicgen-small's dimensions (2.4 GB) below the target directory
 //! once. Lines are JSON, as those of `benches/peers/torch_cpu.py`, which times the same jobs in torch.
@@ -19,6 +21,7 @@ use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::{DecoderOptions, Precision};
+use auscult_model::sae::{Sae, SaeOutputs, SaeParts};
 use auscult_runtime::{Edits, Step};
 use common::{Options, Result, round, scratch, time};
 use serde_json::{Value, json};
@@ -29,6 +32,9 @@ use std::time::Instant;
 const HOOKS: [&str; 5] =
     ["hook_layers.1", "hook_layers.5", "hook_layers.11", "hook_layers.17", "hook_layers.21"];
 
+/// Features a row of published autoencoders of musicgen-small.
+const SAE_K: usize = 100;
+
 fn main() -> Result<()> {
     let options = Options::read(&[1])?;
     println!("{}", options.about());
@@ -36,6 +42,7 @@ fn main() -> Result<()> {
     for &clips in &options.batches {
         codec(&options, clips)?;
         forward(&options, clips)?;
+        autoencoders(&options, clips)?;
     }
     end_to_end(&options)
 }
@@ -145,6 +152,69 @@ fn forward(options: &Options, clips: usize) -> Result<()> {
         line(job, taken, audio, facts);
     }
     Ok(())
+}
+
+/// The forward pass with an autoencoder at each of five hooks, beside the same pass that keeps the hooks' rows.
+fn autoencoders(options: &Options, clips: usize) -> Result<()> {
+    let decoder = options.open()?;
+    let config = decoder.config();
+    if options.features == 0 || config.num_hidden_layers <= 21 {
+        return Ok(());
+    }
+    let (width, frames) = (config.hidden_size, options.seconds * 50);
+    let code = |i: usize| u32::try_from(i * 7919 % config.vocab_size).expect("codes fit in u32");
+    let codes =
+        Codes::new(config.num_codebooks, frames, (0..config.num_codebooks * frames).map(code).collect())?;
+    let codes = vec![codes; clips];
+    // one for all hooks: it reads and writes what five would
+    let autoencoder = random_sae(width, options.features)?.on_device(&*options.backend)?;
+    let mut kept = Edits::new();
+    let mut encoded = Edits::new();
+    for hook in HOOKS {
+        kept.capture(hook, DType::F32);
+        encoded.insert(hook, autoencoder.inserts(&SaeOutputs::of(hook), clips, 0));
+    }
+    let timed = |edits: Edits| -> Result<(f64, f64)> {
+        let pass = decoder.teacher_forced(clips, frames, edits)?;
+        let outputs: Vec<String> = pass.graph().outputs().map(String::from).collect();
+        time(options.repeat, || {
+            pass.run(&codes)?;
+            outputs.iter().try_for_each(|name| pass.inserted_output(name).map(drop))?;
+            Ok(())
+        })
+    };
+    let rows = timed(kept)?;
+    let features = timed(encoded)?;
+    let facts = json!({
+        "precision": options.precision.name(),
+        "clips": clips,
+        "features": options.features,
+        "k": SAE_K,
+        "positions_per_s": round((clips * (frames + 1)) as f64 / features.0),
+        "rows_kept_instead_s": round(rows.0),
+        "times_as_long": round(features.0 / rows.0),
+    });
+    line("forward to hook_layers.21, five autoencoders", features, (clips * options.seconds) as f64, facts);
+    Ok(())
+}
+
+/// An autoencoder of noise.
+fn random_sae(width: usize, features: usize) -> Result<Sae> {
+    let noise = |seed: u32, count: usize| -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as f32 / 8_388_608.0 - 1.0) / 32.0
+        };
+        (0..count).map(|_| next()).collect()
+    };
+    let parts = SaeParts {
+        w_enc: noise(1, width * features),
+        b_enc: noise(2, features),
+        w_dec: noise(3, width * features),
+        b_dec: noise(4, width),
+    };
+    Ok(Sae::new(parts, Some(SAE_K), None)?)
 }
 
 fn codec(options: &Options, clips: usize) -> Result<()> {

@@ -39,6 +39,8 @@ use auscult_kernels::ops::{
     sae_adam_rows::{Length, SaeAdamRows},
     sae_clip::{SCHEDULE, SaeClip},
     sae_dead_bias::SaeDeadBias,
+    sae_decode::SaeDecode,
+    sae_encode::SaeEncode,
     sae_feature_grad::SaeFeatureGrad,
     sae_feature_sums::{HISTORY, SUMS, SaeFeatureSums},
     sae_group::SaeGroup,
@@ -470,6 +472,31 @@ fn training() -> Result<Vec<Job>> {
     ])
 }
 
+/// Of the rows of `CLIPS` clips, and of one block of rows.
+fn autoencoders() -> Result<Vec<Job>> {
+    Ok(vec![
+        job(
+            "[128, 256] x [2048, 256], 32 best",
+            [(128, 256, 2048, 32), (65_536, 1024, 32_768, 100)],
+            |sizes| {
+                let (rows, width, features, k) = sizes;
+                let weight = TensorDesc::f32([features, width]);
+                SaeEncode { k }.plan(&TensorDesc::f32([rows, width]), &weight, &TensorDesc::f32([features]))
+            },
+        )?,
+        job("128 rows, 100 of [4096, 1024]", [(128, 4096), (65_536, 32_768)], |(rows, features)| {
+            SaeDecode.plan(
+                &TensorDesc::u32([rows, 100]),
+                &TensorDesc::f32([rows, 100]),
+                &TensorDesc::f32([features, 1024]),
+                &TensorDesc::f32([1024]),
+                None,
+            )
+        })?
+        .filled(vec![("indices", Fill::Below(4096))]),
+    ])
+}
+
 /// Warps of a multiprocessor that run at once, and what keeps them from being more.
 fn occupancy(threads: u32, registers: u32, shared: u32) -> (u32, &'static str) {
     let warps = threads.div_ceil(32);
@@ -583,7 +610,7 @@ fn main() -> Result<()> {
         "shared",
         "warps"
     );
-    let jobs = [transformer()?, generation()?, codec()?, training()?];
+    let jobs = [transformer()?, generation()?, codec()?, autoencoders()?, training()?];
     let jobs: Vec<Job> = jobs.into_iter().flatten().collect();
     let keeps = |job: &Job, ptx: &Ptx| ptx.entry.contains(&filter) || job.what.contains(&filter);
     for job in &jobs {

@@ -1,13 +1,15 @@
-//! `auscult capture`: activations of audio at chosen sites, into a store.
+//! `auscult capture`: activations of audio at chosen sites, and what autoencoders make of them, into a store.
+
+mod saes;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::{Context as _, Result};
 use auscult_analysis::capture::{
-    Batch, CaptureJob, Event, Model, MusicgenCapture, Outcome, Summary, capture,
+    Batch, CaptureJob, Event, Keep, Model, MusicgenCapture, Outcome, Summary, capture,
 };
 use auscult_analysis::input::{Input, from_manifest, from_paths};
-use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord};
+use auscult_analysis::record::{DeviceRecord, FileRecord, InputRecord, RunRecord};
 use auscult_analysis::store::{self, StoreDtype};
 use auscult_analysis::time;
 use auscult_audio::{LastClip, Windows};
@@ -35,9 +37,21 @@ pub struct Args {
     /// The directory that a manifest's paths are relative to
     #[arg(long, requires = "manifest")]
     pub audio_root: Option<PathBuf>,
-    /// Sites: hook_layers.{1,5}, layers.3.mlp_out, embed, ... (see `model info`)
-    #[arg(long, value_name = "LIST")]
-    pub hooks: String,
+    /// Sites: hook_layers.{1,5}, layers.3.mlp_out, embed, ... (see `model info`); by default those that the autoencoders
+    /// name
+    #[arg(long, value_name = "LIST", required_unless_present = "sae")]
+    pub hooks: Option<String>,
+    /// An autoencoder whose features are stored too, and how well they stand for the rows: PATH at the hook that its files
+    /// name, HOOK=PATH at another; again for each. Those of the top-k kind without normalisation encode on the device, all
+    /// others on the processor
+    #[arg(long, value_name = "PATH")]
+    pub sae: Vec<String>,
+    /// Store features alone; the activations that they are of never leave the device where it encodes
+    #[arg(long, requires = "sae")]
+    pub sae_only: bool,
+    /// Let autoencoders read other hooks than those they were trained at; `run.json` says so
+    #[arg(long, requires = "sae")]
+    pub allow_misaligned: bool,
     /// The directory to write
     #[arg(long, value_name = "STORE")]
     pub out: PathBuf,
@@ -112,8 +126,21 @@ pub fn capture_into_store(
         ..DecoderOptions::default()
     };
     let tokenizer = args.text.as_deref().map(|text| check_text(&args.model, text)).transpose()?;
+    let saes = saes::open(&args.sae)?;
+    let hooks = args.hooks.clone().map_or_else(|| saes::hooks(&saes), Ok)?;
     let (mut model, mut record) =
-        context.open_hashed("opening", &args.model, || open(args, backend.clone(), &options))?;
+        context.open_hashed("opening", &args.model, || open(args, &hooks, backend.clone(), &options))?;
+    let mut run = RunRecord::start(std::env::args().collect());
+    let saes = saes::at_hooks(saes, model.hooks(), args.allow_misaligned, &*backend, &mut run)?;
+    model = model.with_saes(saes, if args.sae_only { Keep::Features } else { Keep::Rows });
+    let windows = Windows {
+        window: args.window,
+        stride: args.stride,
+        start: args.start,
+        duration: args.duration,
+        last: if args.drop_last { LastClip::Drop } else { LastClip::Keep },
+    };
+    saes::look(context, &mut model, &inputs, windows, args.allow_misaligned, &mut run)?;
     if let Some(file) = tokenizer {
         record.files.push(FileRecord::of(file)?);
     }
@@ -123,13 +150,7 @@ pub fn capture_into_store(
     let device = DeviceRecord::from(backend.info());
     let mut job = CaptureJob {
         resume: args.resume,
-        windows: Windows {
-            window: args.window,
-            stride: args.stride,
-            start: args.start,
-            duration: args.duration,
-            last: if args.drop_last { LastClip::Drop } else { LastClip::Keep },
-        },
+        windows,
         limit: args.limit,
         dtype: args.dtype,
         batch: args.batch,
@@ -137,6 +158,7 @@ pub fn capture_into_store(
         posemb: args.posemb.to_string(),
         text: args.text.clone(),
         precision: precision.to_string(),
+        record: run,
         ..CaptureJob::new(&args.out, inputs, record, device)
     };
     if let Some(threads) = context.global.threads {
@@ -167,8 +189,13 @@ fn check_text(model: &Path, text: &str) -> Result<PathBuf> {
 }
 
 /// Opens the model, and tells it the text; the text encoder is gone again behind it.
-fn open(args: &Args, backend: Arc<dyn Backend>, options: &DecoderOptions) -> Result<MusicgenCapture> {
-    let model = MusicgenCapture::open(&args.model, backend.clone(), options, &args.hooks, args.dtype)?;
+fn open(
+    args: &Args,
+    hooks: &str,
+    backend: Arc<dyn Backend>,
+    options: &DecoderOptions,
+) -> Result<MusicgenCapture> {
+    let model = MusicgenCapture::open(&args.model, backend.clone(), options, hooks, args.dtype)?;
     let Some(text) = &args.text else { return Ok(model) };
     let mut texts = TextEncoder::open(&args.model, backend)?.texts(&[text], TextPad::Mask)?;
     Ok(model.with_text(texts.remove(0)))
@@ -229,7 +256,7 @@ pub fn describe(summary: &Summary) -> String {
         Outcome::Stopped => "stopped",
     };
     let s = &summary.stages;
-    format!(
+    let mut text = format!(
         "{}: {state}, {} clips, {} positions a hook\n{:.1} s of audio in {:.1} s ({:.2} s a second): hash {:.1}, decode {:.1}, \
          resample {:.1}, EnCodec {:.1}, decoder {:.1}, write {:.1}",
         summary.store.display(),
@@ -244,5 +271,19 @@ pub fn describe(summary: &Summary) -> String {
         s.encode,
         s.lm,
         s.write
-    )
+    );
+    for sae in &summary.saes {
+        let of = |value: Option<f64>| value.map_or("none".to_string(), |value| format!("{value:.4}"));
+        text += &format!(
+            "\n{} at {}: FVU {}, explained variance {}, {:.2} features active a row, {} of {} never",
+            sae.sae,
+            sae.hook,
+            of(sae.fvu),
+            of(sae.explained_variance),
+            sae.l0,
+            sae.dead,
+            sae.features
+        );
+    }
+    text
 }

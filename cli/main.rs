@@ -7,6 +7,7 @@ mod context;
 mod demo;
 mod doctor;
 mod failure;
+mod features;
 mod generate;
 mod model;
 mod sae;
@@ -44,6 +45,9 @@ enum Command {
     /// Sparse autoencoders: what one is, and what rows of activations are in its features
     #[command(subcommand)]
     Sae(sae::Command),
+    /// Features in a store: rates, maxima, the clips that show them, what they do in time
+    #[command(subcommand)]
+    Features(features::Command),
     /// Stores: look, check, export
     #[command(subcommand)]
     Store(store::Command),
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Command::Capture(args) => capture::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),
         Command::Sae(command) => sae::run(&context, &command),
+        Command::Features(command) => features::run(&context, &command),
         Command::Store(command) => store::run(&context, &command),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Codec(command) => codec::run(&context, &command),

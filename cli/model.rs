@@ -8,6 +8,7 @@ use auscult_model::config::CheckpointConfig;
 use auscult_model::convert::{ConvertKind, ConvertRequest, convert};
 use auscult_model::init::{InitOptions, Preset, init_checkpoint};
 use auscult_model::inspect::{Part, inspect};
+use auscult_model::musicgen::Site;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -39,9 +40,10 @@ pub enum Command {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Convert a pickled checkpoint (audiocraft's, or torch's) to safetensors; no code in it is run
+    /// Convert a pickled checkpoint (audiocraft's, torch's, or an autoencoder of dictionary_learning or OpenAI) to
+    /// safetensors; no code in it is run
     Convert {
-        /// `state_dict.bin`, another torch archive, or a directory that holds one
+        /// `state_dict.bin`, `ae.pt`, another torch archive, or a directory that holds one
         input: PathBuf,
         /// The codec: `compression_state_dict.bin`, or a checkpoint directory
         #[arg(long)]
@@ -49,6 +51,9 @@ pub enum Command {
         /// The text encoder: a checkpoint directory
         #[arg(long)]
         text_encoder: Option<PathBuf>,
+        /// The site that an autoencoder was trained at, where its file does not say: hook_layers.11, layers.3.mlp_out
+        #[arg(long)]
+        hook: Option<String>,
         /// The directory to write
         #[arg(long)]
         out: PathBuf,
@@ -69,9 +74,17 @@ pub fn run(context: &Context, command: &Command) -> Result<()> {
     match command {
         Command::Info { path, tensors, check_finite } => info(context, path, *tensors, *check_finite),
         Command::Init { preset, seed, dtype, out } => init(context, *preset, *seed, *dtype, out),
-        Command::Convert { input, codec, text_encoder, out } => {
-            let request =
-                ConvertRequest { input, codec: codec.as_deref(), text_encoder: text_encoder.as_deref(), out };
+        Command::Convert { input, codec, text_encoder, hook, out } => {
+            if let Some(hook) = hook {
+                hook.parse::<Site>()?;
+            }
+            let request = ConvertRequest {
+                input,
+                codec: codec.as_deref(),
+                text_encoder: text_encoder.as_deref(),
+                hook: hook.as_deref(),
+                out,
+            };
             convert_checkpoint(context, &request)
         }
     }
@@ -235,6 +248,7 @@ fn convert_checkpoint(context: &Context, request: &ConvertRequest<'_>) -> Result
     let kind = match report.kind {
         ConvertKind::Musicgen => "musicgen",
         ConvertKind::Encodec => "encodec",
+        ConvertKind::Autoencoder => "autoencoder",
         ConvertKind::StateDict => "state dict",
     };
     let mut text =

@@ -52,9 +52,23 @@ fn show(context: &Context, store: &Path) -> Result<()> {
     let mut text = format!("{}: {state}\n", store.display());
     text += &format!("model     {} ({})\n", meta.model, meta.model_sha256);
     for site in &meta.sites {
+        if meta.sae_only {
+            text += &format!(
+                "hook      {} = {} [{} x {}] not stored\n",
+                site.hook, site.site, info.positions, site.width
+            );
+            continue;
+        }
         text += &format!(
             "hook      {} = {} [{} x {}] {}\n",
             site.hook, site.site, info.positions, site.width, meta.dtype
+        );
+    }
+    for sae in &meta.saes {
+        let k = sae.k.map_or("any number".to_string(), |k| k.to_string());
+        text += &format!(
+            "features  {} of {} ({}, {k} of {} a row)\n",
+            sae.name, sae.hook, sae.architecture, sae.features
         );
     }
     text += &format!(

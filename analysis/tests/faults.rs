@@ -196,8 +196,8 @@ fn too_large_a_batch_names_one_that_fits() {
         assert_eq!(error.to_string(), told);
         let cause = std::error::Error::source(&error).expect("what the device said").to_string();
         assert!(cause.contains(&format!("{longest} bytes are free")), "{cause}");
-        let rows = model.forward(&clips[..fits]).expect("it fits, as was told");
-        assert_eq!(rows[0].len(), fits * (FRAMES + 1) * 4 * 128);
+        let shown = model.forward(&clips[..fits]).expect("it fits, as was told");
+        assert_eq!(shown.rows[0].len(), fits * (FRAMES + 1) * 4 * 128);
     }
     let mut model = open(100, true);
     let clips = [clip(&model)];

@@ -30,6 +30,8 @@ pub struct Options {
     pub batches: Vec<usize>,
     /// Of the decoder.
     pub precision: Precision,
+    /// Features of the autoencoders that are measured beside it; 0 for none.
+    pub features: usize,
 }
 
 impl Options {
@@ -40,6 +42,7 @@ impl Options {
         let (mut device, mut threads, mut repeat, mut seconds) = ("cpu".to_string(), None, 5, 10);
         let mut batches = batches.to_vec();
         let mut precision = Precision::F32;
+        let mut features = 0;
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -55,6 +58,7 @@ impl Options {
                     batches = value()?.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?
                 }
                 "--precision" => precision = value()?.parse()?,
+                "--features" => features = value()?.parse()?,
                 _ => return Err(format!("unknown argument {arg}").into()),
             }
         }
@@ -78,7 +82,7 @@ impl Options {
             }
         };
         let ceiling = Ceiling::measure(&*backend)?;
-        Ok(Self { ceiling, model, backend, repeat, seconds, batches, precision })
+        Ok(Self { ceiling, model, backend, repeat, seconds, batches, precision, features })
     }
 
     /// What stands in front of every measurement.
@@ -89,6 +93,7 @@ impl Options {
             "name": info.name,
             "driver": info.driver,
             "model": self.model,
+            "autoencoder_features": self.features,
             "copy_gb_per_s": round(self.ceiling.bytes / 1e9),
             "matrix_gflop_per_s": round(self.ceiling.flops / 1e9),
             "matrix_f16_gflop_per_s": round(self.ceiling.half_flops / 1e9),

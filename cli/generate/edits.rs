@@ -24,9 +24,14 @@ pub struct EditArgs {
     /// Hold a feature at a value: x + (X - f) d
     #[arg(long, value_name = "HOOK:FEATURE=X")]
     pub set: Vec<Amount>,
-    /// Add ALPHA BETA d at every position, d being a feature's direction or a vector in a file; BETA is 1 unless given
+    /// Add ALPHA BETA d at every position, d being a feature's direction or a vector in a file; BETA is the feature's maximum
+    /// in `--stats`, or 1 without it, unless given
     #[arg(long, value_name = "HOOK:FEATURE|FILE[#TENSOR]=ALPHA[@BETA]")]
     pub steer: Vec<Steer>,
+    /// Statistics that `features stats` wrote as .json or .safetensors, whose maxima are the BETA of features that are
+    /// steered; given again for another hook
+    #[arg(long, value_name = "FILE")]
+    pub stats: Vec<PathBuf>,
     /// Put zeros in place of a site
     #[arg(long, value_name = "HOOK")]
     pub zero: Vec<Hook>,
@@ -104,7 +109,8 @@ pub enum Along {
 pub struct Steer {
     pub along: Along,
     pub alpha: f32,
-    pub beta: f32,
+    /// As it was written.
+    pub beta: Option<f32>,
 }
 
 /// `FILE[#PART]`: a file, or a directory, and which part of it.
@@ -167,7 +173,10 @@ impl FromStr for Steer {
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || format!("`{text}`, expected HOOK:FEATURE=ALPHA[@BETA] or HOOK:FILE=ALPHA[@BETA]");
         let (of, amount) = text.rsplit_once('=').ok_or_else(expected)?;
-        let (alpha, beta) = amount.split_once('@').unwrap_or((amount, "1"));
+        let (alpha, beta) = match amount.split_once('@') {
+            Some((alpha, beta)) => (alpha, Some(beta)),
+            None => (amount, None),
+        };
         let (hook, along) = split(of)?;
         let along = match number(along) {
             Some(feature) => Along::Feature(Feature { hook: hook.parse()?, feature }),
@@ -178,8 +187,8 @@ impl FromStr for Steer {
                 return Err(format!("`{along}`, expected a feature's number or a file `*.safetensors`"));
             }
         };
-        let steer = Self { along, alpha: finite(alpha)?, beta: finite(beta)? };
-        if !(steer.alpha * steer.beta).is_finite() {
+        let steer = Self { along, alpha: finite(alpha)?, beta: beta.map(finite).transpose()? };
+        if !(steer.alpha * steer.beta.unwrap_or(1.0)).is_finite() {
             return Err(format!("`{amount}`, expected a finite product"));
         }
         Ok(steer)
@@ -286,7 +295,7 @@ mod tests {
         assert_eq!("hook_layers.3:17".parse(), Ok(feature.clone()));
         assert_eq!("hook_layers.3:17=-0.5".parse(), Ok(Amount { of: feature.clone(), amount: -0.5 }));
         assert_eq!("paper:4:17".parse::<Feature>().map(|f| f.hook.site), Ok(feature.hook.site));
-        let steer = Steer { along: Along::Feature(feature), alpha: 0.5, beta: 8.0 };
+        let steer = Steer { along: Along::Feature(feature), alpha: 0.5, beta: Some(8.0) };
         assert_eq!("hook_layers.3:17=0.5@8".parse(), Ok(steer));
     }
 
@@ -295,7 +304,7 @@ mod tests {
         let file =
             |path: &str, part: Option<&str>| Source { path: path.into(), part: part.map(String::from) };
         let along = Along::File { hook: hook("embed"), file: file("a=b/v.safetensors", Some("x")) };
-        assert_eq!("embed:a=b/v.safetensors#x=-2".parse(), Ok(Steer { along, alpha: -2.0, beta: 1.0 }));
+        assert_eq!("embed:a=b/v.safetensors#x=-2".parse(), Ok(Steer { along, alpha: -2.0, beta: None }));
         let rows = Rows { hook: hook("paper:1"), file: file("store", Some("t@0-64")) };
         assert_eq!("paper:1=store#t@0-64".parse(), Ok(rows));
     }

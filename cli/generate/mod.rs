@@ -5,6 +5,7 @@ mod args;
 mod draws;
 mod edits;
 mod live;
+mod maxima;
 mod melody;
 mod memory;
 mod output;

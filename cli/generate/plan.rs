@@ -2,6 +2,7 @@
 
 use super::activity::{self, Listen};
 use super::args::{Args, Sight, frames};
+use super::edits::{Along, Steer};
 use super::melody;
 use super::memory::{self, Host};
 use super::output::{Told, name};
@@ -54,6 +55,14 @@ impl Plan {
         let mut plan =
             Self { takes: Vec::new(), told: Vec::new(), frames: total, window, context: sight, hooks };
         let target = Target::of(&args.edits, decoder, total, record)?;
+        for (site, sae) in target.looked_at() {
+            let steers = |steer: &Steer| matches!(&steer.along, Along::Feature(of) if of.hook.site == site);
+            if args.edits.steer.iter().any(steers) && !sae.unit_directions() {
+                context.note(&format!(
+                    "the autoencoder's directions at {site} are not of length 1: ALPHA BETA d is as long as d makes it"
+                ));
+            }
+        }
         let told = args.melody.is_some() || prompts.iter().any(|prompt| prompt.text.is_some());
         let guided = told && args.cfg != 1.0;
         if args.edits.any() && args.edits.edit_rows.0 == Halves::Unconditional && !guided {

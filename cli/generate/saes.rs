@@ -2,13 +2,13 @@
 
 use super::edits::{EditArgs, Feature, Hook};
 use crate::failure::Failure;
+use crate::sae::files;
 use anyhow::Result;
-use auscult_analysis::record::{FileRecord, InputRecord, RunRecord};
+use auscult_analysis::record::RunRecord;
 use auscult_model::musicgen::Decoder;
 use auscult_model::sae::Sae;
-use auscult_runtime::files::FileError;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// An autoencoder and where it is from.
@@ -30,7 +30,7 @@ impl Saes {
         let mut opened = Vec::new();
         for dir in &args.sae {
             let sae = Arc::new(Sae::open(dir)?);
-            record.inputs.extend(files(dir)?);
+            record.inputs.extend(files::files(dir)?);
             opened.push(Opened { dir: dir.clone(), sae });
         }
         let saes = Self(opened);
@@ -102,19 +102,4 @@ impl Saes {
             }
         }
     }
-}
-
-/// The files of an autoencoder's directory that may be read of it.
-fn files(dir: &Path) -> Result<Vec<InputRecord>> {
-    let failed = |e| FileError::io(dir, "list", e);
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|e| e == "json" || e == "safetensors") && path.is_file() {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    let record = |path: &PathBuf| Ok(InputRecord { file: FileRecord::of(path)?, audio: None });
-    paths.iter().map(record).collect()
 }

@@ -85,7 +85,7 @@ impl Capturing {
                 "clip_id": row.clip_id, "take": number, "label": told.label, "text": told.text, "melody": told.melody,
                 "rows": if guided { Value::from(rows_of) } else { Value::Null }, "edits": told.edits,
             }));
-            self.writer.append(NewClip { input: number, ordinal, row }, &made.codes, &rows)?;
+            self.writer.append(NewClip { input: number, ordinal, row }, &made.codes, &rows, &[])?;
         }
         self.writer.input_done(number, InputRecord { file, audio: None });
         Ok(())
@@ -123,6 +123,8 @@ fn meta(model: &Model, plan: &Plan, record: &RunRecord) -> StoreMeta {
         model_sha256: model.files.weights_sha256.clone(),
         config_sha256: model.files.config_sha256.clone(),
         sites: plan.hooks.iter().map(hook).collect(),
+        saes: Vec::new(),
+        sae_only: false,
         dtype: StoreDtype::F32,
         d_model: config.hidden_size,
         frame_rate: model.decoder.frames_per_second(),

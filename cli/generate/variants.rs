@@ -3,6 +3,7 @@
 use super::activity::Activity;
 use super::draws::{Draws, length};
 use super::edits::{Along, Amount, EditArgs, Feature, Hook, Source};
+use super::maxima::Recorded;
 use super::saes::Saes;
 use super::vectors;
 use crate::failure::Failure;
@@ -94,9 +95,11 @@ impl Target {
             more["positions"] = (read.values.len() / width).into();
             edits.push(maker.along(&rows.hook, "patch", Action::Patch, read.values, more)?);
         }
+        let maxima = Recorded::read(&args.stats, record)?;
         for steer in &args.steer {
-            let action = Action::Steer(steer.alpha * steer.beta);
-            let mut more = json!({ "alpha": steer.alpha, "beta": steer.beta });
+            let beta = maxima.beta(steer, &maker.saes)?;
+            let action = Action::Steer(steer.alpha * beta);
+            let mut more = json!({ "alpha": steer.alpha, "beta": beta });
             edits.push(match &steer.along {
                 // no activation is looked at, so the autoencoder stays off the device
                 Along::Feature(of) => {

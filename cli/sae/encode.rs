@@ -22,9 +22,9 @@ const BLOCK_ROWS: usize = 4096;
 #[group(skip)]
 #[command(group(clap::ArgGroup::new("rows").required(true).args(["input", "store"])))]
 pub struct EncodeArgs {
-    /// A directory that SAELens or sparsify wrote
+    /// A directory that SAELens, sparsify, Gemma Scope or Llama Scope wrote, or `params.npz`
     #[arg(long)]
-    sae: PathBuf,
+    pub sae: PathBuf,
     /// Rows of activations: .npy, or a tensor of a safetensors file; the last axis is a row
     #[arg(long)]
     input: Option<PathBuf>,
@@ -36,21 +36,29 @@ pub struct EncodeArgs {
     store: Option<PathBuf>,
     /// Where the rows come from: of a store by default the hook that the autoencoder names, of a file nothing is known
     #[arg(long)]
-    hook: Option<String>,
+    pub hook: Option<String>,
     /// Features kept of a row; by default as many as the autoencoder allows, or as the row with the most has
     #[arg(long)]
-    k: Option<usize>,
-    /// Encode rows of another hook than the autoencoder names; the file's metadata says so
+    pub k: Option<usize>,
+    /// Encode rows of another hook than the autoencoder names; the file's metadata, or the store's `run.json`, says so
     #[arg(long)]
-    allow_misaligned: bool,
-    /// The file to write
+    pub allow_misaligned: bool,
+    /// The file to write, or of a store the store of features: a directory that is empty or absent
     #[arg(long)]
-    out: PathBuf,
+    pub out: PathBuf,
+    /// Go on with a store of features that was left unfinished
+    #[arg(long, requires = "store")]
+    pub resume: bool,
 }
 
 pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
-    if args.out.extension().is_none_or(|e| e != "safetensors") {
+    let to_file = args.out.extension().is_some_and(|e| e == "safetensors");
+    if args.store.is_none() && !to_file {
         return Err(Failure::usage(format!("--out is {}, expected a .safetensors file", args.out.display())));
+    }
+    if args.resume && to_file {
+        let message = format!("--resume with --out {}, expected a directory", args.out.display());
+        return Err(Failure::usage(message));
     }
     let sae = Sae::open(&args.sae)?;
     if let Some(k) = args.k
@@ -60,6 +68,9 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
             "--k is {k}, expected 1 to {}, the features there are",
             sae.features()
         )));
+    }
+    if let (Some(store), false) = (&args.store, to_file) {
+        return super::store::encode_store(context, args, &sae, store);
     }
     let mut checked = Checked { sae: &sae, allow: args.allow_misaligned, misaligned: None };
     let mut parts: Vec<SparseRows> = Vec::new();
@@ -133,7 +144,7 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
 }
 
 /// Rows that cannot be encoded are the fault of the file they lie in.
-fn of_file(error: ModelError, file: &Path) -> anyhow::Error {
+pub fn of_file(error: ModelError, file: &Path) -> anyhow::Error {
     match error {
         ModelError::Argument { .. } => Failure::input(format!("{}: {error}", file.display())),
         other => other.into(),
@@ -148,14 +159,15 @@ fn write_indices(out: &mut dyn Write, indices: &[u32], narrow: bool) -> std::io:
 }
 
 /// The hook check, which an option turns into a remark.
-struct Checked<'a> {
-    sae: &'a Sae,
-    allow: bool,
-    misaligned: Option<String>,
+pub struct Checked<'a> {
+    pub sae: &'a Sae,
+    pub allow: bool,
+    /// What does not fit.
+    pub misaligned: Option<String>,
 }
 
 impl Checked<'_> {
-    fn check(&mut self, site: Site) -> Result<()> {
+    pub fn check(&mut self, site: Site) -> Result<()> {
         match self.sae.check_hook(site) {
             Err(error @ ModelError::Misfit { .. }) if self.allow => {
                 self.misaligned = Some(error.to_string());
@@ -167,7 +179,7 @@ impl Checked<'_> {
 }
 
 /// The store's hook that is meant: named, or where the autoencoder was trained, or the only one.
-fn hook_of(reader: &StoreReader, sae: &Sae, named: Option<&str>) -> Result<String> {
+pub fn hook_of(reader: &StoreReader, sae: &Sae, named: Option<&str>) -> Result<String> {
     if let Some(name) = named {
         return Ok(reader.hook(name)?.hook.clone());
     }

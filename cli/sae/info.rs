@@ -21,6 +21,7 @@ pub fn info(context: &Context, dir: &Path) -> Result<()> {
 
     let active = sae.k().map_or("any number".to_string(), |k| format!("at most {k}"));
     let mut text = format!("{}: {} x {} features\n", dir.display(), sae.width(), sae.features());
+    text += &sae.origin().map_or(String::new(), |file| format!("file      {}\n", file.display()));
     text += &format!("active    {active} a row ({})\n", settings.activation.architecture());
     text += &format!("hook      {}", sae.hook().unwrap_or("not named"));
     text += &site.map_or("\n".to_string(), |site| format!(" = {site}\n"));
@@ -28,6 +29,10 @@ pub fn info(context: &Context, dir: &Path) -> Result<()> {
     let subtracted = if settings.apply_b_dec_to_input { "b_dec subtracted" } else { "b_dec not subtracted" };
     text += &format!("input     {subtracted}, normalisation {}\n", settings.normalize.name());
     text += &format!("decoder   lengths of directions {least:.4} to {most:.4}, mean {mean:.4}\n");
+    let unit = sae.unit_directions();
+    if !unit {
+        text += "          not of length 1: a feature's value is no length in the stream, value times length is\n";
+    }
     if let Some(Sparsity { active, silent, rare }) = sparsity {
         text += &format!(
             "training  {active:.1} features active a row; {silent} never, {rare} in less than one row of 100,000\n"
@@ -42,7 +47,7 @@ pub fn info(context: &Context, dir: &Path) -> Result<()> {
         "path": dir, "architecture": settings.activation.architecture(), "d_in": sae.width(), "d_sae": sae.features(),
         "k": sae.k(), "hook": sae.hook(), "site": site.map(|s| s.to_string()), "layer": metadata.layer, "model": metadata.model,
         "apply_b_dec_to_input": settings.apply_b_dec_to_input, "normalize_activations": settings.normalize.name(),
-        "decoder_norms": { "min": least, "mean": mean, "max": most },
+        "file": sae.origin(), "unit_directions": unit, "decoder_norms": { "min": least, "mean": mean, "max": most },
         "sparsity": sparsity.map(|s| json!({ "active": s.active, "silent": s.silent, "rare": s.rare })),
         "generates": fused.is_none(), "metadata": metadata.other,
     });

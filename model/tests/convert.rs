@@ -17,7 +17,7 @@ fn data(name: &str) -> PathBuf {
 }
 
 fn run(input: &Path, out: &Path) -> Result<ConvertReport, ModelError> {
-    convert(&ConvertRequest { input, codec: None, text_encoder: None, out }, &mut |_, _| {})
+    convert(&ConvertRequest { input, codec: None, text_encoder: None, hook: None, out }, &mut |_, _| {})
 }
 
 /// Element `index` of the tensor that the script calls `name`.
@@ -114,7 +114,8 @@ fn an_audiocraft_melody_model_keeps_its_prefix() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let (input, codec, t5) = (data("melody.bin"), data("audiocraft/compression_state_dict.bin"), data("t5"));
-    let request = ConvertRequest { input: &input, codec: Some(&codec), text_encoder: Some(&t5), out: &out };
+    let request =
+        ConvertRequest { input: &input, codec: Some(&codec), text_encoder: Some(&t5), hook: None, out: &out };
     let report = convert(&request, &mut |_, _| {}).unwrap();
     let note = "melody: 235 positions of chroma, as in every published MusicGen Melody";
     assert!(report.notes.iter().any(|found| found == note), "{:?}", report.notes);
@@ -152,7 +153,8 @@ fn an_audiocraft_package_becomes_a_musicgen_directory() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let (input, t5) = (data("audiocraft/state_dict.bin"), data("t5"));
-    let request = ConvertRequest { input: &input, codec: None, text_encoder: Some(&t5), out: &out };
+    let request =
+        ConvertRequest { input: &input, codec: None, text_encoder: Some(&t5), hook: None, out: &out };
     let mut last = (0, 0);
     let report = convert(&request, &mut |done, total| last = (done, total)).unwrap();
     assert_eq!(report.kind, ConvertKind::Musicgen);
@@ -286,7 +288,7 @@ fn a_codec_package_becomes_an_encodec_directory_which_serves_as_a_codec() {
     let (input, t5) = (data("audiocraft"), data("t5"));
     let bytes = [None, Some(codec.as_path())].map(|codec| {
         let out = dir.path().join(if codec.is_some() { "from directory" } else { "from archive" });
-        let request = ConvertRequest { input: &input, codec, text_encoder: Some(&t5), out: &out };
+        let request = ConvertRequest { input: &input, codec, text_encoder: Some(&t5), hook: None, out: &out };
         convert(&request, &mut |_, _| {}).unwrap();
         fs::read(out.join("model.safetensors")).unwrap()
     });
@@ -321,14 +323,16 @@ fn packages_of_another_kind_are_refused_by_name() {
     assert!(message.ends_with(expected), "{message}");
     let (input, codec) = (data("audiocraft"), data("pretrained_codec.bin"));
     let t5 = data("t5");
-    let request = ConvertRequest { input: &input, codec: Some(&codec), text_encoder: Some(&t5), out: &out };
+    let request =
+        ConvertRequest { input: &input, codec: Some(&codec), text_encoder: Some(&t5), hook: None, out: &out };
     let message = convert(&request, &mut |_, _| {}).unwrap_err().to_string();
     assert!(message.contains("pretrained_codec.bin: holds no weights but refers to the codec"), "{message}");
 
     // a language model without its codec
     let alone = dir.path().join("state_dict.bin");
     fs::copy(data("audiocraft/state_dict.bin"), &alone).unwrap();
-    let request = ConvertRequest { input: &alone, codec: None, text_encoder: Some(&t5), out: &out };
+    let request =
+        ConvertRequest { input: &alone, codec: None, text_encoder: Some(&t5), hook: None, out: &out };
     let message = convert(&request, &mut |_, _| {}).unwrap_err().to_string();
     assert!(message.contains("has no compression_state_dict.bin beside it, expected a codec"), "{message}");
     let message = run(dir.path().join("nowhere.bin").as_path(), &out).unwrap_err().to_string();
@@ -347,7 +351,8 @@ fn a_codec_that_does_not_fit_is_refused_with_the_tensors_named() {
     assert_ne!(wider, text, "the field was there to be changed");
     fs::write(&file, wider).unwrap();
     let (input, t5, out) = (data("audiocraft"), data("t5"), dir.path().join("out"));
-    let request = ConvertRequest { input: &input, codec: Some(&codec), text_encoder: Some(&t5), out: &out };
+    let request =
+        ConvertRequest { input: &input, codec: Some(&codec), text_encoder: Some(&t5), hook: None, out: &out };
     let message = convert(&request, &mut |_, _| {}).unwrap_err().to_string();
     assert!(
         message.ends_with(

@@ -1,17 +1,20 @@
-//! Autoencoders' files: what SAELens and sparsify write is read, encodes what they encode, and is written back bit for bit;
-//! what cannot be read exactly is refused by name.
+//! Autoencoders' files: what SAELens, sparsify, Gemma Scope and Llama Scope write is read, what dictionary_learning and OpenAI
+//! pickle is converted; it encodes what theirs encodes, and is written back bit for bit; what cannot be read exactly is refused by name.
 
 use auscult_model::ModelError;
+use auscult_model::convert::{ConvertKind, ConvertReport, ConvertRequest, convert};
 use auscult_model::musicgen::{At, Site};
-use auscult_model::sae::{Activation, Normalize, Sae, SaeParts, SparseRows};
+use auscult_model::sae::{Activation, Normalize, NotFinite, Sae, SaeParts, SparseRows};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const SPARSIFY: &str = "sparsify/decoder.model.decoder.layers.3";
-const CASES: [&str; 12] = [
+const GEMMA: &str = "gemma-scope-res/layer_3/width_53";
+const CASES: [&str; 24] = [
     "published",
     "legacy",
     "topk-6",
@@ -24,14 +27,42 @@ const CASES: [&str; 12] = [
     "gated-5",
     "finetuned-5",
     SPARSIFY,
+    GEMMA,
+    "llama-scope",
+    "llama-scope-topk",
+    "pickled/AutoEncoder",
+    "pickled/AutoEncoderNew",
+    "pickled/GatedAutoEncoder",
+    "pickled/AutoEncoderTopK",
+    "pickled/BatchTopKSAE",
+    "pickled/MatryoshkaBatchTopKSAE",
+    "pickled/JumpReluAutoEncoder",
+    "pickled/openai-topk",
+    "pickled/openai-relu",
 ];
 
 fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/sae").join(case)
 }
 
+/// A case as it lies there, or, where it is pickled, as the converter writes it.
 fn open(case: &str) -> Sae {
-    Sae::open(&golden(case)).unwrap_or_else(|e| panic!("{case}: {e}"))
+    let dir = tempfile::tempdir().unwrap();
+    let at = match case.starts_with("pickled") {
+        true => {
+            let input = golden(case);
+            let file = ["ae.pt", "6.pt", "0.pt"].map(|name| input.join(name));
+            let file = file.iter().find(|file| file.exists()).unwrap();
+            convert_to(file, None, &dir.path().join("sae")).unwrap_or_else(|e| panic!("{case}: {e}"));
+            dir.path().join("sae")
+        }
+        false => golden(case),
+    };
+    Sae::open(&at).unwrap_or_else(|e| panic!("{case}: {e}"))
+}
+
+fn convert_to(input: &Path, hook: Option<&str>, out: &Path) -> Result<ConvertReport, ModelError> {
+    convert(&ConvertRequest { input, codec: None, text_encoder: None, hook, out }, &mut |_, _| {})
 }
 
 /// What the reference encodes.
@@ -71,7 +102,15 @@ fn post(layer: usize) -> Site {
 fn goldens_are_what_the_script_wrote() {
     let root = golden("");
     let sums = fs::read_to_string(root.join("SHA256SUMS")).unwrap();
-    assert_eq!(sums.lines().count(), 3 * CASES.len() + 2, "three files a case, a sparsity, a factor");
+    let mut folders = vec![root.clone()];
+    let mut there = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { there += 1 }
+        }
+    }
+    assert_eq!(sums.lines().count(), there - 1, "every file but the sums");
     for line in sums.lines() {
         let (want, path) = line.split_once("  ").unwrap();
         let digest = Sha256::digest(fs::read(root.join(path)).unwrap());
@@ -140,6 +179,12 @@ fn origins_are_found_wherever_versions_put_them() {
     assert_eq!(said("legacy"), (hook(1), Some(1), Some("m".into()), Some(128)));
     assert_eq!(said("topk-6"), (hook(11), None, musicgen, Some(501)));
     assert_eq!(said(SPARSIFY), (hook(3), Some(3), None, None));
+    assert_eq!(said(GEMMA), (hook(3), Some(3), None, None));
+    let llama = Some("meta-llama/Llama-3.1-8B".to_string());
+    assert_eq!(said("llama-scope"), (Some("blocks.3.hook_resid_post".into()), None, llama, None));
+    let musicgen = Some("facebook/musicgen-small".to_string());
+    assert_eq!(said("pickled/AutoEncoderTopK"), (hook(3), Some(3), musicgen, Some(501)));
+    assert_eq!(said("pickled/openai-relu"), (None, None, None, None));
 }
 
 #[test]
@@ -150,6 +195,8 @@ fn settings_are_what_the_files_say() {
     assert_eq!(settings("constant-norm").normalize, Normalize::ConstantNorm);
     assert_eq!(settings("layer-norm").normalize, Normalize::LayerNorm);
     assert_eq!(settings("expected-average").normalize, Normalize::None);
+    assert_eq!(settings("llama-scope-topk").normalize, Normalize::ConstantNorm);
+    assert_eq!(settings("pickled/openai-topk").normalize, Normalize::LayerNorm);
     assert_eq!(
         [settings("topk-6").apply_b_dec_to_input, settings("published").apply_b_dec_to_input],
         [false, true]
@@ -160,6 +207,9 @@ fn settings_are_what_the_files_say() {
     assert_eq!(threshold, [0.3217f32; 53]);
     let rescaled = open("topk-6-rescaled").decoder_norms();
     assert!(rescaled.iter().all(|norm| (norm - 1.0).abs() < 1e-6), "{rescaled:?}");
+    let unit = |case: &str| open(case).unit_directions();
+    assert!(unit("topk-6-rescaled") && unit("llama-scope") && unit("pickled/AutoEncoder"));
+    assert!(!unit("published") && !unit(GEMMA));
 }
 
 #[test]
@@ -236,6 +286,40 @@ fn rows_that_cannot_be_encoded_are_named() {
     assert_eq!(error(&sae, &rows), "`rows` is NaN in row 1, column 7, expected finite values");
     assert!(error(&sae, &rows[..23]).contains("23 values, expected a multiple of 24"));
     assert!(error(&open("constant-norm"), &[0.0; 24]).contains("all zeros in row 0"));
+    // finite, but its features are not
+    for case in ["published", "legacy"] {
+        let rows = [[1.0_f32; 24], [f32::MAX; 24]].concat();
+        assert!(
+            error(&open(case), &rows).contains("so large in row 1 that a feature is not finite"),
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn rows_that_are_not_numbers_are_marked_and_spoil_no_other() {
+    for case in ["published", "legacy", "gated-5", "constant-norm"] {
+        let (sae, expected) = (open(case), Expected::of(case));
+        let whole = sae.encode(&expected.rows).unwrap();
+        let mut rows = expected.rows.clone();
+        rows[24 + 7] = f32::NAN;
+        rows[3 * 24] = f32::INFINITY;
+        let marked = sae.encode_with(&rows, NotFinite::Mark).unwrap();
+        for at in 0..whole.rows() {
+            let (indices, values) = row(&marked, at);
+            if at == 1 || at == 3 {
+                assert!(
+                    indices.iter().all(|&f| f == 0) && values.iter().all(|v| v.is_nan()),
+                    "{case}, row {at}"
+                );
+            } else {
+                let (indices, values) = row(&whole, at);
+                let (same, too) = row(&marked, at);
+                let fits = |n: usize| indices[..n] == same[..n] && values[..n] == too[..n];
+                assert!(fits(whole.k.min(marked.k)), "{case}, row {at}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -251,11 +335,15 @@ fn another_site_or_width_is_refused() {
     assert_eq!(
         refused(&sae, post(4), 24),
         format!(
-            "{file}: `hook_name` is hook_layers.3, expected layers.4.resid_post (`hook_layers.N` counts layers from 0, \
-             `paper:M` from 1)"
+            "{file}: `hook_name` is hook_layers.3, expected layers.4.resid_post; hook_layers.3 is layer 4 where layers are \
+             counted from 1 (`hook_layers.N` counts layers from 0, `paper:M` from 1), so hook_layers.3 may be what is meant"
         )
     );
-    assert!(refused(&sae, Site::Layer(3, At::ResidPre), 24).contains("expected layers.3.resid_pre"));
+    assert!(
+        refused(&sae, Site::Layer(3, At::ResidPre), 24)
+            .contains("expected layers.3.resid_pre (`hook_layers.N`")
+    );
+    assert!(refused(&sae, post(2), 24).contains("expected layers.2.resid_post (`hook_layers.N`"));
     assert_eq!(
         refused(&sae, post(3), 1024),
         format!("{file}: `d_in` is 24, expected 1024, the width at layers.3.resid_post")
@@ -299,9 +387,12 @@ fn changed(case: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in fs::read_dir(golden(case)).unwrap() {
         let file = file.unwrap();
-        fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        if file.path().is_file() {
+            fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        }
     }
-    let cfg = dir.path().join("cfg.json");
+    let names = ["cfg.json", "hyperparams.json", "config.json"].map(|name| dir.path().join(name));
+    let cfg = names.into_iter().find(|file| file.exists()).unwrap();
     let mut json: Value = serde_json::from_slice(&fs::read(&cfg).unwrap()).unwrap();
     change(&mut json);
     fs::write(&cfg, json.to_string()).unwrap();
@@ -316,7 +407,8 @@ fn configurations_that_cannot_be_read_exactly_are_refused() {
         // a fault of the file, none of the command line
         let of_file = matches!(error, ModelError::Config { .. } | ModelError::Unsupported { .. });
         let error = error.to_string();
-        assert!(of_file && error.contains("cfg.json"), "{error}");
+        let named = error.contains("cfg.json") || error.contains("hyperparams.json");
+        assert!(of_file && named, "{error}");
         for part in parts {
             assert!(error.contains(part), "`{part}` is not in: {error}");
         }
@@ -374,6 +466,18 @@ fn configurations_that_cannot_be_read_exactly_are_refused() {
         (SPARSIFY, "skip_connection", json!(true), &["`skip_connection` is true"]),
         (SPARSIFY, "signed", json!(true), &["`signed` is true"]),
         (SPARSIFY, "k", json!(54), &["`k` is 54, expected 1 to 53"]),
+        ("llama-scope-topk", "top_k", json!(54), &["`top_k` is 54, expected 1 to 53"]),
+        ("llama-scope-topk", "act_fn", json!("gelu"), &["`act_fn` is gelu"]),
+        ("llama-scope-topk", "use_glu_encoder", json!(true), &["`use_glu_encoder` is true"]),
+        ("llama-scope-topk", "norm_activation", json!("batch-wise"), &["`norm_activation` is batch-wise"]),
+        (
+            "llama-scope-topk",
+            "norm_activation",
+            json!("dataset-wise"),
+            &["`dataset_average_activation_norm.in` is absent"],
+        ),
+        ("llama-scope-topk", "hook_point_out", json!("hook_layers.4"), &["hook_layers.4", "no transcoders"]),
+        ("llama-scope-topk", "jump_relu_threshold", json!(-1), &["`jump_relu_threshold` is -1"]),
     ];
     for (case, field, value, parts) in cases {
         refuse(case, field, value, parts);
@@ -393,6 +497,40 @@ fn weights_that_do_not_fit_are_named() {
     {
         assert!(error.contains(part), "`{part}` is not in: {error}");
     }
+    // transposed weights alone, their biases as they should be: the header says another shape of as many bytes
+    for (case, file, name, was, is, said) in [
+        ("published", "sae_weights.safetensors", "W_enc", "[24,53]", "[53,24]", "[d_sae, d_in] = [53, 24]"),
+        ("published", "sae_weights.safetensors", "W_dec", "[53,24]", "[24,53]", "[d_in, d_sae] = [24, 53]"),
+        (
+            SPARSIFY,
+            "sae.safetensors",
+            "encoder.weight",
+            "[53,24]",
+            "[24,53]",
+            "[d_in, num_latents] = [24, 53]",
+        ),
+        (
+            "llama-scope-topk",
+            "sae_weights.safetensors",
+            "decoder.weight",
+            "[24,53]",
+            "[53,24]",
+            "[d_sae, d_model] = [53, 24]",
+        ),
+    ] {
+        let dir = changed(case, |_| {});
+        let path = dir.path().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        let find = |from: usize, text: &str| {
+            from + bytes[from..].windows(text.len()).position(|found| found == text.as_bytes()).unwrap()
+        };
+        let at = find(find(0, &format!("\"{name}\"")), was);
+        bytes[at..at + was.len()].copy_from_slice(is.as_bytes());
+        fs::write(&path, bytes).unwrap();
+        let error = Sae::open(dir.path()).unwrap_err().to_string();
+        let want = format!("`{name}` is transposed: it is {said}, expected");
+        assert!(error.contains(&want) && error.contains(file), "{error}");
+    }
     let dir = changed("jumprelu-6", |cfg| cfg["architecture"] = json!("standard"));
     assert!(Sae::open(dir.path()).unwrap_err().to_string().contains("1 tensor unexpected: threshold [53]"));
     let dir = changed("published", |cfg| cfg["architecture"] = json!("standard"));
@@ -410,6 +548,13 @@ fn directories_without_an_autoencoder_are_named() {
     let error = |dir: &Path| Sae::open(dir).unwrap_err().to_string();
     assert!(error(&dir.path().join("none")).contains("does not exist; expected a directory with cfg.json"));
     assert!(error(dir.path()).contains("has no cfg.json"));
+    fs::write(dir.path().join("ae.pt"), "").unwrap();
+    for pickled in [dir.path(), &dir.path().join("ae.pt")] {
+        let error = error(pickled);
+        assert!(error.contains("ae.pt: is a pickle") && error.contains("`auscult model convert`"), "{error}");
+    }
+    fs::write(dir.path().join("hyperparams.json"), "{}").unwrap();
+    assert!(error(dir.path()).contains("has no weights"));
     fs::write(dir.path().join("cfg.json"), "[]").unwrap();
     assert!(error(&dir.path().join("cfg.json")).contains("is a file"));
     assert!(error(dir.path()).contains("expected an object"));
@@ -420,4 +565,86 @@ fn directories_without_an_autoencoder_are_named() {
     fs::write(dir.path().join("sae.safetensors"), "").unwrap();
     fs::write(dir.path().join("sae_weights.safetensors"), "").unwrap();
     assert!(error(dir.path()).contains("expected one of them"));
+}
+
+/// An archive of NumPy's arrays.
+fn npz(path: &Path, arrays: &[(&str, &[usize])]) {
+    let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());
+    for (name, shape) in arrays {
+        let options = zip::write::SimpleFileOptions::default();
+        zip.start_file(*name, options).unwrap();
+        let shape: String = shape.iter().map(|e| format!("{e}, ")).collect();
+        let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
+        let count: usize = shape.split(", ").filter_map(|e| e.parse::<usize>().ok()).product();
+        zip.write_all(b"\x93NUMPY\x01\x00").unwrap();
+        zip.write_all(&u16::try_from(dict.len()).unwrap().to_le_bytes()).unwrap();
+        zip.write_all(dict.as_bytes()).unwrap();
+        zip.write_all(&1.5f32.to_le_bytes().repeat(count)).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+#[test]
+fn archives_that_are_no_autoencoder_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("params.npz");
+    let of = |arrays: &[(&str, &[usize])]| {
+        npz(&file, arrays);
+        Sae::open(dir.path()).map(|sae| (sae.width(), sae.features())).map_err(|e| e.to_string())
+    };
+    let vectors: [(&str, &[usize]); 3] = [("b_enc.npy", &[5]), ("b_dec.npy", &[3]), ("threshold.npy", &[5])];
+    let with = |more: &[(&'static str, &'static [usize])]| [&vectors[..], more].concat();
+    let refused = |arrays: &[(&str, &[usize])], part: &str| {
+        let error = of(arrays).unwrap_err();
+        assert!(error.contains("params.npz") && error.contains(part), "`{part}` is not in: {error}");
+    };
+    // both spellings of a weight's name
+    assert_eq!(of(&with(&[("w_enc.npy", &[3, 5]), ("W_dec.npy", &[5, 3])])), Ok((3, 5)));
+    refused(&with(&[("W_enc.npy", &[3, 5])]), "lacks W_dec; found W_enc, b_dec, b_enc, threshold");
+    refused(
+        &with(&[("W_enc.npy", &[5, 3]), ("W_dec.npy", &[5, 3])]),
+        "`W_enc` is transposed: it is [d_sae, d_in] = [5, 3], expected [d_in, d_sae] = [3, 5]",
+    );
+    refused(
+        &with(&[("W_enc.npy", &[3, 5]), ("W_dec.npy", &[5, 4])]),
+        "`W_dec` has shape [5, 4], expected [5, 3]",
+    );
+    let more = with(&[("W_enc.npy", &[3, 5]), ("W_dec.npy", &[5, 3]), ("scaling_factor.npy", &[5])]);
+    refused(&more, "holds `scaling_factor`, whose meaning is not known");
+    refused(
+        &with(&[("W_enc.npy", &[3, 5]), ("W_dec.npy", &[5, 3]), ("notes.txt", &[1])]),
+        "holds `notes.txt`",
+    );
+    fs::write(&file, "PK").unwrap();
+    assert!(Sae::open(&file).unwrap_err().to_string().contains("is a damaged archive"));
+}
+
+#[test]
+fn pickled_autoencoders_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = |name: &str| dir.path().join(name);
+    let report = convert_to(&golden("pickled/BatchTopKSAE"), None, &out("batch")).unwrap();
+    assert_eq!((report.kind, report.tensors), (ConvertKind::Autoencoder, 5));
+    assert!(report.notes.iter().any(|note| note.contains("threshold: 0.2841")), "{:?}", report.notes);
+    assert!(report.files.iter().all(|file| file.is_file()));
+    let report =
+        convert_to(&golden("pickled/openai-relu/0.pt"), Some("hook_layers.7"), &out("openai")).unwrap();
+    assert_eq!(report.dropped, ["latents_activation_frequency", "latents_mean_square", "stats_last_nonzero"]);
+    assert_eq!(Sae::open(&out("openai")).unwrap().hook(), Some("hook_layers.7"));
+    // a site for what has none
+    let plain = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch/ordered.pt");
+    let error = convert_to(&plain, Some("embed"), &out("plain")).unwrap_err().to_string();
+    assert!(error.contains("`hook` is embed, expected none"), "{error}");
+    // without its configuration, one of two; with another's, none
+    let alone = out("ae.pt");
+    fs::copy(golden("pickled/BatchTopKSAE/ae.pt"), &alone).unwrap();
+    let error = convert_to(&alone, None, &out("alone")).unwrap_err().to_string();
+    assert!(error.contains("may be AutoEncoderTopK or BatchTopKSAE, expected config.json"), "{error}");
+    let other = changed("pickled/BatchTopKSAE", |cfg| cfg["trainer"]["dict_class"] = json!("AutoEncoder"));
+    let error = convert_to(other.path(), None, &out("other")).unwrap_err().to_string();
+    assert!(
+        error.contains("`trainer.dict_class` is AutoEncoder, expected AutoEncoderTopK or BatchTopKSAE"),
+        "{error}"
+    );
+    assert!(!out("alone").exists() && !out("other").exists());
 }

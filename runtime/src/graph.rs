@@ -56,18 +56,27 @@ pub enum Operand {
     Tensor(Tensor),
     /// What the op placed beside the site so many inserts of the same edit ago made; 1 is the one before.
     Beside(usize),
+    /// The same of an op that writes several slots: what it wrote to one of them, counted from 0.
+    BesideSlot {
+        /// How many inserts ago.
+        back: usize,
+        /// Which of the slots that it writes.
+        slot: usize,
+    },
     /// An optional slot left out.
     Absent,
 }
 
 /// Where an inserted op stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In the stream: its output, or the site's value updated in place, takes the site's place. It must have the site's
     /// shape.
     Within,
     /// Beside the stream: what it makes is for the inserts behind it, or lies in a tensor that it updates.
     Beside,
+    /// Beside the stream, and each slot that it writes is an output of the graph, by these names in slot order.
+    Output(Vec<String>),
 }
 
 /// An op placed at a site.
@@ -189,6 +198,18 @@ pub enum GraphError {
         site: String,
         /// How far back.
         back: usize,
+    },
+    /// Another number of names than an inserted op makes outputs.
+    #[error(
+        "site `{site}`: an inserted op writes {written} slots, expected one for each of the names {names}"
+    )]
+    Outputs {
+        /// The site.
+        site: String,
+        /// How many slots it writes.
+        written: usize,
+        /// The names.
+        names: String,
     },
     /// An insert that would change a constant, and so every later run.
     #[error("site `{site}`: {op} updates its value in place, but a constant stands there")]
@@ -468,13 +489,15 @@ impl GraphBuilder {
         for edit in edits {
             let Edit::Insert(ops) = edit else { continue };
             // what every insert made, those within the stream too
-            let mut made = Vec::with_capacity(ops.len());
+            let mut made: Vec<Vec<Value>> = Vec::with_capacity(ops.len());
             for insert in ops {
                 let new = self.insert(&id, current, &made, &insert)?;
-                made.push(new);
-                if insert.place == Place::Within {
-                    current = new;
+                match &insert.place {
+                    Place::Within => current = new[0],
+                    Place::Beside => (),
+                    Place::Output(names) => self.name_outputs(&id, &new, names)?,
                 }
+                made.push(new);
             }
         }
         Ok(current)
@@ -488,28 +511,46 @@ impl GraphBuilder {
         }
     }
 
+    fn name_outputs(&mut self, site: &str, written: &[Value], names: &[String]) -> Result<(), GraphError> {
+        if written.len() != names.len() {
+            return Err(GraphError::Outputs {
+                site: site.into(),
+                written: written.len(),
+                names: names.join(", "),
+            });
+        }
+        names.iter().zip(written).try_for_each(|(name, value)| self.output(name, *value))
+    }
+
+    /// What the slots that the op writes become, or else the first value that it updates.
     fn insert(
         &mut self,
         site: &str,
         current: Value,
-        made: &[Value],
+        made: &[Vec<Value>],
         insert: &Insert,
-    ) -> Result<Value, GraphError> {
+    ) -> Result<Vec<Value>, GraphError> {
+        let beside = |back: usize, slot: usize| {
+            let at = made.len().checked_sub(back).filter(|_| back > 0);
+            let value = at.and_then(|at| made[at].get(slot).copied());
+            value.ok_or_else(|| GraphError::Beside { site: site.into(), back })
+        };
         let mut inputs = Vec::with_capacity(insert.inputs.len());
         for operand in &insert.inputs {
             inputs.push(match operand {
                 Operand::Site => Some(current),
                 Operand::Tensor(tensor) => Some(self.constant(tensor)),
-                Operand::Beside(back) => {
-                    let at = made.len().checked_sub(*back).filter(|_| *back > 0);
-                    let value = at.map(|at| made[at]);
-                    Some(value.ok_or_else(|| GraphError::Beside { site: site.into(), back: *back })?)
-                }
+                Operand::Beside(back) => Some(beside(*back, 0)?),
+                Operand::BesideSlot { back, slot } => Some(beside(*back, *slot)?),
                 Operand::Absent => None,
             });
         }
         let new = self.op(&*insert.op, &inputs)?;
+        let mut written = Vec::new();
         if let Some(Step::Dispatch { plan, slots }) = self.graph.steps.last() {
+            let slots_written =
+                plan.kernel.slots.iter().zip(slots).filter(|(s, _)| s.access == Access::Write);
+            written.extend(slots_written.filter_map(|(_, value)| *value));
             let updates = |(slot, value): (&Slot, &Option<Value>)| {
                 slot.access == Access::ReadWrite && *value == Some(current)
             };
@@ -525,7 +566,10 @@ impl GraphBuilder {
                 want: self.desc(current).clone(),
             });
         }
-        Ok(new)
+        if written.is_empty() {
+            written.push(new);
+        }
+        Ok(written)
     }
 
     /// Names a value that the caller reads after a run.

@@ -12,6 +12,7 @@ mod explain;
 pub mod files;
 pub mod gpu;
 mod graph;
+pub mod npy;
 mod program;
 pub mod ptx_sim;
 pub mod safetensors_io;

@@ -1,5 +1,6 @@
 //! Ops that update what they are given: on constants, on values of steps, and at sites.
 
+use auscult_kernels::ops::column_sums::ColumnSums;
 use auscult_kernels::ops::scale::Scale;
 use auscult_kernels::{Cost, DType, HostSlot, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc};
 use auscult_runtime::weights::HostBytes;
@@ -274,6 +275,47 @@ fn what_stands_beside_a_site_leaves_the_stream_alone_and_serves_later_inserts() 
             "site `here`: an inserted op reads what stands {back} inserts before it, where there is none"
         );
         assert_eq!(refused.expect_err("nothing is there").to_string(), said);
+    }
+}
+
+#[test]
+fn what_an_insert_writes_may_be_outputs_and_serve_later_inserts() {
+    let device = device();
+    let sums = |place| Insert {
+        op: Arc::new(ColumnSums { groups: 1, skip: 0 }),
+        inputs: vec![Operand::Site, Operand::Absent],
+        place,
+    };
+    let names = |names: &[&str]| Place::Output(names.iter().map(|name| (*name).to_string()).collect());
+    let again = |slot| Insert {
+        op: Arc::new(Scale { factor: 2.0 }),
+        inputs: vec![Operand::BesideSlot { back: 1, slot }],
+        place: names(&["twice"]),
+    };
+    let edits = |inserts| {
+        let mut edits = Edits::new();
+        edits.insert("here", inserts);
+        edits
+    };
+    let graph = with_site(edits(vec![sums(names(&["sum", "squares"])), again(1)])).unwrap();
+    let program = Program::new(device, graph).unwrap();
+    program.run(&[("x", bytemuck::cast_slice(&[5.0_f32, 6.0, 7.0]))]).unwrap();
+    let output = |name| program.output_f32(name).unwrap();
+    let squares = 25.0 + 36.0 + 49.0;
+    assert_eq!((output("sum"), output("squares")), (vec![18.0], vec![squares]));
+    assert_eq!(output("twice"), [2.0 * squares]);
+    for (inserts, said) in [
+        (
+            vec![sums(names(&["sum"]))],
+            "site `here`: an inserted op writes 2 slots, expected one for each of the names sum",
+        ),
+        (
+            vec![sums(Place::Beside), again(2)],
+            "site `here`: an inserted op reads what stands 1 inserts before it, where there is none",
+        ),
+        (vec![sums(names(&["y", "squares"]))], "graph: output `y` is there twice"),
+    ] {
+        assert_eq!(with_site(edits(inserts)).expect_err("refused").to_string(), said);
     }
 }
 

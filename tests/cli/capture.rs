@@ -1,5 +1,6 @@
 //! `capture`: how audio is cut, what is stored of it, and that every option does what it says.
 
+use crate::capture_sae::features_of_an_adapter_are_those_of_its_rows;
 use crate::support::{
     check_sums, command, finished, fixture, floats, folder, index, json_file, model, music, names, resid,
     run, tensor, tree,
@@ -490,10 +491,16 @@ pub fn on_an_adapter(listing: bool) -> Vec<Trial> {
     let found = !listing && finished(looks, &mut command(dir.path(), looks)).code == Some(0);
     let required = std::env::var("AUSCULT_REQUIRE_WGPU").is_ok_and(|value| value == "1");
     if found || listing {
-        return vec![Trial::test("capture::wgpu_agrees_with_cpu", || {
-            wgpu_agrees_with_cpu();
-            Ok(())
-        })];
+        return vec![
+            Trial::test("capture::wgpu_agrees_with_cpu", || {
+                wgpu_agrees_with_cpu();
+                Ok(())
+            }),
+            Trial::test("capture_sae::features_of_an_adapter_are_those_of_its_rows", || {
+                features_of_an_adapter_are_those_of_its_rows();
+                Ok(())
+            }),
+        ];
     }
     let missing = || Err("needs a wgpu adapter: a GPU driver, or mesa-vulkan-drivers".into());
     vec![Trial::test("capture::wgpu (needs an adapter)", missing).with_ignored_flag(!required)]

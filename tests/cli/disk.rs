@@ -1,12 +1,18 @@
 //! A full disk: exit code 1, a message that says so, and no half file under a final name.
 
+use crate::capture_sae::write_sae;
 use crate::support::{AUSCULT, Ran, check_sums, finished, folder, model, music, names, run, tree};
+use auscult_model::sae::Activation;
 use libtest_mimic::Trial;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-crate::trials!(capture_stops_and_goes_on_with_room, single_files_and_checkpoints_leave_nothing);
+crate::trials!(
+    capture_stops_and_goes_on_with_room,
+    features_stop_and_go_on_with_room,
+    single_files_and_checkpoints_leave_nothing,
+);
 
 /// The tests, ignored where a small disk cannot be had.
 pub fn mounted_trials(listing: bool) -> Vec<Trial> {
@@ -74,6 +80,26 @@ fn capture_stops_and_goes_on_with_room() {
             summary["resumed_clips"].as_u64().is_some_and(|clips| clips >= 4 * shards as u64),
             "{size}: {summary}"
         );
+        check_sums(&after.join("s"));
+        run(dir.path(), "store verify after/s").ok();
+    }
+}
+
+fn features_stop_and_go_on_with_room() {
+    let dir = folder();
+    music(&dir.path().join("a.wav"), 20.0, 16_000, 1);
+    write_sae(&dir.path().join("sae"), Some("hook_layers.0"), Activation::TopK(100));
+    let capture = "$A capture a.wav --model $M --window 0.5 --sae sae --allow-misaligned --sae-only --shard-rows 100 --resume --out disk/s";
+    // shards of 63 KB
+    for (size, shards) in [("32k", 0), ("300k", 2), ("500k", 4)] {
+        script(dir.path(), size, capture).exits(1, &["No space left", "disk/s"]);
+        let after = dir.path().join("after");
+        whole(&after);
+        let closed = tree(&after).keys().filter(|name| name.starts_with("s/hook_layers.0/")).count();
+        assert!(closed >= shards, "{closed} shards fit {size}, expected {shards}");
+        let again = format!("{capture}\nmount -o remount,size=64m disk\n{capture} --json");
+        let summary = script(dir.path(), size, &again).exits(0, &["No space left"]).json();
+        assert_eq!((&summary["outcome"], &summary["clips"]), (&"finished".into(), &40.into()), "{size}");
         check_sums(&after.join("s"));
         run(dir.path(), "store verify after/s").ok();
     }

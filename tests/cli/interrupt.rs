@@ -1,6 +1,8 @@
 //! Runs that are killed, or stopped with Ctrl-C: what is left can be gone on with, to the same bytes.
 
-use crate::support::{Ran, check_sums, command, finished, folder, music, names, run, tree};
+use crate::capture_sae::{three, write_sae};
+use crate::support::{Ran, check_sums, command, finished, folder, json_file, music, names, run, tree};
+use auscult_model::sae::Activation;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -8,7 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-crate::trials!(a_killed_run_ends_up_the_same, a_stopped_run_keeps_what_it_has, only_the_same_run_goes_on);
+crate::trials!(
+    a_killed_run_ends_up_the_same,
+    a_stopped_run_keeps_what_it_has,
+    only_the_same_run_goes_on,
+    a_killed_capture_of_features_ends_up_the_same
+);
 
 /// Two recordings of 30 s in clips of a quarter of a second: 240 clips of 14 positions, 5 clips a shard.
 const LINE: &str = "capture a.wav b.wav --model MODEL --window 0.25 --hooks hook_layers.1,embed --shard-rows 60 --resume --json --out";
@@ -176,4 +183,39 @@ fn only_the_same_run_goes_on() {
     assert!(tree(&dir.path().join("s")) == before);
     run(dir.path(), &format!("{line} embed")).ok();
     assert_eq!(names(dir.path()), ["a.wav", "c.wav", "s"]);
+}
+
+fn a_killed_capture_of_features_ends_up_the_same() {
+    let dir = folder();
+    let at = dir.path();
+    music(&at.join("a.wav"), 30.0, 16_000, 1);
+    three(at);
+    // 120 clips of 14 positions, 5 clips a shard
+    let line = "capture a.wav --model MODEL --window 0.25 --sae early --sae late --sae jump \
+                --allow-misaligned --sae-only --shard-rows 60 --resume --json --out";
+    run(at, &format!("{line} whole")).ok();
+    let expected = content(&at.join("whole"));
+    let mut last = None;
+    for shards in [1, 4, 11, 17] {
+        let mut child = command(at, &format!("{line} often"));
+        let mut child =
+            child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        wait_for_shards(&mut child, &at.join("often"), shards);
+        child.kill().expect("it can be killed");
+        last = ended("killed", child).code;
+    }
+    assert_eq!(last, None, "the last one was killed too");
+    write_sae(&at.join("another"), Some("hook_layers.1"), Activation::TopK(8));
+    run(at, &format!("{} often", line.replace("--sae late", "--sae another")))
+        .exits(2, &["`saes`", "store.json"]);
+    let summary = run(at, &format!("{line} often")).ok().json();
+    assert!(summary["resumed_clips"].as_u64().is_some_and(|clips| clips >= 85), "{summary}");
+    let found = content(&at.join("often"));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, bytes) in &expected {
+        assert!(found[name] == *bytes, "{name} differs");
+    }
+    let saes = |store: &str| json_file(&at.join(store).join("run.json"))["details"]["saes"].clone();
+    assert_eq!(saes("often"), saes("whole"), "sums too are the same to the last bit");
+    run(at, "store verify often").ok();
 }

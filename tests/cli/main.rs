@@ -4,22 +4,27 @@
 //! the reason; `AUSCULT_REQUIRE_WGPU=1` makes a missing adapter a failure.
 
 mod capture;
+mod capture_sae;
 mod commands;
 #[cfg(target_os = "linux")]
 mod disk;
 mod edits;
 mod faults;
+mod features;
 mod generate;
 #[cfg(unix)]
 mod interrupt;
 mod melody;
 mod sae;
+mod sae_align;
+mod sae_eval;
 #[cfg(unix)]
 mod sae_train;
 mod store;
 mod support;
 mod text;
 mod told;
+mod trained;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -43,12 +48,16 @@ fn main() -> ExitCode {
     let model = (!args.list).then(support::make_model);
     let groups = [
         capture::trials(),
+        capture_sae::trials(),
         commands::trials(),
         edits::trials(),
         faults::trials(),
+        features::trials(),
         generate::trials(),
         melody::trials(),
         sae::trials(),
+        sae_align::trials(),
+        sae_eval::trials(),
         store::trials(),
         text::trials(),
         told::trials(),

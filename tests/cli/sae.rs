@@ -1,6 +1,6 @@
 //! `sae`: what it says of an autoencoder, what it encodes, where it refuses.
 
-use crate::support::{floats, folder, resid, run, tensor};
+use crate::support::{check_sums, floats, folder, index, json_file, names, resid, run, tensor, tree};
 use auscult_analysis::store::npy_header;
 use auscult_model::sae::{Sae, SaeParts};
 use safetensors::SafeTensors;
@@ -15,9 +15,13 @@ crate::trials!(
     rows_of_another_place_are_refused,
     wrong_options_and_rows_are_named,
     stores_are_encoded_at_the_hook_that_was_meant,
+    stores_of_features_are_written,
+    stores_of_features_are_taken_up_again,
+    other_programs_files_are_read,
+    pickles_are_converted,
 );
 
-fn golden(case: &str) -> PathBuf {
+pub fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sae").join(case)
 }
 
@@ -27,7 +31,7 @@ fn metadata(path: &Path) -> Value {
     json!(header.metadata())
 }
 
-fn words(bytes: &[u8]) -> Vec<u32> {
+pub fn words(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))).collect()
 }
 
@@ -187,8 +191,59 @@ fn wrong_options_and_rows_are_named() {
     assert!(!at.join("y.safetensors").exists());
 }
 
+fn other_programs_files_are_read() {
+    let dir = folder();
+    let at = dir.path();
+    let info = |case: &str| run(at, &format!("sae info {} --json", golden(case).display())).ok().json();
+    let gemma = info("gemma-scope-res/layer_3/width_53");
+    for (key, value) in [
+        ("architecture", json!("jumprelu")),
+        ("d_in", json!(24)),
+        ("d_sae", json!(53)),
+        ("hook", json!("hook_layers.3")),
+        ("site", json!("layers.3.resid_post")),
+        ("apply_b_dec_to_input", json!(false)),
+        ("unit_directions", json!(false)),
+    ] {
+        assert_eq!(gemma[key], value, "{key}");
+    }
+    assert!(gemma["file"].as_str().expect("a path").ends_with("params.npz"));
+    // the file itself will do
+    assert_eq!(info("gemma-scope-res/layer_3/width_53/params.npz")["hook"], "hook_layers.3");
+    let llama = info("llama-scope");
+    assert_eq!(
+        [&llama["model"], &llama["unit_directions"]],
+        [&json!("meta-llama/Llama-3.1-8B"), &json!(true)]
+    );
+    let text = run(at, &format!("sae info {}", golden("published").display())).ok().stdout;
+    assert!(text.contains("not of length 1"), "{text}");
+}
+
+fn pickles_are_converted() {
+    let dir = folder();
+    let at = dir.path();
+    let pickled = golden("pickled/openai-topk/6.pt");
+    let pickled = pickled.display();
+    let parts = ["6.pt: is a pickle", "`auscult model convert`"];
+    run(at, &format!("sae info {pickled}")).exits(3, &parts);
+    let rows = golden("pickled/openai-topk/expected.safetensors");
+    let encode = format!("--input {} --tensor rows --out y.safetensors", rows.display());
+    run(at, &format!("sae encode --sae {pickled} {encode}")).exits(3, &parts);
+    run(at, &format!("model convert {pickled} --hook layer.3 --out o")).exits(2, &["site `layer.3`"]);
+    let report = run(at, &format!("model convert {pickled} --hook hook_layers.3 --out o --json")).ok().json();
+    assert_eq!([&report["kind"], &report["tensors"]], [&json!("autoencoder"), &json!(4)]);
+    assert_eq!(names(&at.join("o")), ["cfg.json", "run.json", "sae_weights.safetensors"]);
+    let info = run(at, "sae info o --json").ok().json();
+    assert_eq!([&info["k"], &info["normalize_activations"]], [&json!(5), &json!("layer_norm")]);
+    run(at, &format!("sae encode --sae o {encode} --hook hook_layers.3")).ok();
+    run(at, &format!("sae encode --sae o {encode} --hook hook_layers.4")).exits(
+        4,
+        &["`hook_name` is hook_layers.3", "hook_layers.3 is layer 4 where layers are counted from 1"],
+    );
+}
+
 /// Writes an autoencoder of the tiny model's width.
-fn write_sae(dir: &Path, hook: &str) -> Sae {
+pub fn write_sae(dir: &Path, hook: &str) -> Sae {
     let (width, features) = (128, 70);
     let mut state = 5u32;
     let mut noise = |n: usize, scale: f32| -> Vec<f32> {
@@ -243,4 +298,71 @@ fn stores_are_encoded_at_the_hook_that_was_meant() {
     let narrow = golden("published").display().to_string();
     run(at, &format!("sae encode --sae {narrow} --store s --hook hook_layers.1 --out z.safetensors"))
         .exits(4, &["`d_in` is 24, expected 128"]);
+}
+
+fn stores_of_features_are_written() {
+    let dir = folder();
+    let at = dir.path();
+    let capture = "capture FIX/flac_s16.flac FIX/mono_32k.mp3 --model MODEL --window 1 --out s";
+    run(at, &format!("{capture} --hooks hook_layers.{{0,1}}")).ok();
+    let sae = write_sae(&at.join("sae"), "hook_layers.1");
+    let json = run(at, "sae encode --sae sae --store s --out f --json").ok().json();
+    assert_eq!(
+        [&json["clips"], &json["rows"], &json["k"], &json["sae"], &json["misaligned"]],
+        [&json!(4), &json!(3 * 51 + 14), &json!(6), &json!("sae"), &json!(false)]
+    );
+    let store = at.join("f");
+    check_sums(&store);
+    run(at, "store verify f").ok();
+    assert_eq!(index(&store), index(&at.join("s")));
+    let shard = store.join("hook_layers.1/00000.sae.safetensors");
+    let want = sae.encode(&floats(&resid(&at.join("s"), "hook_layers.1").2)).expect("rows of the store");
+    assert_eq!(words(&tensor(&shard, "indices").2), want.indices);
+    assert_eq!(floats(&tensor(&shard, "values").2), want.values);
+    let meta = json_file(&store.join("store.json"));
+    assert_eq!(meta["sae_only"], true);
+    assert_eq!([&meta["saes"][0]["features"], &meta["saes"][0]["k"]], [&json!(70), &json!(6)]);
+    let record = json_file(&store.join("run.json"));
+    assert_eq!(record["details"]["misaligned"], false);
+    assert_eq!(record["details"]["saes"][0]["l0"], json["saes"][0]["l0"]);
+    assert_eq!(record["models"].as_array().map(Vec::len), Some(2), "configuration and weights");
+
+    run(at, "sae encode --sae sae --store s --out f").exits(2, &["f"]);
+    let again = run(at, "sae encode --sae sae --store s --out f --resume --json").ok().json();
+    assert_eq!(again["outcome"], "already_finished");
+    // another hook only where it is said so, and then the record says it
+    let other = "sae encode --sae sae --store s --hook hook_layers.0 --out g";
+    run(at, other).exits(4, &["`hook_name` is hook_layers.1, expected layers.0.resid_post"]);
+    assert!(!at.join("g").exists());
+    run(at, &format!("{other} --allow-misaligned")).ok();
+    let said = json_file(&at.join("g/run.json"))["details"]["misaligned"].clone();
+    assert!(said.as_str().expect("the reason").contains("hook_layers.1"), "{said}");
+    // features hold no rows that could be encoded
+    run(at, "sae encode --sae sae --store f --out h").exits(3, &["holds features alone"]);
+    run(at, "sae encode --sae sae --store s --out h.safetensors --resume")
+        .exits(2, &["expected a directory"]);
+}
+
+/// A store whose run was killed behind some shards is finished to the same bytes.
+fn stores_of_features_are_taken_up_again() {
+    let dir = folder();
+    let at = dir.path();
+    let capture = "capture FIX/flac_s16.flac FIX/mono_32k.mp3 --model MODEL --window 1 --out s";
+    run(at, &format!("{capture} --hooks hook_layers.1")).ok();
+    write_sae(&at.join("sae"), "hook_layers.1");
+    let encode = "sae encode --sae sae --store s";
+    run(at, &format!("{encode} --out f")).ok();
+    // as a killed run leaves it before its first shard is closed
+    fs::create_dir(at.join("g")).expect("it can be made");
+    fs::copy(at.join("f/store.json"), at.join("g/store.json")).expect("it can be copied");
+    fs::write(at.join("g/journal.jsonl"), "").expect("it can be written");
+    run(at, &format!("{encode} --out g")).exits(2, &["g"]);
+    run(at, &format!("{encode} --k 5 --out g --resume")).exits(2, &["`saes` is"]);
+    run(at, &format!("{encode} --out g --resume")).ok();
+    let without_record = |store: &str| {
+        let mut files = tree(&at.join(store));
+        files.retain(|name, _| name != "run.json" && name != "SHA256SUMS");
+        files
+    };
+    assert_eq!(without_record("f"), without_record("g"));
 }

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Golden autoencoders: files as SAELens 3 to 6 and EleutherAI's sparsify write them, and what they encode in float64.
+"""Golden autoencoders: files as SAELens 3 to 6, EleutherAI's sparsify, Gemma Scope, Llama Scope, dictionary_learning and
+OpenAI's sparse_autoencoder write them, and what they encode in float64.
 
     make_sae_fixtures.py --out tests/golden/sae        every case below, and SHA256SUMS
     make_sae_fixtures.py --check tests/golden/sae      make them again, compare bytes
 
-The arithmetic is that of SAELens' `sae_lens/saes/*.py` (6.18) and `sae_lens/sae.py` (5.3.2), and of sparsify's
-`sparse_coder.py`, written out in numpy. A case is a directory as published, with `expected.safetensors` beside:
+The arithmetic is that of SAELens' `sae_lens/saes/*.py` (6.18) and `sae_lens/sae.py` (5.3.2), of sparsify's
+`sparse_coder.py`, of Gemma Scope as SAELens' `gemma_2_sae_huggingface_loader` reads it, of Llama Scope's `lm_saes/sae.py`
+(December 2024), of dictionary_learning's `dictionary.py` and `trainers/*top_k.py`, and of OpenAI's `model.py`, written out in
+numpy. A case is a directory as published, with `expected.safetensors` beside:
 `rows` [rows, d_in]; `counts` [rows], the active features of each; `indices`, `values`, those features one row after the other,
 by value descending, then index; `directions` [d_sae, d_in], what an activation of 1 writes to the stream.
 
@@ -134,16 +137,23 @@ class Made:
     """One case: files, and what is expected of them."""
 
     def __init__(self, cfg, tensors, rows, acts, directions, order, margins=None,
-                 weights_name="sae_weights.safetensors", **files):
+                 weights_name="sae_weights.safetensors", cfg_name="cfg.json", **files):
         self.cfg, self.tensors, self.rows, self.acts, self.directions = cfg, tensors, rows, acts, directions
         self.order, self.margins = order, order if margins is None else margins
-        self.weights_name, self.files = weights_name, files
+        self.weights_name, self.cfg_name, self.files = weights_name, cfg_name, files
 
     def write(self, path):
-        os.makedirs(path)
-        with open(os.path.join(path, "cfg.json"), "w") as f:
-            json.dump(self.cfg, f)
-        save_file({k: v.contiguous() for k, v in self.tensors.items()}, os.path.join(path, self.weights_name))
+        weights_path = os.path.join(path, self.weights_name)
+        os.makedirs(os.path.dirname(weights_path))
+        if self.cfg is not None:
+            with open(os.path.join(path, self.cfg_name), "w") as f:
+                json.dump(self.cfg, f)
+        if weights_path.endswith(".npz"):
+            np.savez(weights_path, **{k: v.numpy() for k, v in self.tensors.items()})
+        elif weights_path.endswith(".pt"):
+            torch.save(self.tensors, weights_path)
+        else:
+            save_file({k: v.contiguous() for k, v in self.tensors.items()}, weights_path)
         for name, value in self.files.items():
             base, ending = name.rsplit("_", 1)
             if ending == "json":
@@ -291,10 +301,173 @@ def sparsify(rng):
     return Made(cfg, tensors, x, kept(np.maximum(pre, 0), K), exact(w["W_dec"]), pre, weights_name="sae.safetensors")
 
 
+def gemma_scope(rng):
+    """A JumpReLU in numpy's archive; `b_dec` is not subtracted, the layer and the site are in the folders' names."""
+    w = weights(rng, "float32")
+    x = input_rows(rng, w, np.zeros(D_IN))
+    threshold = stored(twin(np.abs(rng.normal(size=D_SAE)) * 0.5), "float32")
+    _, pre = pre_activations(x, w, "none", False)
+    acts = np.maximum(pre, 0) * (pre > exact(threshold))
+    # savez keeps the order of an array's axes in memory
+    tensors = {**w, "threshold": threshold, "W_dec": w["W_dec"].T.contiguous().T}
+    return Made(None, tensors, x, acts, exact(w["W_dec"]), acts, np.concatenate([pre, pre - exact(threshold)], -1),
+                weights_name="params.npz")
+
+
+def llama_scope(rng):
+    """`standardize_parameters_of_dataset_activation_scaling`, then `transform_to_unit_decoder_norm`, then a JumpReLU of one
+    threshold; stored as bf16."""
+    w = weights(rng, "bfloat16")
+    norm_in, norm_out, threshold = 11.5, 12.25, 0.41
+    s_in, s_out = np.sqrt(D_IN) / norm_in, np.sqrt(D_IN) / norm_out
+    x = input_rows(rng, w, np.zeros(D_IN))
+    w_dec = exact(w["W_dec"]) * s_in / s_out
+    norms = np.linalg.norm(w_dec, axis=-1)
+    u, _ = pre_activations(x, w, "none", False)
+    pre = (u + exact(w["b_enc"]) / s_in) * norms
+    acts = np.where(pre > threshold, pre, 0)
+    cfg = {"hook_point_in": "blocks.3.hook_resid_post", "hook_point_out": "blocks.3.hook_resid_post", "use_decoder_bias": True,
+           "apply_decoder_bias_to_pre_encoder": False, "expansion_factor": 2, "d_model": D_IN, "d_sae": D_SAE,
+           "bias_init_method": "all_zero", "act_fn": "jumprelu", "jump_relu_threshold": threshold,
+           "norm_activation": "dataset-wise", "dataset_average_activation_norm": {"in": norm_in, "out": norm_out},
+           "decoder_exactly_fixed_norm": False, "sparsity_include_decoder_norm": True, "use_glu_encoder": False,
+           "top_k": K, "dtype": "torch.bfloat16"}
+    tensors = {"encoder.weight": w["W_enc"].T, "encoder.bias": w["b_enc"], "decoder.weight": w["W_dec"].T,
+               "decoder.bias": w["b_dec"]}
+    return Made(cfg, tensors, x, acts, w_dec / norms[:, None], acts, pre - threshold, cfg_name="hyperparams.json",
+                weights_name="checkpoints/final.safetensors", lm_config_json={"model_name": "meta-llama/Llama-3.1-8B"})
+
+
+def llama_scope_top_k(rng):
+    """The `k` largest in norms of the decoder, rows scaled one by one, the bias subtracted."""
+    w = weights(rng, "float32")
+    x = input_rows(rng, w)
+    norms = np.linalg.norm(exact(w["W_dec"]), axis=-1)
+    pre = pre_activations(x, w, "constant_norm_rescale", True)[1] * norms
+    cfg = {"hook_point_in": "hook_layers.3", "use_decoder_bias": True, "apply_decoder_bias_to_pre_encoder": True,
+           "d_model": D_IN, "d_sae": D_SAE, "act_fn": "topk", "jump_relu_threshold": 0.0, "norm_activation": "token-wise",
+           "dataset_average_activation_norm": None, "sparsity_include_decoder_norm": True, "use_glu_encoder": False, "top_k": K}
+    tensors = {"encoder.weight": w["W_enc"].T, "encoder.bias": w["b_enc"], "decoder.weight": w["W_dec"].T,
+               "decoder.bias": w["b_dec"]}
+    return Made(cfg, tensors, x, kept(np.maximum(pre, 0), K), exact(w["W_dec"]) / norms[:, None], pre,
+                cfg_name="hyperparams.json", weights_name="sae_weights.safetensors")
+
+
+def of_dictionary_learning(dict_class, **trainer):
+    return {"trainer": {"dict_class": dict_class, "activation_dim": D_IN, "dict_size": D_SAE, "layer": 3,
+                        "lm_name": "facebook/musicgen-small", "submodule_name": "resid_post_layer_3", **trainer},
+            "buffer": {"d_submodule": D_IN, "io": "out", "n_ctxs": 64, "ctx_len": 501}}
+
+
+def linear(w, bias="encoder.bias"):
+    """The names of `nn.Linear`."""
+    return {"encoder.weight": w["W_enc"].T.contiguous(), bias: w["b_enc"], "decoder.weight": w["W_dec"].T.contiguous()}
+
+
+def as_int(value):
+    return torch.tensor(value, dtype=torch.int)
+
+
+def dl_auto_encoder(rng):
+    """`AutoEncoder.from_pretrained` scales the decoder to length 1 and the encoder the other way."""
+    w = weights(rng, "float32")
+    x = input_rows(rng, w)
+    norms = np.linalg.norm(exact(w["W_dec"]), axis=-1)
+    pre = pre_activations(x, w, "none", True)[1] * norms
+    return Made(of_dictionary_learning("AutoEncoder"), {"bias": w["b_dec"], **linear(w)}, x, np.maximum(pre, 0),
+                exact(w["W_dec"]) / norms[:, None], pre, weights_name="ae.pt", cfg_name="config.json")
+
+
+def dl_auto_encoder_new(rng):
+    w = weights(rng, "float32")
+    x = input_rows(rng, w, np.zeros(D_IN))
+    _, pre = pre_activations(x, w, "none", False)
+    return Made(of_dictionary_learning("AutoEncoderNew"), {**linear(w), "decoder.bias": w["b_dec"]}, x, np.maximum(pre, 0),
+                exact(w["W_dec"]), pre, weights_name="ae.pt", cfg_name="config.json")
+
+
+def dl_gated(rng):
+    w = weights(rng, "float32")
+    r_mag, b_mag = (stored(twin(rng.normal(size=D_SAE) * s), "float32") for s in (0.4, 0.2))
+    x = input_rows(rng, w)
+    u, gate = pre_activations(x, w, "none", True)
+    magnitude = u * np.exp(exact(r_mag)) + exact(b_mag)
+    acts = np.maximum(magnitude, 0) * (gate > 0)
+    state = {"decoder_bias": w["b_dec"], "r_mag": r_mag, "mag_bias": b_mag, **linear(w, "gate_bias")}
+    return Made(of_dictionary_learning("GatedAutoEncoder"), state, x, acts, exact(w["W_dec"]), acts,
+                np.concatenate([gate, magnitude], -1), weights_name="ae.pt", cfg_name="config.json")
+
+
+def dl_top_k(rng):
+    w = weights(rng, "float32")
+    x = input_rows(rng, w)
+    _, pre = pre_activations(x, w, "none", True)
+    state = {"b_dec": w["b_dec"], "k": as_int(K), "threshold": torch.tensor(0.2), **linear(w)}
+    return Made(of_dictionary_learning("AutoEncoderTopK", k=K), state, x, kept(np.maximum(pre, 0), K), exact(w["W_dec"]), pre,
+                weights_name="ae.pt", cfg_name="config.json")
+
+
+def dl_batch_top_k(rng):
+    """The same names; the threshold decides."""
+    w = weights(rng, "float32")
+    x, threshold = input_rows(rng, w), torch.tensor(0.2841)
+    _, pre = pre_activations(x, w, "none", True)
+    state = {"b_dec": w["b_dec"], "k": as_int(K), "threshold": threshold, **linear(w)}
+    return Made(of_dictionary_learning("BatchTopKSAE", k=K), state, x, np.maximum(pre, 0) * (pre > exact(threshold)),
+                exact(w["W_dec"]), pre, pre - exact(threshold), weights_name="ae.pt", cfg_name="config.json")
+
+
+def dl_matryoshka(rng):
+    w = weights(rng, "float32")
+    x, threshold = input_rows(rng, w), torch.tensor(0.2841)
+    _, pre = pre_activations(x, w, "none", True)
+    state = {**w, "k": as_int(K), "threshold": threshold, "group_sizes": torch.tensor([13, 40])}
+    return Made(of_dictionary_learning("MatryoshkaBatchTopKSAE", k=K), state, x, np.maximum(pre, 0) * (pre > exact(threshold)),
+                exact(w["W_dec"]), pre, pre - exact(threshold), weights_name="ae.pt", cfg_name="config.json")
+
+
+def dl_jump_relu(rng):
+    w = weights(rng, "float32")
+    x = input_rows(rng, w, np.zeros(D_IN))
+    threshold = stored(twin(np.abs(rng.normal(size=D_SAE)) * 0.5), "float32")
+    _, pre = pre_activations(x, w, "none", False)
+    acts = np.maximum(pre, 0) * (pre > exact(threshold))
+    return Made(of_dictionary_learning("JumpReluAutoEncoder"), {**w, "threshold": threshold}, x, acts, exact(w["W_dec"]), acts,
+                np.concatenate([pre, pre - exact(threshold)], -1), weights_name="ae.pt", cfg_name="config.json")
+
+
+def openai_state(w, **more):
+    return {"pre_bias": w["b_dec"], "latent_bias": w["b_enc"], "encoder.weight": w["W_enc"].T.contiguous(),
+            "decoder.weight": w["W_dec"].T.contiguous(), "stats_last_nonzero": torch.zeros(D_SAE, dtype=torch.long),
+            "latents_activation_frequency": torch.ones(D_SAE), "latents_mean_square": torch.zeros(D_SAE), **more}
+
+
+def openai_top_k(rng):
+    """Rows are centred and divided by their standard deviation where the activation is `TopK`."""
+    w = weights(rng, "float16")
+    x = input_rows(rng, w)
+    x[8] = rng.normal(size=D_IN)  # all equal leaves nothing but rounding
+    _, pre = pre_activations(x, w, "layer_norm", True)
+    state = openai_state(w, activation="TopK", activation_state_dict={"k": K, "postact_fn": "ReLU"})
+    return Made(None, state, x, kept(pre, K), exact(w["W_dec"]), pre, weights_name="6.pt")
+
+
+def openai_relu(rng):
+    w = weights(rng, "float32")
+    x = input_rows(rng, w)
+    _, pre = pre_activations(x, w, "none", True)
+    return Made(None, openai_state(w, activation="ReLU"), x, np.maximum(pre, 0), exact(w["W_dec"]), pre, weights_name="0.pt")
+
+
 CASES = {"published": published, "legacy": legacy, "topk-6": top_k_6, "topk-6-rescaled": rescaled,
          "expected-average": expected_average, "constant-norm": constant_norm, "layer-norm": layer_norm,
          "jumprelu-6": jump_relu, "batchtopk-6": batch_top_k, "gated-5": gated, "finetuned-5": finetuned,
-         "sparsify/decoder.model.decoder.layers.3": sparsify}
+         "sparsify/decoder.model.decoder.layers.3": sparsify, "gemma-scope-res/layer_3/width_53": gemma_scope,
+         "llama-scope": llama_scope, "llama-scope-topk": llama_scope_top_k, "pickled/AutoEncoder": dl_auto_encoder,
+         "pickled/AutoEncoderNew": dl_auto_encoder_new, "pickled/GatedAutoEncoder": dl_gated,
+         "pickled/AutoEncoderTopK": dl_top_k, "pickled/BatchTopKSAE": dl_batch_top_k,
+         "pickled/MatryoshkaBatchTopKSAE": dl_matryoshka, "pickled/JumpReluAutoEncoder": dl_jump_relu,
+         "pickled/openai-topk": openai_top_k, "pickled/openai-relu": openai_relu}
 
 
 def make(out):

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use auscult_model::Codes;
 
 use super::produce::{InputClip, Item};
-use super::{Batch, Event, Failure, Model, Progress};
+use super::{Batch, Event, Failure, Model, Progress, Shown};
 use crate::error::{AnalysisError, Result};
 use crate::input::Input;
 use crate::record::InputRecord;
@@ -16,7 +16,7 @@ use crate::time;
 
 /// What goes to the store.
 pub(super) enum Work {
-    Batch { clips: Vec<NewClip>, codes: Vec<Codes>, rows: Vec<Vec<u8>> },
+    Batch { clips: Vec<NewClip>, codes: Vec<Codes>, shown: Shown },
     Done { input: usize, record: Box<InputRecord> },
     Failed(Failure),
 }
@@ -106,16 +106,20 @@ impl<M: Model> Computer<'_, M> {
             self.check("frames", codes.frames(), frames)?;
         }
         let started = Instant::now();
-        let rows = self.model.forward(&codes)?;
+        let shown = self.model.forward(&codes)?;
         self.done.lm += started.elapsed();
-        self.check("hooks", rows.len(), self.model.hooks().len())?;
+        let hooks = if self.model.shows_rows() { self.model.hooks().len() } else { 0 };
+        self.check("hooks", shown.rows.len(), hooks)?;
+        for features in &shown.features {
+            self.check("clips of an autoencoder", features.len(), batch.len())?;
+        }
         let clips: Vec<NewClip> = batch.into_iter().map(|clip| self.row(clip, frames)).collect();
         self.done.clips += clips.len();
         self.done.audio_seconds +=
             clips.iter().map(|clip| clip.row.end_seconds - clip.row.start_seconds).sum::<f64>();
         let (clips_done, audio_seconds) = (self.done.clips, self.done.audio_seconds);
         self.progress.event(&Event::Computed { clips: clips_done, audio_seconds, input });
-        Ok(self.to.send(Work::Batch { clips, codes, rows }).is_ok())
+        Ok(self.to.send(Work::Batch { clips, codes, shown }).is_ok())
     }
 
     fn check(&self, what: &str, found: usize, expected: usize) -> Result<()> {

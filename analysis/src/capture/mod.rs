@@ -5,10 +5,12 @@
 //! of the result. A file that cannot be read is left out and listed; a model that fails, a full disk or a wrong hash end
 //! the run, and leave a store that can be taken up again.
 
+mod clips;
 mod compute;
 mod model;
 mod produce;
 mod run;
+mod saes;
 #[cfg(test)]
 mod tests;
 
@@ -19,13 +21,15 @@ use std::str::FromStr;
 use auscult_audio::{LastClip, Windows};
 use serde::{Deserialize, Serialize};
 
-pub use model::{Model, ModelSpec, MusicgenCapture};
+pub use clips::first_clips;
+pub use model::{Keep, Model, ModelSpec, MusicgenCapture, Shown};
 pub use run::capture;
+pub use saes::HookSae;
 
 use crate::error::{AnalysisError, Result};
 use crate::input::{Input, inputs_meta};
 use crate::record::{DeviceRecord, GIT_COMMIT, ModelRecord, RunRecord, VERSION};
-use crate::store::{EngineMeta, FORMAT, Resumed, SHARD_ROWS, StoreDtype, StoreMeta, WindowsMeta};
+use crate::store::{EngineMeta, FORMAT, Resumed, SHARD_ROWS, SaeSummary, StoreDtype, StoreMeta, WindowsMeta};
 
 /// How many clips are computed together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +131,8 @@ impl CaptureJob {
             model_sha256: self.model.weights_sha256.clone(),
             config_sha256: self.model.config_sha256.clone(),
             sites: model.hooks().to_vec(),
+            saes: model.saes().into_iter().cloned().collect(),
+            sae_only: !model.shows_rows(),
             dtype: self.dtype,
             d_model: spec.d_model,
             frame_rate: spec.frame_rate,
@@ -283,6 +289,9 @@ pub struct Summary {
     pub audio_seconds: f64,
     /// Inputs left out or cut short, of earlier runs of this store too, in the order of the inputs.
     pub failed: Vec<Failure>,
+    /// What autoencoders made of all rows stored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub saes: Vec<SaeSummary>,
     /// Where the time went.
     pub stages: Stages,
     /// How long the run took, in seconds.

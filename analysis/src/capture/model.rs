@@ -3,15 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use auscult_audio::Clip;
+use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::ModelError;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::Text;
-use auscult_model::musicgen::{Decoder, DecoderOptions, TeacherForced, parse_sites};
-use auscult_runtime::{Backend, DeviceError, DeviceInfo, Edits};
+use auscult_model::musicgen::{Decoder, DecoderOptions, Posemb, TeacherForced, parse_sites};
+use auscult_runtime::{Backend, DeviceError, DeviceInfo, Edit, Edits};
 
+use super::saes::HookSae;
+use crate::alignment::{Look, first_look};
 use crate::error::{AnalysisError, Result};
-use crate::store::{Hook, StoreDtype};
+use crate::store::{Hook, SaeMeta, SaeRows, StoreDtype};
 use crate::time;
 
 /// The numbers of a model that cutting and storing need.
@@ -47,14 +51,42 @@ pub trait Model {
     /// Failures of the device.
     fn encode(&mut self, clips: &[&[f32]]) -> Result<Vec<Codes>>;
 
-    /// Runs clips, and returns for each hook its rows as little-endian bytes, [clips, frames + 1, width].
+    /// The autoencoders whose features [`forward`](Self::forward) returns.
+    fn saes(&self) -> Vec<&SaeMeta> {
+        Vec::new()
+    }
+
+    /// Whether [`forward`](Self::forward) returns rows; where not, features are all that is wanted.
+    fn shows_rows(&self) -> bool {
+        true
+    }
+
+    /// Runs clips.
     ///
     /// # Errors
     /// Failures of the device.
-    fn forward(&mut self, codes: &[Codes]) -> Result<Vec<Vec<u8>>>;
+    fn forward(&mut self, codes: &[Codes]) -> Result<Shown>;
 
     /// How many clips of `samples` samples to run together when the user leaves it open; the same on each call.
     fn auto_batch(&self, samples: usize) -> usize;
+}
+
+/// What a model showed of a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shown {
+    /// For each hook its rows as little-endian bytes, [clips, frames + 1, width]; none where they are not wanted.
+    pub rows: Vec<Vec<u8>>,
+    /// For each autoencoder the features of each clip.
+    pub features: Vec<Vec<SaeRows>>,
+}
+
+/// What a run keeps of the hooks' rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The rows, and what autoencoders make of them.
+    Rows,
+    /// What autoencoders make of them.
+    Features,
 }
 
 /// MusicGen with its codec, fed the codes of the audio, without text or with one text for all clips.
@@ -67,6 +99,8 @@ pub struct MusicgenCapture {
     limits: Limits,
     device: DeviceInfo,
     text: Option<Arc<Text>>,
+    saes: Vec<HookSae>,
+    keep: Keep,
     /// The pass that was run last, by clips and frames. Only one: each holds the activations of its batch.
     pass: Option<((usize, usize), TeacherForced)>,
 }
@@ -140,13 +174,63 @@ impl MusicgenCapture {
             position_bytes: 4 * config.ffn_dim.max(3 * config.hidden_size),
         };
         let device = backend.info().clone();
-        Ok(Self { codec, decoder, spec, hooks, dtype, limits, device, text: None, pass: None })
+        Ok(Self {
+            codec,
+            decoder,
+            spec,
+            hooks,
+            dtype,
+            limits,
+            device,
+            text: None,
+            saes: Vec::new(),
+            keep: Keep::Rows,
+            pass: None,
+        })
     }
 
     /// Conditions every clip on a text.
     #[must_use]
     pub fn with_text(self, text: Text) -> Self {
         Self { text: Some(Arc::new(text)), pass: None, ..self }
+    }
+
+    /// Computes positions otherwise from now on: in another way, and from another number on than 0 for the first row.
+    pub fn set_positions(&mut self, posemb: Posemb, first: isize) {
+        self.pass = None;
+        self.decoder.set_positions(posemb, first);
+    }
+
+    /// Has autoencoders read the hooks, each one of [`Model::hooks`]. With [`Keep::Features`] rows that no autoencoder on
+    /// the host reads stay on the device.
+    ///
+    /// # Panics
+    /// If an autoencoder's hook is none of the model's, or of another width.
+    #[must_use]
+    pub fn with_saes(self, saes: Vec<HookSae>, keep: Keep) -> Self {
+        for sae in &saes {
+            let meta = sae.meta();
+            let fits =
+                |hook: &Hook| hook.hook == meta.hook && hook.site == meta.site && hook.width == meta.width;
+            assert!(self.hooks.iter().any(fits), "`{}` reads no hook of the model", meta.name);
+        }
+        Self { saes, keep, pass: None, ..self }
+    }
+
+    /// Holds every autoencoder against the stream of the first clips, before anything is captured: one pass over the leading
+    /// clips that are of one length, in the order of [`Model::saes`].
+    ///
+    /// # Errors
+    /// No clips; those of [`first_look`].
+    pub fn look_at_saes(&mut self, clips: &[Clip]) -> Result<Vec<Look>> {
+        let alike = clips.chunk_by(|a, b| a.samples.len() == b.samples.len()).next().unwrap_or_default();
+        let samples: Vec<&[f32]> = alike.iter().map(|clip| clip.samples.as_slice()).collect();
+        let codes = self.encode(&samples)?;
+        let mut saes = Vec::with_capacity(self.saes.len());
+        for sae in &self.saes {
+            saes.push((sae.sae(), sae.meta().site.parse()?));
+        }
+        first_look(&self.decoder, &codes, self.text.as_deref(), &saes)
     }
 
     /// The decoder.
@@ -173,11 +257,30 @@ impl MusicgenCapture {
     fn make_pass(&self, clips: usize, frames: usize) -> Result<TeacherForced, ModelError> {
         let mut edits = Edits::new();
         for hook in &self.hooks {
-            edits.capture(&hook.site, self.dtype.dtype());
+            if self.keep == Keep::Rows {
+                edits.capture(&hook.site, self.dtype.dtype());
+            }
+            let into = self.host_output(&hook.site);
+            if into != hook.site
+                && self.saes.iter().any(|sae| !sae.is_fused() && sae.meta().site == hook.site)
+            {
+                edits.push(&hook.site, Edit::Capture { into, dtype: DType::F32 });
+            }
         }
+        let tokens = self.text.as_ref().map_or(0, |text| text.tokens());
+        let skip = self.decoder.prefix_positions(tokens);
+        self.saes.iter().for_each(|sae| sae.edit(&mut edits, clips, skip));
         match &self.text {
             None => self.decoder.teacher_forced(clips, frames, edits),
             Some(text) => self.decoder.teacher_forced_with_text(clips, frames, text.tokens(), edits),
+        }
+    }
+
+    /// The output that holds a site's rows in f32, for autoencoders on the host: the one that is stored, where it can be.
+    fn host_output(&self, site: &str) -> String {
+        match (self.keep, self.dtype) {
+            (Keep::Rows, StoreDtype::F32) => site.to_string(),
+            _ => format!("{site}.f32"),
         }
     }
 
@@ -234,13 +337,29 @@ impl Model for MusicgenCapture {
         }
     }
 
-    fn forward(&mut self, codes: &[Codes]) -> Result<Vec<Vec<u8>>> {
+    fn saes(&self) -> Vec<&SaeMeta> {
+        self.saes.iter().map(HookSae::meta).collect()
+    }
+
+    fn shows_rows(&self) -> bool {
+        self.keep == Keep::Rows
+    }
+
+    fn forward(&mut self, codes: &[Codes]) -> Result<Shown> {
         let first = codes.first().ok_or_else(|| AnalysisError::usage("batch", 0, "at least one clip"))?;
-        let sites: Vec<String> = self.hooks.iter().map(|hook| hook.site.clone()).collect();
         let text = self.text.clone();
-        let pass = self.pass(codes.len(), first.frames())?;
+        self.pass(codes.len(), first.frames())?;
+        let (_, pass) = self.pass.as_ref().expect("made above");
         pass.run_with_texts(codes, &vec![text.as_deref(); codes.len()])?;
-        sites.iter().map(|site| Ok(pass.output(site)?)).collect()
+        let hooks = if self.keep == Keep::Rows { self.hooks.as_slice() } else { &[] };
+        let features = |sae: &HookSae| {
+            let rows = || Ok(pass.output_f32(&self.host_output(&sae.meta().site))?);
+            sae.read(pass, codes.len(), rows)
+        };
+        Ok(Shown {
+            rows: hooks.iter().map(|hook| Ok(pass.output(&hook.site)?)).collect::<Result<_>>()?,
+            features: self.saes.iter().map(features).collect::<Result<_>>()?,
+        })
     }
 
     fn auto_batch(&self, samples: usize) -> usize {

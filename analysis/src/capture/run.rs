@@ -13,7 +13,7 @@ use super::compute::{Computed, Computer, Work};
 use super::produce::{Producer, Read, check_windows};
 use super::{Batch, CaptureJob, Event, Failure, Model, Outcome, Progress, Stages, Summary};
 use crate::error::{AnalysisError, Result};
-use crate::store::{Opened, Resumed, ShardRule, StoreWriter};
+use crate::store::{Opened, Resumed, SaeRows, ShardRule, StoreWriter};
 
 /// Batches on their way to the store at a time; each holds its activations.
 const PENDING_BATCHES: usize = 2;
@@ -122,7 +122,7 @@ fn most_clips<M: Model>(job: &CaptureJob, model: &M, longest: usize) -> usize {
     }
 }
 
-fn panicked(stage: &'static str, panic: &(dyn Any + Send)) -> AnalysisError {
+pub(super) fn panicked(stage: &'static str, panic: &(dyn Any + Send)) -> AnalysisError {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     AnalysisError::Panicked { stage, message: text.unwrap_or_else(|| "no message".to_string()) }
@@ -140,16 +140,18 @@ fn write(
         match work {
             Work::Done { input, record } => writer.input_done(input, *record),
             Work::Failed(failure) => writer.input_failed(failure),
-            Work::Batch { clips, codes, rows } => {
+            Work::Batch { clips, codes, shown } => {
                 let count = clips.len();
+                let mut features: Vec<_> = shown.features.into_iter().map(Vec::into_iter).collect();
                 for (at, (clip, codes)) in clips.into_iter().zip(&codes).enumerate() {
                     // rows of a batch lie clip after clip; the writer checks that a part is a clip's size
                     let part = |rows: &'_ Vec<u8>| -> std::ops::Range<usize> {
                         let bytes = rows.len() / count;
                         at * bytes..(at + 1) * bytes
                     };
-                    let rows: Vec<&[u8]> = rows.iter().map(|rows| &rows[part(rows)]).collect();
-                    if writer.append(clip, codes, &rows)? {
+                    let rows: Vec<&[u8]> = shown.rows.iter().map(|rows| &rows[part(rows)]).collect();
+                    let features: Vec<SaeRows> = features.iter_mut().filter_map(Iterator::next).collect();
+                    if writer.append(clip, codes, &rows, &features)? {
                         progress.event(&Event::ShardClosed { clips: writer.clips() });
                     }
                 }
@@ -188,6 +190,7 @@ fn settle(mut job: CaptureJob, writer: StoreWriter, ended: Ended) -> Result<Summ
         positions: writer.positions(),
         audio_seconds: computed.audio_seconds,
         failed,
+        saes: writer.summaries(),
         stages: Stages {
             hash: read.hash.as_secs_f64(),
             decode: read.decode.as_secs_f64(),
@@ -229,6 +232,7 @@ fn finished_before(store: &Path, started: Instant) -> Summary {
         positions: 0,
         audio_seconds: 0.0,
         failed: Vec::new(),
+        saes: Vec::new(),
         stages: Stages::default(),
         wall_seconds: started.elapsed().as_secs_f64(),
     }

@@ -106,12 +106,13 @@ impl Model for Fake {
         Ok(clips.iter().map(|clip| self.codes(clip)).collect())
     }
 
-    fn forward(&mut self, codes: &[Codes]) -> Result<Vec<Vec<u8>>> {
+    fn forward(&mut self, codes: &[Codes]) -> Result<Shown> {
         self.call()?;
         let bytes = |hook: usize| {
             codes.iter().flat_map(|c| self.rows(c, hook)).flat_map(|v| v.to_le_bytes()).collect()
         };
-        Ok((0..self.hooks.len()).map(bytes).collect())
+        let rows = (0..self.hooks.len()).map(bytes).collect();
+        Ok(Shown { rows, features: Vec::new() })
     }
 
     fn auto_batch(&self, samples: usize) -> usize {

@@ -4,6 +4,8 @@
 //! `<track_id>/<first sample>-<one past the last>/<hook>.residual.npy`: one array [positions, width]. BF16, which NumPy
 //! has no name for, is widened to f32, which is exact; F32 and F16 keep their bits. `activation_index.jsonl` has a row
 //! for each clip: its row of the store's index, `sample_rate`, `model`, `shape`, `dtype` and `residual_paths` by hook.
+//! Features of an autoencoder become `<hook>.<sae>.indices.npy` and `<hook>.<sae>.values.npy` beside them, [positions, k],
+//! listed as `feature_paths` by autoencoder.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -122,7 +124,8 @@ pub fn export_npy(
         let within = directory(store.dir(), clip, per_track[clip.track_id.as_str()] > 1)?;
         create(&out.join(&within))?;
         let mut paths = BTreeMap::new();
-        for site in &meta.sites {
+        let sites = if meta.sae_only { &[] } else { meta.sites.as_slice() };
+        for site in sites {
             let name = format!("{within}/{}.residual.npy", site.hook);
             let shape = [clip.positions, site.width];
             exported.bytes += match meta.dtype {
@@ -141,6 +144,25 @@ pub fn export_npy(
             exported.files += 1;
             paths.insert(site.hook.as_str(), name);
         }
+        let mut feature_paths = BTreeMap::new();
+        for sae in &meta.saes {
+            let names =
+                ["indices", "values"].map(|part| format!("{within}/{}.{}.{part}.npy", sae.hook, sae.name));
+            let features = store.features(&sae.name, &clip.clip_id)?;
+            let shape = [clip.positions, features.k];
+            let size = sae.index_dtype().size();
+            // little-endian and below the number of features, so the first bytes are the narrower number
+            let indices: Vec<u8> = features
+                .indices
+                .iter()
+                .flat_map(|index| index.to_le_bytes().into_iter().take(size))
+                .collect();
+            let values: Vec<u8> = features.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            exported.bytes += write_npy(&out.join(&names[0]), &format!("<u{size}"), &shape, &indices)?;
+            exported.bytes += write_npy(&out.join(&names[1]), "<f4", &shape, &values)?;
+            exported.files += 2;
+            feature_paths.insert(sae.name.as_str(), names);
+        }
         exported.clips += 1;
         let mut row = serde_json::to_value(clip).expect("index rows have string keys and finite numbers");
         let fields = row.as_object_mut().expect("a struct is an object");
@@ -154,6 +176,9 @@ pub fn export_npy(
             ("residual_paths", json!(paths)),
         ];
         fields.extend(extra.map(|(key, value)| (key.to_string(), value)));
+        if !feature_paths.is_empty() {
+            fields.insert("feature_paths".to_string(), json!(feature_paths));
+        }
         serde_json::to_writer(&mut index, &row).expect("values serialise");
         index.push(b'\n');
         on_clip(exported.clips);

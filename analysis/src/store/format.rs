@@ -87,6 +87,40 @@ pub struct Hook {
     pub width: usize,
 }
 
+/// An autoencoder whose features a store holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaeMeta {
+    /// Its name in the store, which is part of its files' names; unique, and [`is_sae_name`].
+    pub name: String,
+    /// Where it was read from, as the user named it.
+    pub path: String,
+    /// SHA-256 over the names and hashes of its files.
+    pub sha256: String,
+    /// The hook that its rows are those of, which is among [`StoreMeta::sites`].
+    pub hook: String,
+    /// That hook's site.
+    pub site: String,
+    /// Values of the rows that it reads.
+    pub width: usize,
+    /// Features there are.
+    pub features: usize,
+    /// Places of a row in every shard; none where the architecture sets no limit: a shard then has as many as its fullest row
+    /// needs, at least 1.
+    pub k: Option<usize>,
+    /// `topk`, `jumprelu` and so on, as SAELens names them.
+    pub architecture: String,
+}
+
+impl SaeMeta {
+    /// Element type of the stored indices.
+    pub fn index_dtype(&self) -> DType {
+        match self.features <= 1 << 16 {
+            true => DType::U16,
+            false => DType::U32,
+        }
+    }
+}
+
 /// The content of `store.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoreMeta {
@@ -100,6 +134,12 @@ pub struct StoreMeta {
     pub config_sha256: String,
     /// The hooks, in the order they were asked for.
     pub sites: Vec<Hook>,
+    /// Autoencoders whose features are stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub saes: Vec<SaeMeta>,
+    /// Whether features alone are stored, and no activations.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sae_only: bool,
     /// Element type of the activations.
     pub dtype: StoreDtype,
     /// Width of the residual stream.
@@ -218,6 +258,43 @@ pub(super) fn open_name(dir: &str, shard: usize, rows: usize) -> String {
     format!("{dir}/{shard:05}.open-{rows}.safetensors")
 }
 
+/// The file of a shard of an autoencoder's features within the store, with `/`.
+pub fn sae_shard_name(sae: &SaeMeta, shard: usize) -> String {
+    format!("{}/{shard:05}.{}.safetensors", sae.hook, sae.name)
+}
+
+/// The same file while a run is suspended, of the first `rows` rows.
+pub(super) fn sae_open_name(sae: &SaeMeta, shard: usize, rows: usize) -> String {
+    format!("{}/{shard:05}.{}.open-{rows}.safetensors", sae.hook, sae.name)
+}
+
+/// The file of what is known of each feature of an autoencoder over the whole store, with `/`.
+pub fn sae_stats_name(sae: &SaeMeta) -> String {
+    format!("{}/{}.stats.safetensors", sae.hook, sae.name)
+}
+
+/// Whether an autoencoder can have this name in a store: letters, digits, `_` and `-`, and not taken for another part of a
+/// file's name.
+pub fn is_sae_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !name.is_empty() && name.chars().all(plain) && name != "stats" && !name.starts_with("open-")
+}
+
+/// Names for autoencoders in a store, after the last part of their paths; numbered from the second of a name on.
+pub fn sae_names(paths: &[&Path]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(paths.len());
+    for path in paths {
+        let last = path.file_name().unwrap_or_default().to_string_lossy();
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        let plain: String = last.chars().map(plain).collect();
+        let name = if is_sae_name(&plain) { plain } else { format!("sae-{plain}") };
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        let mut free = std::iter::once(name.clone()).chain(numbered).filter(|name| !names.contains(name));
+        names.push(free.next().expect("there are more numbers than names"));
+    }
+    names
+}
+
 /// The tensor of a clip in `codes/<shard>.safetensors`, [codebooks, frames].
 pub fn codes_tensor(clip_id: &str) -> String {
     format!("codes/{clip_id}")
@@ -232,11 +309,12 @@ impl StoreMeta {
         }
     }
 
-    /// The first field that differs from `stored`, as (field, here, there); the model's name and the commit may differ,
-    /// for they change nothing that is stored.
+    /// The first field that differs from `stored`, as (field, here, there); the model's name, the autoencoders' paths and
+    /// the commit may differ, for they change nothing that is stored.
     pub(super) fn difference(&self, stored: &Self) -> Option<(String, String, String)> {
         let mut ours = self.clone();
         ours.model.clone_from(&stored.model);
+        ours.saes.iter_mut().zip(&stored.saes).for_each(|(ours, stored)| ours.path.clone_from(&stored.path));
         ours.engine.git_commit.clone_from(&stored.engine.git_commit);
         let value =
             |meta: &Self| serde_json::to_value(meta).expect("store.json has string keys and finite numbers");
@@ -270,9 +348,11 @@ impl StoreMeta {
 
 fn difference(path: &str, ours: &Value, stored: &Value) -> Option<(String, String, String)> {
     if let (Value::Object(a), Value::Object(b)) = (ours, stored) {
-        return a.iter().find_map(|(key, value)| {
+        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+        return keys.into_iter().find_map(|key| {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            difference(&path, value, b.get(key).unwrap_or(&Value::Null))
+            let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
+            difference(&path, &of(a), &of(b))
         });
     }
     (ours != stored).then(|| (path.to_string(), ours.to_string(), stored.to_string()))

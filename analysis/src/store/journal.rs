@@ -15,6 +15,7 @@ use super::format::{ClipRow, JOURNAL};
 use crate::capture::Failure;
 use crate::error::{AnalysisError, Result};
 use crate::record::InputRecord;
+use crate::sae_stats::Fit;
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub(super) struct Entry {
     pub files: Vec<ShardFile>,
     /// Its clips.
     pub clips: Vec<JournalClip>,
+    /// How well each autoencoder stands for its rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fits: Vec<Fit>,
     /// Files read to their end since the entry before, by number of the input.
     pub inputs: Vec<(usize, InputRecord)>,
     /// Inputs that failed since the entry before.
@@ -186,6 +190,7 @@ mod tests {
             shard,
             files: vec![file],
             clips: Vec::new(),
+            fits: Vec::new(),
             inputs: Vec::new(),
             failed: Vec::new(),
         }

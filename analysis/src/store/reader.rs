@@ -6,11 +6,14 @@ use std::sync::OnceLock;
 
 use auscult_kernels::DType;
 use auscult_model::Codes;
+use auscult_model::sae::SparseRows;
 use auscult_runtime::weights::{WeightView, Weights};
 use half::{bf16, f16};
 
+use super::features;
 use super::format::{
-    CODES_DIR, ClipRow, Hook, RESID, SHA256SUMS, StoreDtype, StoreMeta, codes_tensor, read_index, shard_name,
+    CODES_DIR, ClipRow, Hook, RESID, SHA256SUMS, SaeMeta, StoreDtype, StoreMeta, codes_tensor, read_index,
+    sae_shard_name, shard_name,
 };
 use crate::error::{AnalysisError, Result};
 
@@ -21,7 +24,7 @@ pub struct StoreReader {
     meta: StoreMeta,
     clips: Vec<ClipRow>,
     by_id: HashMap<String, usize>,
-    /// Of each directory, hooks first and the codes last, its shards.
+    /// The shards of each hook, then of the codes, then of each autoencoder.
     shards: Vec<Vec<OnceLock<Weights>>>,
 }
 
@@ -52,7 +55,8 @@ impl StoreReader {
             let problem = format!("the index names shard {}, expected fewer shards than clips", count - 1);
             return Err(AnalysisError::store(dir, problem));
         }
-        let shards = (0..=meta.sites.len()).map(|_| (0..count).map(|_| OnceLock::new()).collect()).collect();
+        let kinds = meta.sites.len() + 1 + meta.saes.len();
+        let shards = (0..kinds).map(|_| (0..count).map(|_| OnceLock::new()).collect()).collect();
         Ok(Self { dir: dir.to_path_buf(), meta, clips, by_id, shards })
     }
 
@@ -95,12 +99,25 @@ impl StoreReader {
         AnalysisError::store(&self.dir, problem)
     }
 
-    fn shard(&self, directory: usize, name: &str, shard: usize) -> Result<&Weights> {
-        let slot = self.shards[directory]
-            .get(shard)
-            .ok_or_else(|| self.bad(format!("has no shard {shard} of `{name}`")))?;
+    /// The autoencoder of a name.
+    ///
+    /// # Errors
+    /// [`AnalysisError::Store`] if there is none; the names there are stand in the message.
+    pub fn sae(&self, name: &str) -> Result<&SaeMeta> {
+        self.meta.saes.iter().find(|sae| sae.name == name).ok_or_else(|| {
+            let there: Vec<&str> = self.meta.saes.iter().map(|sae| sae.name.as_str()).collect();
+            self.bad(match there.is_empty() {
+                true => format!("has no features of autoencoders, those of `{name}` were expected"),
+                false => format!("has no autoencoder `{name}`, expected one of {}", there.join(", ")),
+            })
+        })
+    }
+
+    /// A shard of a kind, as `shards` counts them, that lies in `file`.
+    fn shard(&self, kind: usize, file: &str, shard: usize) -> Result<&Weights> {
+        let slot = self.shards[kind].get(shard).ok_or_else(|| self.bad(format!("has no shard `{file}`")))?;
         if slot.get().is_none() {
-            let weights = Weights::open(self.dir.join(shard_name(name, shard)))?;
+            let weights = Weights::open(self.dir.join(file))?;
             // another thread may have been first; its map is as good
             let _ = slot.set(weights);
         }
@@ -110,15 +127,18 @@ impl StoreReader {
     /// Rows of a clip at a hook as they are stored: little-endian [positions, width] in the store's type.
     ///
     /// # Errors
-    /// [`AnalysisError::Store`] for an unknown clip or hook, or a shard that is not of the size the index says;
-    /// [`AnalysisError::Weights`] for one that cannot be read.
+    /// [`AnalysisError::Store`] for an unknown clip or hook, a shard that is not of the size the index says, or a store of
+    /// features alone; [`AnalysisError::Weights`] for a shard that cannot be read.
     pub fn raw_rows(&self, hook: &str, clip_id: &str) -> Result<&[u8]> {
         let name = &self.hook(hook)?.hook;
         let at = self.meta.sites.iter().position(|site| site.hook == *name).expect("`hook` found it");
         let (site, clip) = (&self.meta.sites[at], self.clip(clip_id)?);
+        if self.meta.sae_only {
+            return Err(self.bad(format!("holds features alone, rows of `{name}` were expected")));
+        }
         let file = shard_name(name, clip.shard);
         let tensor = self
-            .shard(at, name, clip.shard)?
+            .shard(at, &file, clip.shard)?
             .get(RESID)
             .ok_or_else(|| self.bad(format!("`{file}` lacks `{RESID}`")))?;
         let shape = |rows| format!("{} [{rows}, {}]", self.meta.dtype.dtype(), site.width);
@@ -148,6 +168,20 @@ impl StoreReader {
         Ok(widen(self.raw_rows(hook, clip_id)?, self.meta.dtype))
     }
 
+    /// The active features of a clip's positions, as the autoencoder of that name has them.
+    ///
+    /// # Errors
+    /// [`AnalysisError::Store`] for an unknown clip or autoencoder, or a shard that is not of the size the index says;
+    /// [`AnalysisError::Weights`] for one that cannot be read.
+    pub fn features(&self, sae: &str, clip_id: &str) -> Result<SparseRows> {
+        let (sae, clip) = (self.sae(sae)?, self.clip(clip_id)?);
+        let at = self.meta.saes.iter().position(|other| other == sae).expect("`sae` found it");
+        let file = sae_shard_name(sae, clip.shard);
+        let weights = self.shard(self.meta.sites.len() + 1 + at, &file, clip.shard)?;
+        features::read(weights, sae, clip.row_start, clip.positions)
+            .map_err(|problem| self.bad(format!("`{file}` {problem}")))
+    }
+
     /// Codes of a clip.
     ///
     /// # Errors
@@ -157,7 +191,7 @@ impl StoreReader {
         let name = codes_tensor(clip_id);
         let file = shard_name(CODES_DIR, clip.shard);
         let tensor = self
-            .shard(self.meta.sites.len(), CODES_DIR, clip.shard)?
+            .shard(self.meta.sites.len(), &file, clip.shard)?
             .get(&name)
             .ok_or_else(|| self.bad(format!("`{file}` lacks `{name}`")))?;
         let values = code_values(&tensor)

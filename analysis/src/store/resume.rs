@@ -4,15 +4,21 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use auscult_model::sae::SparseRows;
 use auscult_runtime::files::{FileError, atomic_write_bytes, remove_leftovers, sha256_file};
 use auscult_runtime::weights::Weights;
 use rayon::prelude::*;
 
-use super::format::{JOURNAL, RESID, SHA256SUMS, STORE_JSON, StoreMeta, codes_tensor};
+use super::features::{self, OpenFeatures};
+use super::fit::Activity;
+use super::format::{
+    JOURNAL, RESID, SHA256SUMS, STORE_JSON, SaeMeta, StoreMeta, codes_tensor, is_sae_name, sae_shard_name,
+};
 use super::journal::{Entry, Journal, JournalClip, ShardFile, ShardState};
 use super::writer::{OpenShard, StoreWriter};
 use crate::error::{AnalysisError, Result};
 use crate::record::pretty;
+use crate::sae_stats::Fit;
 
 /// What a store that is taken up again holds already.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,6 +67,7 @@ impl StoreWriter {
         if meta.shard_rows == 0 {
             return Err(AnalysisError::usage("shard rows", 0, "at least 1"));
         }
+        check_saes(&meta)?;
         let made = !dir.exists();
         fs::create_dir_all(dir).map_err(|e| FileError::io(dir, "create directory", e))?;
         let holds = any_entry(dir)?;
@@ -114,6 +121,7 @@ impl StoreWriter {
         let mut writer = Self::new(dir, meta, journal, false);
         writer.make_directories()?;
         let mut open = None;
+        let mut closed = Vec::new();
         for entry in entries {
             if entry.shard != writer.shard {
                 let problem =
@@ -125,6 +133,7 @@ impl StoreWriter {
             // an entry holds all that earlier ones of the same shard did
             open = match entry.state {
                 ShardState::Closed => {
+                    closed.push((writer.clips.len(), entry.fits));
                     writer.files.extend(entry.files);
                     writer.clips.extend(entry.clips);
                     writer.shard += 1;
@@ -134,6 +143,9 @@ impl StoreWriter {
             };
         }
         check_files(dir, &writer.files)?;
+        for (shard, (first, fits)) in closed.iter().enumerate() {
+            writer.count(shard, *first, fits)?;
+        }
         writer.delete_leftovers()?;
         if let Some(entry) = open {
             writer.reopen(entry)?;
@@ -155,6 +167,22 @@ impl StoreWriter {
         Ok(Opened::Writer(Box::new(writer), resumed))
     }
 
+    /// Counts the features of a closed shard again, whose first clip is number `first`.
+    fn count(&mut self, shard: usize, first: usize, fits: &[Fit]) -> Result<()> {
+        let (dir, clips) = (&self.dir, &self.clips[first..]);
+        let of_sae = |(sae, activity): (&SaeMeta, &mut Activity)| -> Result<()> {
+            let name = sae_shard_name(sae, shard);
+            let weights = Weights::open(dir.join(&name))?;
+            for (at, clip) in clips.iter().take_while(|clip| clip.row.shard == shard).enumerate() {
+                activity.add(first + at, &features_of(dir, &name, &weights, sae, clip)?);
+            }
+            Ok(())
+        };
+        self.meta.saes.par_iter().zip(&mut self.activity).try_for_each(of_sae)?;
+        self.activity.iter_mut().zip(fits).for_each(|(activity, fit)| activity.fit.add(fit));
+        Ok(())
+    }
+
     /// Goes on with a shard whose start was kept. Where that is not what the journal says, the clips are computed again:
     /// an open shard is a convenience, not a promise.
     fn reopen(&mut self, entry: Entry) -> Result<()> {
@@ -162,13 +190,23 @@ impl StoreWriter {
             return Ok(());
         }
         let mut hooks = self.begin_shard()?;
-        let (codes_file, hook_files) = entry.files.split_last().expect("a shard has a file of codes");
-        let mut rows = 0;
-        for (hook, file) in hooks.iter_mut().zip(hook_files) {
+        let (codes_file, files) = entry.files.split_last().expect("a shard has a file of codes");
+        for (hook, file) in hooks.iter_mut().zip(files) {
             let weights = Weights::open(self.dir.join(&file.name))?;
             let tensor = weights.get(RESID).ok_or_else(|| self.lacks(file, RESID))?;
             hook.append(tensor.bytes)?;
-            rows = hook.rows();
+        }
+        let rows = entry.clips.iter().map(|clip| clip.row.positions).sum();
+        let mut features = Vec::with_capacity(self.meta.saes.len());
+        for ((sae, file), fit) in self.meta.saes.iter().zip(&files[hooks.len()..]).zip(entry.fits) {
+            let weights = Weights::open(self.dir.join(&file.name))?;
+            let mut open = OpenFeatures::with(fit);
+            for (at, clip) in entry.clips.iter().enumerate() {
+                let rows = features_of(&self.dir, &file.name, &weights, sae, clip)?;
+                open.append(&rows);
+                self.activity[features.len()].add(self.clips.len() + at, &rows);
+            }
+            features.push(open);
         }
         let weights = Weights::open(self.dir.join(&codes_file.name))?;
         let codes = |clip: &JournalClip| {
@@ -179,7 +217,7 @@ impl StoreWriter {
                 .ok_or_else(|| self.lacks(codes_file, &name))
         };
         let codes = entry.clips.iter().map(codes).collect::<Result<Vec<_>>>()?;
-        self.open = OpenShard { hooks, rows, clips: entry.clips, codes, kept: entry.files };
+        self.open = OpenShard { hooks, features, rows, clips: entry.clips, codes, kept: entry.files };
         Ok(())
     }
 
@@ -212,6 +250,61 @@ impl StoreWriter {
         }
         Ok(())
     }
+}
+
+/// The features of a clip in a shard's file, that are in order.
+fn features_of(
+    dir: &Path,
+    name: &str,
+    weights: &Weights,
+    sae: &SaeMeta,
+    clip: &JournalClip,
+) -> Result<SparseRows> {
+    let rows = features::read(weights, sae, clip.row.row_start, clip.row.positions);
+    let problem = match rows {
+        Ok(rows) => match features::disorder(sae, &rows) {
+            None => return Ok(rows),
+            Some(problem) => problem,
+        },
+        Err(problem) => problem,
+    };
+    Err(AnalysisError::store(dir, format!("`{name}` {problem}")))
+}
+
+/// Whether features can be stored as they are announced.
+fn check_saes(meta: &StoreMeta) -> Result<()> {
+    let bad = |sae: &SaeMeta, what: &str, found: String, expected: String| {
+        Err(AnalysisError::usage(format!("{what} of autoencoder `{}`", sae.name), found, expected))
+    };
+    if meta.sae_only && meta.saes.is_empty() {
+        return Err(AnalysisError::usage("autoencoders", 0, "at least 1 in a store of features alone"));
+    }
+    let mut names = HashSet::new();
+    for sae in &meta.saes {
+        if !is_sae_name(&sae.name) || !names.insert(&sae.name) {
+            return bad(
+                sae,
+                "name",
+                sae.name.clone(),
+                "a name of its own of letters, digits, `_` and `-`".into(),
+            );
+        }
+        match meta.sites.iter().find(|site| site.hook == sae.hook) {
+            None => {
+                let hooks: Vec<&str> = meta.sites.iter().map(|site| site.hook.as_str()).collect();
+                return bad(sae, "hook", sae.hook.clone(), format!("one of {}", hooks.join(", ")));
+            }
+            Some(site) if site.width != sae.width => {
+                return bad(sae, "width", sae.width.to_string(), format!("{}, as at its hook", site.width));
+            }
+            Some(_) => (),
+        }
+        if sae.k.is_some_and(|k| !(1..=sae.features).contains(&k)) {
+            let expected = format!("1 to {}, the features there are", sae.features);
+            return bad(sae, "k", format!("{:?}", sae.k.unwrap_or_default()), expected);
+        }
+    }
+    Ok(())
 }
 
 /// Holds files against the journal.

@@ -1,6 +1,7 @@
 //! The store's tests: round trips, an interruption at every step, every kind of damage.
 
 mod damage;
+mod features;
 mod interrupt;
 mod round_trip;
 
@@ -9,6 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use auscult_model::Codes;
+use auscult_model::sae::SparseRows;
 use half::{bf16, f16};
 
 use super::*;
@@ -39,6 +41,8 @@ fn meta(dtype: StoreDtype) -> StoreMeta {
         model_sha256: "1".repeat(64),
         config_sha256: "2".repeat(64),
         sites: vec![hook("hook_layers.1", "layers.1.resid_post", 3), hook("logits", "logits", 7)],
+        saes: vec![sae("few", 0, Some(2), 5), sae("many", 1, None, 70_000)],
+        sae_only: false,
         dtype,
         d_model: 3,
         frame_rate: 50.0,
@@ -68,6 +72,50 @@ fn meta(dtype: StoreDtype) -> StoreMeta {
             batch: "auto".into(),
         },
     }
+}
+
+/// An autoencoder of the first or second hook.
+fn sae(name: &str, hook: usize, k: Option<usize>, features: usize) -> SaeMeta {
+    let (hook, site, width) = [("hook_layers.1", "layers.1.resid_post", 3), ("logits", "logits", 7)][hook];
+    SaeMeta {
+        name: name.into(),
+        path: format!("saes/{name}"),
+        sha256: "5".repeat(64),
+        hook: hook.into(),
+        site: site.into(),
+        width,
+        features,
+        k,
+        architecture: if k.is_some() { "topk" } else { "standard" }.into(),
+    }
+}
+
+/// What an autoencoder makes of a clip: where it sets no limit, up to four features a row; the fit is that of rows half of
+/// which are found again.
+fn sae_rows(clip: usize, at: usize, meta: &StoreMeta) -> SaeRows {
+    let sae = &meta.saes[at];
+    let hook = meta.sites.iter().position(|site| site.hook == sae.hook).unwrap();
+    let k = sae.k.unwrap_or(4);
+    let (mut indices, mut stored) = (Vec::new(), Vec::new());
+    for row in 0..=FRAMES[clip] {
+        let draws = noise(u64::try_from(5000 + 100 * clip + 10 * at + row).unwrap(), 2 * k);
+        let active = ((draws[0] + 1.0) / 2.0 * (k + 1) as f32) as usize;
+        let feature = |draw: f32| ((draw + 1.0) / 2.0 * sae.features as f32) as u32;
+        let mut features: Vec<(f32, u32)> =
+            (0..active.min(k)).map(|i| (draws[i].abs() + 0.01, feature(draws[k + i]))).collect();
+        features.sort_by(|a, b| b.0.total_cmp(&a.0));
+        features.resize(k, (0.0, 0));
+        stored.extend(features.iter().map(|(value, _)| *value));
+        indices.extend(features.iter().map(|(_, feature)| *feature));
+    }
+    let rows = values(clip, hook, meta);
+    let decoded: Vec<f32> = rows.iter().map(|v| v / 2.0).collect();
+    let features = SparseRows { k, indices, values: stored };
+    SaeRows { features, fit: Fit::of(&rows, &decoded, sae.width) }
+}
+
+fn all_sae_rows(clip: usize, meta: &StoreMeta) -> Vec<SaeRows> {
+    (0..meta.saes.len()).map(|at| sae_rows(clip, at, meta)).collect()
 }
 
 /// Values of a clip at a hook.
@@ -135,8 +183,12 @@ fn report(writer: &mut StoreWriter, input: usize) {
 fn append(writer: &mut StoreWriter, clip: usize) -> bool {
     let meta = writer.meta().clone();
     let rows: Vec<Vec<u8>> = (0..2).map(|hook| stored(&values(clip, hook, &meta), meta.dtype)).collect();
-    let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
-    let closed = writer.append(new_clip(clip), &codes(clip, &meta), &rows).unwrap();
+    let mut rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+    if meta.sae_only {
+        rows.clear();
+    }
+    let features = all_sae_rows(clip, &meta);
+    let closed = writer.append(new_clip(clip), &codes(clip, &meta), &rows, &features).unwrap();
     if clip % 3 == 2 {
         report(writer, clip / 3);
     }

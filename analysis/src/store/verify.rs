@@ -9,9 +9,10 @@ use auscult_runtime::weights::Weights;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::features::{self, INDICES};
 use super::format::{
-    CODES_DIR, ClipRow, INDEX_JSONL, JOURNAL, RESID, SHA256SUMS, STORE_JSON, StoreMeta, codes_tensor,
-    read_index, shard_name,
+    CODES_DIR, ClipRow, INDEX_JSONL, JOURNAL, RESID, SHA256SUMS, STORE_JSON, SaeMeta, StoreMeta,
+    codes_tensor, read_index, sae_shard_name, sae_stats_name, shard_name,
 };
 use super::journal::{self, ShardState};
 use super::reader::code_values;
@@ -76,7 +77,7 @@ impl VerifyReport {
 }
 
 /// Hashes every file of a store, looks for missing and surplus ones, and holds tensors against the index: types,
-/// shapes, rows that lie one after another, codes within their range, names that are unique.
+/// shapes, rows that lie one after another, codes within their range, features in order, names that are unique.
 ///
 /// # Errors
 /// [`AnalysisError::Store`] for a directory without `store.json`; what is wrong with a store is no error but stands in
@@ -101,6 +102,8 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<VerifyReport> {
             report.clips = clips.len();
             report.problems.extend(check_index(&meta, &clips));
             report.problems.extend(check_tensors(dir, &meta, &clips));
+            let stats = meta.saes.iter().map(sae_stats_name).filter(|name| !dir.join(name).exists());
+            report.problems.extend(stats.map(|name| format!("`{name}` is missing")));
         }
         Err(error) => report.problems.push(error.to_string()),
     }
@@ -225,7 +228,8 @@ fn check_tensors(dir: &Path, meta: &StoreMeta, clips: &[ClipRow]) -> Vec<String>
     let check = |(&shard, clips): (&usize, &Vec<&ClipRow>)| {
         let mut problems = Vec::new();
         let rows: usize = clips.iter().map(|clip| clip.positions).sum();
-        for site in &meta.sites {
+        let sites = if meta.sae_only { &[] } else { meta.sites.as_slice() };
+        for site in sites {
             let name = shard_name(&site.hook, shard);
             match Weights::open(dir.join(&name)) {
                 Err(error) => problems.push(error.to_string()),
@@ -239,10 +243,29 @@ fn check_tensors(dir: &Path, meta: &StoreMeta, clips: &[ClipRow]) -> Vec<String>
                 }
             }
         }
+        problems.extend(meta.saes.iter().filter_map(|sae| check_features(dir, sae, shard, rows)));
         problems.extend(check_codes(dir, meta, shard, clips));
         problems
     };
     by_shard.par_iter().flat_map_iter(check).collect()
+}
+
+/// What is wrong with the features of a shard of `rows` rows.
+fn check_features(dir: &Path, sae: &SaeMeta, shard: usize, rows: usize) -> Option<String> {
+    let name = sae_shard_name(sae, shard);
+    let weights = match Weights::open(dir.join(&name)) {
+        Ok(weights) => weights,
+        Err(error) => return Some(error.to_string()),
+    };
+    let there = weights.get(INDICES).and_then(|tensor| tensor.shape.first().copied());
+    let problem = match features::read(&weights, sae, 0, rows) {
+        Err(problem) => Some(problem),
+        Ok(_) if there != Some(rows) => {
+            Some(format!("has {} rows, expected {rows}", there.unwrap_or_default()))
+        }
+        Ok(features) => features::disorder(sae, &features),
+    };
+    problem.map(|problem| format!("`{name}` {problem}"))
 }
 
 fn check_codes(dir: &Path, meta: &StoreMeta, shard: usize, clips: &[&ClipRow]) -> Vec<String> {

@@ -14,7 +14,12 @@ use auscult_runtime::files::{FileError, sha256_file};
 use auscult_runtime::safetensors_io::{GrowingTensorFile, TensorSpec, write_safetensors};
 use rayon::prelude::*;
 
-use super::format::{CODES_DIR, ClipRow, Hook, RESID, StoreMeta, codes_tensor, shard_name};
+use super::features::{OpenFeatures, SaeRows, disorder};
+use super::fit::{Activity, SaeSummary};
+use super::format::{
+    CODES_DIR, ClipRow, Hook, RESID, SaeMeta, StoreMeta, codes_tensor, open_name, sae_open_name,
+    sae_shard_name, shard_name,
+};
 use super::journal::{Entry, Journal, JournalClip, ShardFile, ShardState};
 use crate::capture::Failure;
 use crate::error::{AnalysisError, Result};
@@ -62,8 +67,10 @@ pub struct NewClip {
 /// The shard that is being written.
 #[derive(Debug, Default)]
 pub(super) struct OpenShard {
-    /// One a hook; empty until the first clip.
+    /// One a hook; empty until the first clip, and where features alone are stored.
     pub hooks: Vec<GrowingTensorFile>,
+    /// One an autoencoder; empty until the first clip.
+    pub features: Vec<OpenFeatures>,
     pub rows: usize,
     pub clips: Vec<JournalClip>,
     /// Little-endian codes of each clip, in the order of `clips`.
@@ -87,6 +94,8 @@ pub struct StoreWriter {
     pub(super) ids: HashSet<String>,
     /// Files of closed shards.
     pub(super) files: Vec<ShardFile>,
+    /// Of each autoencoder; the fit is that of closed shards.
+    pub(super) activity: Vec<Activity>,
     /// What is known of the inputs, by number.
     pub(super) inputs: BTreeMap<usize, InputRecord>,
     pub(super) failed: BTreeMap<usize, Failure>,
@@ -115,10 +124,12 @@ impl std::fmt::Debug for Observer {
 
 impl StoreWriter {
     pub(super) fn new(dir: &Path, meta: StoreMeta, journal: Journal, made: bool) -> Self {
+        let activity = meta.saes.iter().map(|sae| Activity::new(sae.features)).collect();
         Self {
             dir: dir.to_path_buf(),
             meta,
             journal,
+            activity,
             open: OpenShard::default(),
             shard: 0,
             clips: Vec::new(),
@@ -146,6 +157,23 @@ impl StoreWriter {
     /// The directories of the hooks and of the codes.
     pub(super) fn directories(&self) -> impl Iterator<Item = &str> {
         self.meta.sites.iter().map(|site| site.hook.as_str()).chain([CODES_DIR])
+    }
+
+    /// The files of the open shard, those of activations first, then those of features, then the codes: as they are called
+    /// when it is closed, or while the run is suspended.
+    pub(super) fn shard_files(&self, state: ShardState) -> Vec<String> {
+        let (shard, rows) = (self.shard, self.open.rows);
+        let dense = |dir: &str| match state {
+            ShardState::Closed => shard_name(dir, shard),
+            ShardState::Open => open_name(dir, shard, rows),
+        };
+        let sites = if self.meta.sae_only { &[] } else { self.meta.sites.as_slice() };
+        let features = self.meta.saes.iter().map(|sae| match state {
+            ShardState::Closed => sae_shard_name(sae, shard),
+            ShardState::Open => sae_open_name(sae, shard, rows),
+        });
+        let dense_files = sites.iter().map(|site| dense(&site.hook));
+        dense_files.chain(features).chain([dense(CODES_DIR)]).collect()
     }
 
     pub(super) fn make_directories(&self) -> Result<()> {
@@ -181,6 +209,19 @@ impl StoreWriter {
         self.failed.values()
     }
 
+    /// What each autoencoder made of the rows stored so far.
+    pub fn summaries(&self) -> Vec<SaeSummary> {
+        let with_open = |(at, sae): (usize, &SaeMeta)| {
+            let activity = &self.activity[at];
+            let mut fit = activity.fit.clone();
+            if let Some(open) = self.open.features.get(at) {
+                fit.add(&open.fit);
+            }
+            activity.summary(sae, &fit)
+        };
+        self.meta.saes.iter().enumerate().map(with_open).collect()
+    }
+
     pub(super) fn rows(&self) -> impl Iterator<Item = &ClipRow> {
         self.clips.iter().chain(&self.open.clips).map(|clip| &clip.row)
     }
@@ -193,13 +234,19 @@ impl StoreWriter {
         }
     }
 
-    /// Adds a clip: its codes, and for each hook its rows, little-endian [positions, width] in the store's type.
-    /// Returns whether that closed the shard.
+    /// Adds a clip: its codes; for each hook its rows, little-endian [positions, width] in the store's type (none at all
+    /// where features alone are stored); and for each autoencoder its features. Returns whether that closed the shard.
     ///
     /// # Errors
-    /// [`AnalysisError::Answer`] if something is not of the announced size or a `clip_id` is not new;
-    /// [`AnalysisError::File`]. After an error the writer must be dropped.
-    pub fn append(&mut self, clip: NewClip, codes: &Codes, rows: &[&[u8]]) -> Result<bool> {
+    /// [`AnalysisError::Answer`] if something is not of the announced size, features are none of the autoencoder or out of
+    /// order, or a `clip_id` is not new; [`AnalysisError::File`]. After an error the writer must be dropped.
+    pub fn append(
+        &mut self,
+        clip: NewClip,
+        codes: &Codes,
+        rows: &[&[u8]],
+        features: &[SaeRows],
+    ) -> Result<bool> {
         let NewClip { input, ordinal, mut row } = clip;
         let id = row.clip_id.clone();
         let (found, expected) = ((codes.codebooks(), codes.frames()), (self.meta.codebooks, row.frames));
@@ -211,8 +258,9 @@ impl StoreWriter {
                 format!("{expected:?}"),
             ));
         }
-        if rows.len() != self.meta.sites.len() {
-            return Err(self.tensor(&id, "hooks", rows.len(), self.meta.sites.len()));
+        let hooks = if self.meta.sae_only { 0 } else { self.meta.sites.len() };
+        if rows.len() != hooks {
+            return Err(self.tensor(&id, "hooks", rows.len(), hooks));
         }
         for (site, rows) in self.meta.sites.iter().zip(rows) {
             let expected = row.positions * site.width * self.meta.dtype.size();
@@ -220,15 +268,24 @@ impl StoreWriter {
                 return Err(self.tensor(&id, &format!("bytes at `{}`", site.hook), rows.len(), expected));
             }
         }
+        self.check_features(&row, features)?;
         if !self.ids.insert(id.clone()) {
             return Err(self.tensor(&id, "name", "taken", "a name of its own"));
         }
         let codes = self.encode_codes(&id, codes)?;
-        if self.open.hooks.is_empty() {
+        if self.open.clips.is_empty() {
             self.open.hooks = self.begin_shard()?;
+            self.open.features.resize_with(self.meta.saes.len(), OpenFeatures::default);
         }
         for (file, rows) in self.open.hooks.iter_mut().zip(rows) {
             file.append(rows)?;
+        }
+        let number = self.clips();
+        for ((open, activity), of_clip) in self.open.features.iter_mut().zip(&mut self.activity).zip(features)
+        {
+            open.append(&of_clip.features);
+            open.fit.add(&of_clip.fit);
+            activity.add(number, &of_clip.features);
         }
         row.shard = self.shard;
         row.row_start = self.open.rows;
@@ -240,6 +297,39 @@ impl StoreWriter {
             self.close_shard()?;
         }
         Ok(ends)
+    }
+
+    fn check_features(&self, row: &ClipRow, features: &[SaeRows]) -> Result<()> {
+        let id = &row.clip_id;
+        if features.len() != self.meta.saes.len() {
+            return Err(self.tensor(id, "autoencoders", features.len(), self.meta.saes.len()));
+        }
+        for (sae, SaeRows { features, fit }) in self.meta.saes.iter().zip(features) {
+            let what = |what: &str| format!("{what} of `{}`", sae.name);
+            let places = (features.k > 0).then(|| features.values.len() / features.k);
+            if places != Some(row.positions)
+                || features.indices.len() != features.values.len()
+                || sae.k.is_some_and(|k| k != features.k)
+            {
+                let found = format!("{} of {} places a row", features.values.len(), features.k);
+                let k = sae.k.map_or("any number of".to_string(), |k| k.to_string());
+                return Err(self.tensor(
+                    id,
+                    &what("values"),
+                    found,
+                    format!("{} rows of {k} places", row.positions),
+                ));
+            }
+            if let Some(found) = disorder(sae, features) {
+                return Err(self.tensor(id, &what("features"), found, "features in order"));
+            }
+            if usize::try_from(fit.rows) != Ok(row.positions) || fit.sum.len() != sae.width {
+                let found = format!("{} rows of width {}", fit.rows, fit.sum.len());
+                let expected = format!("{} rows of width {}", row.positions, sae.width);
+                return Err(self.tensor(id, &what("fit"), found, expected));
+            }
+        }
+        Ok(())
     }
 
     /// Notes that an input was read to its end, or as far as it is wanted.
@@ -259,7 +349,8 @@ impl StoreWriter {
             let path = self.dir.join(shard_name(&site.hook, self.shard));
             GrowingTensorFile::create(path, &[], RESID, self.meta.dtype.dtype(), &[site.width])
         };
-        Ok(self.meta.sites.iter().map(begin).collect::<Result<Vec<_>, FileError>>()?)
+        let sites = if self.meta.sae_only { &[] } else { self.meta.sites.as_slice() };
+        Ok(sites.iter().map(begin).collect::<Result<Vec<_>, FileError>>()?)
     }
 
     /// Codes as they are stored.
@@ -279,6 +370,15 @@ impl StoreWriter {
             bytes.extend_from_slice(&code.to_le_bytes()[..size]);
         }
         Ok(bytes)
+    }
+
+    /// Writes the features of the open shard to these files, one an autoencoder.
+    pub(super) fn write_features(&mut self, names: &[String]) -> Result<()> {
+        for (at, name) in names.iter().enumerate() {
+            self.open.features[at].write(&self.dir.join(name), &self.meta.saes[at])?;
+            self.step("the features of an autoencoder are renamed into place");
+        }
+        Ok(())
     }
 
     pub(super) fn write_codes(&self, name: &str) -> Result<(), FileError> {
@@ -306,26 +406,31 @@ impl StoreWriter {
         let inputs =
             known.iter().filter_map(|i| self.inputs.get(i).map(|record| (*i, record.clone()))).collect();
         let failed = known.iter().filter_map(|i| self.failed.get(i).cloned()).collect();
-        Entry { state, shard: self.shard, files, clips: self.open.clips.clone(), inputs, failed }
+        let fits = self.open.features.iter().map(|open| open.fit.clone()).collect();
+        Entry { state, shard: self.shard, files, clips: self.open.clips.clone(), fits, inputs, failed }
     }
 
     /// Renames the open shard into place and enters it in the journal.
     pub(super) fn close_shard(&mut self) -> Result<()> {
+        let names = self.shard_files(ShardState::Closed);
         let hooks = std::mem::take(&mut self.open.hooks);
-        let rows = self.open.rows;
+        let (rows, dense) = (self.open.rows, hooks.len());
         // not in parallel: renames are cheap, and syncing is the disk's work
         for hook in hooks {
             hook.finish(rows)?;
             self.step("a hook's shard is renamed into place");
         }
-        self.write_codes(&shard_name(CODES_DIR, self.shard))?;
+        self.write_features(&names[dense..names.len() - 1])?;
+        self.write_codes(names.last().expect("a shard has a file of codes"))?;
         self.step("the codes are renamed into place");
-        let names: Vec<String> = self.directories().map(|dir| shard_name(dir, self.shard)).collect();
         let files = self.hashed(&names)?;
         let entry = self.entry(ShardState::Closed, files);
         self.journal.append(&entry)?;
         self.step("the shard is in the journal");
         let open = std::mem::take(&mut self.open);
+        for (activity, features) in self.activity.iter_mut().zip(&open.features) {
+            activity.fit.add(&features.fit);
+        }
         self.files.extend(entry.files);
         self.clips.extend(open.clips);
         self.shard += 1;

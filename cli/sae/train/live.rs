@@ -90,6 +90,6 @@ impl Parts for Live {
 
     fn read(&mut self, part: usize) -> Result<Vec<Vec<f32>>> {
         let outputs = self.model.forward(&self.groups[part])?;
-        Ok(outputs.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
+        Ok(outputs.rows.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
     }
 }

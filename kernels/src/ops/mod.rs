@@ -9,6 +9,7 @@ pub mod attention_merge;
 pub mod cache_write;
 pub mod capture;
 pub mod capture_step;
+pub mod column_sums;
 pub mod conv1d;
 pub mod conv_transpose1d;
 pub mod delay_apply;
@@ -62,6 +63,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &capture::F16,
     &capture::BF16,
     &capture_step::INFO,
+    &column_sums::INFO,
     &conv1d::INFO,
     &conv_transpose1d::INFO,
     &delay_apply::INFO,

@@ -1,14 +1,16 @@
 //! Turns pickled checkpoints into directories in the Hugging Face layout, without running their code.
 //!
 //! Read: audiocraft packages (`state_dict.bin` with its `compression_state_dict.bin`), codecs of audiocraft by
-//! themselves, and any torch archive that holds names and tensors (`pytorch_model.bin`, sharded or not). Written:
-//! `model.safetensors`, or shards with their index, and `config.json`. Tensors are streamed; memory holds the pickles'
+//! themselves, sparse autoencoders of dictionary_learning and OpenAI, and any torch archive that holds names and tensors
+//! (`pytorch_model.bin`, sharded or not). Written: `model.safetensors`, or shards with their index, and `config.json`; of an
+//! autoencoder the files of SAELens. Tensors are streamed; memory holds the pickles'
 //! names and shapes, and at most one storage where a tensor is not contiguous.
 //!
 //! What is not done: values keep their type and bits, except that types without a counterpart are widened or rounded
 //! (F64 to F32, I16 and I8 to I32, bool to U8), which the report notes.
 
 mod audiocraft;
+mod autoencoder;
 mod dtype;
 mod pickle;
 mod plan;
@@ -21,6 +23,7 @@ use serde_json::Value as Json;
 
 pub use dtype::TorchDType;
 pub use pickle::{Allowed, Id, Node, Pickle, PickleError, StorageRef, TensorView, Value};
+pub(crate) use torch_zip::MAX_DEFLATE_RATIO;
 pub use torch_zip::TorchFile;
 
 use crate::config::{CONFIG_FILE, CheckpointConfig, config_file, from_section, model_type, read_json};
@@ -52,6 +55,8 @@ pub struct ConvertRequest<'a> {
     /// The text encoder of an audiocraft language model: a directory in the Hugging Face layout (a T5 or a MusicGen).
     /// Without it, the result has no text encoder and serves unconditional work.
     pub text_encoder: Option<&'a Path>,
+    /// The site that an autoencoder was trained at, where its file does not say; for others there is none.
+    pub hook: Option<&'a str>,
     /// The directory to write; new, or without a checkpoint.
     pub out: &'a Path,
 }
@@ -63,6 +68,8 @@ pub enum ConvertKind {
     Musicgen,
     /// An audiocraft codec; written as an EnCodec.
     Encodec,
+    /// A sparse autoencoder of dictionary_learning or OpenAI; written as SAELens does.
+    Autoencoder,
     /// Names and tensors; written under the same names.
     StateDict,
 }
@@ -97,8 +104,13 @@ pub fn convert(request: &ConvertRequest<'_>, progress: Progress<'_>) -> Result<C
         if package.is_file() {
             return convert(&ConvertRequest { input: &package, ..*request }, progress);
         }
+        let pickled = input.join(autoencoder::AE_FILE);
+        if pickled.is_file() {
+            return convert(&ConvertRequest { input: &pickled, ..*request }, progress);
+        }
         if torch_archives(input)?.is_empty() {
-            let message = "holds neither state_dict.bin (audiocraft) nor pytorch_model.bin (Hugging Face)";
+            let message = "holds neither state_dict.bin (audiocraft) nor pytorch_model.bin (Hugging Face) nor ae.pt \
+                           (dictionary_learning)";
             return Err(ModelError::file(input, message));
         }
         let mut plan = Plan::default();
@@ -110,6 +122,13 @@ pub fn convert(request: &ConvertRequest<'_>, progress: Progress<'_>) -> Result<C
         return Err(pretrained(input, name));
     }
     let (state, skipped) = state_dict(&file)?;
+    if autoencoder::is_autoencoder(&state) {
+        return autoencoder::write(file, &state, request.hook, request.out, progress);
+    }
+    if let Some(hook) = request.hook {
+        let expected = format!("none, since {} holds no autoencoder", input.display());
+        return Err(ModelError::Argument { argument: "hook", found: hook.into(), expected });
+    }
     let xp = xp_config(&file);
     let mut plan = Plan::default();
     plan.dropped = skipped;

@@ -19,7 +19,7 @@ use crate::output::FillError;
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 20;
 /// Deflate cannot shrink data by more than this factor (zlib manual), so a larger claim is a lie.
-const MAX_DEFLATE_RATIO: u64 = 1032;
+pub(crate) const MAX_DEFLATE_RATIO: u64 = 1032;
 
 /// An open `torch.save` archive: its values are in memory, its numbers are read when asked for.
 #[derive(Debug)]

@@ -97,6 +97,8 @@ pub struct Decoder {
     prefix: Option<Arc<Prefix>>,
     factors: DType,
     posemb: Posemb,
+    /// Position of the first row.
+    first_position: isize,
     backend: Arc<dyn Backend>,
     /// Positions f32 `[longest so far, hidden]`.
     positions: Mutex<Option<Tensor>>,
@@ -138,7 +140,14 @@ impl Decoder {
         };
         let factors = if narrow { options.precision.dtype() } else { DType::F32 };
         let (posemb, positions) = (options.posemb, Mutex::new(None));
-        Ok(Self { config, weights, prefix, factors, posemb, backend, positions })
+        Ok(Self { config, weights, prefix, factors, posemb, first_position: 0, backend, positions })
+    }
+
+    /// Computes positions otherwise in passes that are built from now on: in another way, and from another number on than 0
+    /// for the first row. Passes that are there keep theirs.
+    pub fn set_positions(&mut self, posemb: Posemb, first: isize) {
+        (self.posemb, self.first_position) = (posemb, first);
+        *self.positions.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The decoder's configuration.
@@ -309,11 +318,14 @@ impl Decoder {
         let mut kept = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref().is_none_or(|table| table.desc.shape[0] < steps) {
             let stored = self.weights.positions.as_ref();
-            let table =
-                match stored.filter(|table| self.posemb == Posemb::F32 && table.desc.shape[0] >= steps) {
-                    Some(table) => table.clone(),
-                    None => HostTensor::from_f32s([steps, width], self.posemb.table(steps, width)),
-                };
+            let usual = self.posemb == Posemb::F32 && self.first_position == 0;
+            let table = match stored.filter(|table| usual && table.desc.shape[0] >= steps) {
+                Some(table) => table.clone(),
+                None => {
+                    let rows = self.posemb.table_from(self.first_position, steps, width);
+                    HostTensor::from_f32s([steps, width], rows)
+                }
+            };
             *kept = Some(table.upload(&*self.backend)?);
         }
         let table = kept.as_ref().expect("set above");

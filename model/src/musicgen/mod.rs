@@ -1,16 +1,20 @@
 //! MusicGen's decoder: codes in, activations out.
 
 pub mod config;
+mod cross_entropy;
 mod decoder;
 pub mod generate;
 mod graph;
 mod positions;
 mod prefix;
 mod sites;
+mod splice;
 mod teacher_forced;
 mod weights;
 
+pub use cross_entropy::CrossEntropy;
 pub use decoder::{Activations, Decoder, DecoderOptions, Precision};
 pub use positions::Posemb;
 pub use sites::{At, NamedSite, Site, parse_sites};
+pub use splice::Spliced;
 pub use teacher_forced::TeacherForced;

@@ -19,7 +19,8 @@ pub enum Posemb {
 }
 
 impl Posemb {
-    const ALL: [Self; 3] = [Self::F32, Self::AudiocraftF16, Self::AudiocraftF16Autocast];
+    /// Every mode, the default first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::AudiocraftF16, Self::AudiocraftF16Autocast];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -33,6 +34,22 @@ impl Posemb {
     /// The table f32 `[positions, width]`: `cos` of every angle, then `sin`, not interleaved. `width` is even and at least 4.
     pub fn table(self, positions: usize, width: usize) -> Vec<f32> {
         self.rows(0..positions, width)
+    }
+
+    /// The table from position `first` on, which may lie before 0.
+    pub fn table_from(self, first: isize, positions: usize, width: usize) -> Vec<f32> {
+        let before = first.min(0).unsigned_abs().min(positions);
+        // cosines of opposite angles are equal, sines opposite
+        let mirrored = |p: usize| {
+            let mut row = self.rows(p..p + 1, width);
+            row[width / 2..].iter_mut().for_each(|v| *v = -*v);
+            row
+        };
+        let from = first.unsigned_abs();
+        let mut rows: Vec<f32> = (0..before).flat_map(|i| mirrored(from - i)).collect();
+        let from = if first < 0 { 0 } else { from };
+        rows.extend(self.rows(from..from + positions - before, width));
+        rows
     }
 
     /// Rows of the table, f32 `[positions.len(), width]`.
@@ -106,5 +123,29 @@ impl FromStr for Posemb {
                 Self::ALL.map(Self::name).join(", ")
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_start_anywhere() {
+        for way in Posemb::ALL {
+            let width = 12;
+            let usual = way.table(9, width);
+            assert_eq!(way.table_from(0, 9, width), usual);
+            assert_eq!(way.table_from(3, 6, width), usual[3 * width..]);
+            let before = way.table_from(-2, 5, width);
+            assert_eq!(before[2 * width..], usual[..3 * width]);
+            for (row, opposite) in [(0, 2), (1, 1)] {
+                let (row, opposite) = (&before[row * width..][..width], &usual[opposite * width..][..width]);
+                assert_eq!(row[..width / 2], opposite[..width / 2], "cosines");
+                let mirrored: Vec<f32> = opposite[width / 2..].iter().map(|v| -v).collect();
+                assert_eq!(row[width / 2..], mirrored, "sines");
+            }
+            assert_eq!(way.table_from(-4, 2, width), way.table_from(-5, 4, width)[width..3 * width]);
+        }
     }
 }

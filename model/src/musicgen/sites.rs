@@ -65,6 +65,17 @@ impl Site {
         std::iter::once(Self::Embed).chain(within).chain([Self::FinalNorm, Self::Logits])
     }
 
+    /// The first site that shows the value which this one shows: a layer receives the stream as the one before it left it, the
+    /// first one the embeddings. Another site only where an edit stands between the two.
+    #[must_use]
+    pub fn origin(self) -> Self {
+        match self {
+            Self::Layer(0, At::ResidPre) => Self::Embed,
+            Self::Layer(layer, At::ResidPre) => Self::Layer(layer - 1, At::ResidPost),
+            other => other,
+        }
+    }
+
     /// Elements of one row.
     pub fn width(self, config: &super::config::MusicgenDecoderConfig) -> usize {
         match self {
@@ -224,6 +235,16 @@ mod tests {
         assert!(sites.is_sorted());
         for site in sites {
             assert_eq!(site.to_string().parse::<Site>().unwrap(), site);
+        }
+    }
+
+    #[test]
+    fn a_layer_receives_what_the_one_before_it_left() {
+        let origin = |name: &str| name.parse::<Site>().unwrap().origin().to_string();
+        assert_eq!(origin("layers.0.resid_pre"), "embed");
+        assert_eq!(origin("layers.3.resid_pre"), "layers.2.resid_post");
+        for own in ["embed", "layers.0.resid_mid", "layers.2.resid_post", "final_norm"] {
+            assert_eq!(origin(own), own);
         }
     }
 

@@ -159,6 +159,14 @@ impl TeacherForced {
         }
     }
 
+    /// Bytes of an output of the last run that an inserted op names, whatever it counts.
+    ///
+    /// # Errors
+    /// An output that no insert names; failures of the device.
+    pub fn inserted_output(&self, name: &str) -> Result<Vec<u8>> {
+        Ok(self.program.output(name)?)
+    }
+
     /// Bytes of the rows in front of those of [`Self::output`], `[batch * prefix positions, width]`.
     ///
     /// # Errors

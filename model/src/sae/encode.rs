@@ -1,8 +1,10 @@
 //! The encoder on the host, in f32: any activation, any normalisation.
 
+use super::decode::Scale;
 use super::{Activation, Normalize, Sae};
 use crate::error::{ModelError, Result};
 use auscult_kernels::ops::linear::{Activation as After, Linear};
+use auscult_kernels::ops::sae_encode::{MOST_K, SaeEncode};
 use auscult_kernels::{HostSlot, TensorDesc};
 use auscult_runtime::GraphError;
 use rayon::prelude::*;
@@ -10,9 +12,11 @@ use std::cmp::Ordering;
 
 /// Values of the product that are held at a time, 32 MiB of them.
 const BLOCK_VALUES: usize = 8 << 20;
+/// Rows that are encoded at a time where nothing but their features is held.
+const BLOCK_ROWS: usize = 4096;
 /// A product of fewer rows sums in another order; shorter blocks are filled up, so that a row's features are the same in any
 /// company.
-const LEAST_ROWS: usize = 8;
+pub(super) const LEAST_ROWS: usize = 8;
 
 /// The active features of some rows, those of a row by value, the largest first, and of equal values by index.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,14 +51,31 @@ impl SparseRows {
     }
 }
 
+/// What is done about rows with a value that is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotFinite {
+    /// They are an error, which names the first.
+    Refuse,
+    /// All their places have index 0 and value NaN.
+    Mark,
+}
+
 impl Sae {
     /// Encodes rows `[rows, width]`. A row has as many places as the autoencoder has active features at most, or, where it sets
     /// no limit, as the row with the most has (1 at least).
     ///
     /// # Errors
     /// A length that is no multiple of the width; a value that is not finite, by row and column; a row of zeros where rows are
-    /// scaled to a length.
+    /// scaled to a length; a row whose features are not finite, since it is too large.
     pub fn encode(&self, rows: &[f32]) -> Result<SparseRows> {
+        self.encode_with(rows, NotFinite::Refuse)
+    }
+
+    /// As [`encode`](Self::encode), with a choice about rows that are not finite, or whose features are not numbers.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), but for what is marked.
+    pub fn encode_with(&self, rows: &[f32], not_finite: NotFinite) -> Result<SparseRows> {
         let width = self.width;
         let bad =
             |found: String, expected: String| Err(ModelError::Argument { argument: "rows", found, expected });
@@ -65,6 +86,9 @@ impl Sae {
             );
         }
         if let Some(at) = rows.iter().position(|v| !v.is_finite()) {
+            if not_finite == NotFinite::Mark {
+                return self.encode_marking(rows);
+            }
             let found = format!("{} in row {}, column {}", rows[at], at / width, at % width);
             return bad(found, "finite values".into());
         }
@@ -76,6 +100,70 @@ impl Sae {
                 "a length above 0, which is scaled to another".into(),
             );
         }
+        let encoded = match self.settings.activation {
+            Activation::TopK(k) if k <= MOST_K => self.encode_top_k(rows, k)?,
+            _ => self.encode_any(rows)?,
+        };
+        match encoded.values.iter().position(|v| !v.is_finite()) {
+            Some(at) if not_finite == NotFinite::Refuse => bad(
+                format!("so large in row {} that a feature is not finite", at / encoded.k),
+                "values whose sums are finite".into(),
+            ),
+            _ => Ok(encoded),
+        }
+    }
+
+    /// Encodes rows of which some are not finite.
+    fn encode_marking(&self, rows: &[f32]) -> Result<SparseRows> {
+        let is_finite = |row: &[f32]| row.iter().all(|v| v.is_finite());
+        let mut finite = rows.to_vec();
+        finite.chunks_exact_mut(self.width).filter(|row| !is_finite(row)).for_each(|row| row.fill(1.0));
+        let mut encoded = self.encode_with(&finite, NotFinite::Mark)?;
+        let places =
+            encoded.indices.chunks_exact_mut(encoded.k).zip(encoded.values.chunks_exact_mut(encoded.k));
+        for (row, (indices, values)) in rows.chunks_exact(self.width).zip(places) {
+            if !is_finite(row) {
+                indices.fill(0);
+                values.fill(f32::NAN);
+            }
+        }
+        Ok(encoded)
+    }
+
+    /// The k largest features, chosen as they are computed.
+    fn encode_top_k(&self, rows: &[f32], k: usize) -> Result<SparseRows> {
+        let count = rows.len() / self.width;
+        let (mut indices, mut values) = (Vec::new(), Vec::new());
+        for rows in rows.chunks(BLOCK_ROWS * self.width) {
+            let x = self.prepared(rows);
+            let desc = TensorDesc::f32([x.len() / self.width, self.width]);
+            let bias = TensorDesc::f32([self.features]);
+            let plan = SaeEncode { k }.plan(&desc, &self.encoder.desc, &bias).map_err(GraphError::from)?;
+            let mut found = (vec![0_u32; desc.shape[0] * k], vec![0.0_f32; desc.shape[0] * k]);
+            let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
+            run(
+                &plan.params,
+                &mut [
+                    HostSlot::Read(bytemuck::cast_slice(&x)),
+                    HostSlot::Read(&self.encoder.bytes),
+                    HostSlot::Read(bytemuck::cast_slice(&self.b_enc)),
+                    HostSlot::Write(bytemuck::cast_slice_mut(&mut found.0)),
+                    HostSlot::Write(bytemuck::cast_slice_mut(&mut found.1)),
+                ],
+            );
+            indices.extend(found.0);
+            values.extend(found.1);
+            // what rows of zeros behind the last made
+            let known = indices.len().min(count * k);
+            indices.truncate(known);
+            values.truncate(known);
+        }
+        Ok(SparseRows { k, indices, values })
+    }
+
+    /// All features of some rows at a time, then those that are active.
+    fn encode_any(&self, rows: &[f32]) -> Result<SparseRows> {
+        let width = self.width;
         let block = (BLOCK_VALUES / self.features).max(LEAST_ROWS);
         let mut chosen: Vec<Vec<(u32, f32)>> = Vec::with_capacity(rows.len() / width);
         let scales = self.magnitudes();
@@ -87,34 +175,34 @@ impl Sae {
             );
         }
         let k = self.k().unwrap_or_else(|| chosen.iter().map(Vec::len).max().unwrap_or(0).max(1));
-        let places = || chosen.iter().flat_map(|row| (0..k).map(|i| row.get(i).copied().unwrap_or((0, 0.0))));
+        // a row that is not a number has one place, which stands for all
+        let behind =
+            |row: &[(u32, f32)]| row.first().copied().filter(|(_, v)| v.is_nan()).unwrap_or_default();
+        let places = || {
+            chosen.iter().flat_map(|row| (0..k).map(|i| row.get(i).copied().unwrap_or_else(|| behind(row))))
+        };
         let (indices, values) = places().unzip();
         Ok(SparseRows { k, indices, values })
     }
 
-    /// `x W_enc` of rows prepared for it, and of some rows of zeros behind them: `[at least rows, features]`.
-    fn products(&self, rows: &[f32]) -> Result<Vec<f32>> {
+    /// What the encoder's weight multiplies, of rows, and some rows of zeros behind them.
+    fn prepared(&self, rows: &[f32]) -> Vec<f32> {
         let mut x: Vec<f32> = rows.to_vec();
         x.par_chunks_exact_mut(self.width).for_each(|row| self.prepare(row));
         x.resize(x.len().max(LEAST_ROWS * self.width), 0.0);
-        linear(&x, self.width, super::floats(&self.encoder), None)
+        x
+    }
+
+    /// `x W_enc` of rows prepared for it, and of some rows of zeros behind them: `[at least rows, features]`.
+    fn products(&self, rows: &[f32]) -> Result<Vec<f32>> {
+        product(self.prepared(rows), &self.encoder.bytes, self.width)
     }
 
     /// What the encoder's weight multiplies, of one row.
     fn prepare(&self, row: &mut [f32]) {
-        let sum_of = |row: &[f32], f: &dyn Fn(f64) -> f64| row.iter().map(|&v| f(f64::from(v))).sum::<f64>();
-        match self.settings.normalize {
-            Normalize::None => (),
-            Normalize::ConstantNorm => {
-                let scale = ((row.len() as f64).sqrt() / sum_of(row, &|v| v * v).sqrt()) as f32;
-                row.iter_mut().for_each(|v| *v *= scale);
-            }
-            Normalize::LayerNorm => {
-                let mean = sum_of(row, &|v| v) / row.len() as f64;
-                let freedom = (row.len() - 1).max(1) as f64;
-                let spread = (sum_of(row, &|v| (v - mean).powi(2)) / freedom).sqrt() + 1e-5;
-                row.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / spread) as f32);
-            }
+        if self.settings.normalize != Normalize::None {
+            let Scale { centre, divisor, eps } = Scale::of(row, self.settings.normalize);
+            row.iter_mut().for_each(|v| *v = ((f64::from(*v) - centre) / (divisor + eps)) as f32);
         }
         if self.settings.apply_b_dec_to_input {
             row.iter_mut().zip(&self.b_dec).for_each(|(v, b)| *v -= b);
@@ -129,7 +217,7 @@ impl Sae {
         }
     }
 
-    /// The active features of a row whose products are `u`, in order.
+    /// The active features of a row whose products are `u`, in order; index 0 and NaN where one is not a number.
     fn select(&self, u: &[f32], scales: &[f32]) -> Vec<(u32, f32)> {
         let activation = |f: usize| {
             let pre = u[f] + self.b_enc[f];
@@ -141,8 +229,12 @@ impl Sae {
             }
         };
         // what is not positive is not active, whether it is among the largest or not
-        let positive = |f: u32| Some((f, activation(f as usize))).filter(|(_, value)| *value > 0.0);
+        let positive =
+            |f: u32| Some((f, activation(f as usize))).filter(|(_, value)| *value > 0.0 || value.is_nan());
         let mut active: Vec<(u32, f32)> = (0..u.len() as u32).filter_map(positive).collect();
+        if active.iter().any(|(_, value)| value.is_nan()) {
+            return vec![(0, f32::NAN)];
+        }
         let order = |a: &(u32, f32), b: &(u32, f32)| -> Ordering { b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)) };
         if let Activation::TopK(k) = self.settings.activation
             && active.len() > k
@@ -153,6 +245,13 @@ impl Sae {
         active.sort_unstable_by(order);
         active
     }
+}
+
+/// [`linear`] of rows `x` and of some rows of zeros behind them where there are few, with a weight f32 `[features, width]`:
+/// `[at least rows, features]`.
+pub(super) fn product(mut x: Vec<f32>, weight: &[u8], width: usize) -> Result<Vec<f32>> {
+    x.resize(x.len().max(LEAST_ROWS * width), 0.0);
+    linear(&x, width, bytemuck::cast_slice(weight), None)
 }
 
 /// `x weight^T + bias` on the host: x `[rows, width]`, weight `[outs, width]`, bias `[outs]`; `[rows, outs]`.

@@ -1,20 +1,34 @@
 //! Sparse autoencoders: what they read of the stream, and the direction that each feature writes.
 //!
-//! [`Sae::open`] reads the files of SAELens 5 and 6 and of EleutherAI's sparsify, [`Sae::save`] writes SAELens', and
-//! [`Sae::encode`] is the encoder on the host, for any of them. Generation takes those that its graph can express
-//! ([`Sae::top_k`]). [`train`] makes new ones.
+//! [`Sae::open`] reads the files of SAELens 5 and 6, of EleutherAI's sparsify, of Gemma Scope and of Llama Scope (pickles of
+//! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens'. [`Sae::encode`] and [`Sae::decode`] are encoder
+//! and decoder on the host, for any of them, [`Sae::on_device`] those of the k largest features as ops of a graph;
+//! [`Sae::duplicates`] finds what was learned twice. Generation takes those that its graph can express ([`Sae::top_k`]).
+//! [`train`] makes new ones.
 
+mod decode;
+mod device;
+mod duplicates;
 mod encode;
 mod fields;
+pub(crate) mod fold;
+mod gemma_scope;
+mod inserts;
+mod llama_scope;
 mod open;
 mod saelens;
 mod save;
 mod settings;
 mod sparsify;
 pub mod train;
+mod turned;
 
-pub use encode::SparseRows;
+pub use device::DeviceSae;
+pub use duplicates::{Duplicates, Pair};
+pub use encode::{NotFinite, SparseRows};
+pub use inserts::SaeOutputs;
 pub use save::CFG_FILE;
+pub(crate) use save::WEIGHTS_FILE;
 pub use settings::{Activation, Metadata, Normalize, Settings};
 
 use crate::device::HostTensor;
@@ -175,6 +189,12 @@ impl Sae {
         floats(&self.decoder).par_chunks_exact(self.width).map(norm).collect()
     }
 
+    /// Whether every direction is of length 1, to one part in a thousand, but for those of features that write nothing: so
+    /// that values of different features, and the strengths of edits, count in the same unit.
+    pub fn unit_directions(&self) -> bool {
+        self.decoder_norms().iter().all(|&norm| norm == 0.0 || (norm - 1.0).abs() <= 1e-3)
+    }
+
     /// A copy of its tensors, as [`with_settings`](Self::with_settings) takes them.
     pub fn parts(&self) -> SaeParts {
         SaeParts {
@@ -212,10 +232,20 @@ impl Sae {
     /// [`ModelError::Misfit`].
     pub fn check_hook(&self, site: Site) -> Result<()> {
         let counting = "`hook_layers.N` counts layers from 0, `paper:M` from 1";
-        if let Some(hook) = self.hook()
-            && hook.parse::<Site>().ok() != Some(site)
-        {
-            return Err(self.misfit("hook_name", hook.into(), format!("{site} ({counting})")));
+        if let Some(hook) = self.hook() {
+            let trained = hook.parse::<Site>().ok();
+            if let (Some(Site::Layer(trained, one)), Site::Layer(at, other)) = (trained, site)
+                && one == other
+                && trained + 1 == at
+            {
+                let expected = format!(
+                    "{site}; {hook} is layer {at} where layers are counted from 1 ({counting}), so {hook} may be what is meant"
+                );
+                return Err(self.misfit("hook_name", hook.into(), expected));
+            }
+            if trained != Some(site) {
+                return Err(self.misfit("hook_name", hook.into(), format!("{site} ({counting})")));
+            }
         }
         match (self.settings.metadata.layer, site) {
             (Some(layer), Site::Layer(at, _)) if layer != at => Err(self.misfit(
@@ -225,6 +255,11 @@ impl Sae {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// The file that it was read from, or its configuration's; `None` of one that was made.
+    pub fn origin(&self) -> Option<&Path> {
+        self.origin.as_deref()
     }
 
     fn misfit(&self, field: &'static str, found: String, expected: String) -> ModelError {
@@ -271,7 +306,7 @@ fn floats(tensor: &HostTensor) -> &[f32] {
 }
 
 /// `[rows, cols]` as `[cols, rows]`.
-fn transposed(values: &[f32], cols: usize) -> Vec<f32> {
+pub(crate) fn transposed(values: &[f32], cols: usize) -> Vec<f32> {
     /// Columns that are gathered together: two cache lines of the rows they lie in.
     const TOGETHER: usize = 32;
     let rows = values.len() / cols;

@@ -4,7 +4,9 @@
 //! architecture is said (5 calls `standard` with `activation_fn` `topk` what 6 calls `topk`). Transcoders are refused.
 
 use super::fields::Fields;
-use super::save::ORIGIN_FIELDS;
+use super::fold::{factor as fold_factor, norms as fold_norms};
+use super::save::{ORIGIN_FIELDS, WEIGHTS_FILE};
+use super::turned::{Matrix, not_turned};
 use super::{Activation, Metadata, Normalize, Sae, SaeParts, Settings};
 use crate::config::read_json;
 use crate::device::present;
@@ -40,6 +42,9 @@ pub(super) fn read(fields: &Fields<'_>, weights: &Weights, dir: &Path) -> Result
         return Err(ModelError::config(fields.file, field, reshape, "\"none\" or \"hook_z\""));
     }
 
+    let encoder = Matrix { name: "W_enc", axes: ["d_in", "d_sae"], shape: [width, features] };
+    let decoder = Matrix { name: "W_dec", axes: ["d_sae", "d_in"], shape: [features, width] };
+    not_turned(weights, &dir.join(WEIGHTS_FILE), ("b_dec", width), &[encoder, decoder])?;
     let loader = Loader::new(weights);
     let gated = architecture == Architecture::Gated;
     let w_enc = loader.take("W_enc", &[width, features]);
@@ -226,32 +231,6 @@ fn scale_decoder(fields: &Fields<'_>, parts: &mut SaeParts, name: &str, factors:
         .zip(factors)
         .for_each(|(row, f)| row.iter_mut().for_each(|v| *v *= f));
     Ok(())
-}
-
-/// `(s x - b_dec) W = (x - b_dec / s) (s W)`, and what is decoded is divided by `s`.
-fn fold_factor(parts: &mut SaeParts, s: f32) {
-    parts.w_enc.par_iter_mut().for_each(|v| *v *= s);
-    parts.w_dec.par_iter_mut().for_each(|v| *v /= s);
-    parts.b_dec.iter_mut().for_each(|v| *v /= s);
-}
-
-/// Activations count in lengths of what is written: the encoder is multiplied by the norms of the decoder's rows, and the
-/// rows are divided by them. A row of zeros writes nothing either way.
-fn fold_norms(parts: &mut SaeParts) {
-    let (width, features) = (parts.b_dec.len(), parts.b_enc.len());
-    let norm = |d: &[f32]| d.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt() as f32;
-    let norms: Vec<f32> = parts.w_dec.par_chunks_exact(width).map(norm).collect();
-    parts
-        .w_enc
-        .par_chunks_exact_mut(features)
-        .for_each(|row| row.iter_mut().zip(&norms).for_each(|(v, n)| *v *= n));
-    parts.b_enc.iter_mut().zip(&norms).for_each(|(v, n)| *v *= n);
-    parts
-        .w_dec
-        .par_chunks_exact_mut(width)
-        .zip(&norms)
-        .filter(|(_, n)| **n > 0.0)
-        .for_each(|(row, n)| row.iter_mut().for_each(|v| *v /= n));
 }
 
 fn metadata(fields: &Fields<'_>) -> Result<Metadata> {

@@ -4,6 +4,7 @@
 //! with the selection first. Transcoders, skip connections and `groupmax` are refused.
 
 use super::fields::Fields;
+use super::turned::{Matrix, not_turned};
 use super::{Activation, Metadata, Sae, SaeParts, Settings, transposed};
 use crate::device::present;
 use crate::error::{ModelError, Result};
@@ -50,6 +51,9 @@ pub(super) fn read(fields: &Fields<'_>, weights: &Weights, dir: &Path) -> Result
         ));
     }
 
+    let matrix = |name| Matrix { name, axes: ["num_latents", "d_in"], shape: [features, width] };
+    let matrices = [matrix("encoder.weight"), matrix("W_dec")];
+    not_turned(weights, &dir.join(SPARSIFY_FILE), ("b_dec", width), &matrices)?;
     let loader = Loader::new(weights);
     let encoder = loader.take("encoder.weight", &[features, width]);
     let b_enc = loader.take("encoder.bias", &[features]);

@@ -9,7 +9,7 @@ fn finished(dir: &Path) {
 }
 
 /// Makes `SHA256SUMS` agree with the files again, so that only their content can give damage away.
-fn seal(dir: &Path) {
+pub(super) fn seal(dir: &Path) {
     let names = super::super::verify::files_of(dir).unwrap();
     let line = |name: &String| format!("{}  {name}\n", sha256_file(dir.join(name)).unwrap());
     let text: String = names.iter().filter(|name| *name != SHA256SUMS).map(line).collect();

@@ -63,8 +63,8 @@ fn killed_at_any_step_a_store_ends_up_the_same() {
     );
     let expected = tree(&copies.path().join("whole"));
     assert!(!expected.contains_key(JOURNAL));
-    // 4 shards of 2 hooks, codes and journal, then index, run.json, sums
-    assert_eq!(steps.len(), 4 * 4 + 3);
+    // 4 shards of 2 hooks, 2 autoencoders, codes and journal, then what is known of features, index, run.json, sums
+    assert_eq!(steps.len(), 4 * 6 + 4);
     assert_eq!(between, FRAMES.len());
     for (at, step) in steps.iter().enumerate() {
         resume_and_compare(
@@ -182,12 +182,17 @@ fn a_kept_shard_that_is_damaged_is_computed_again() {
 
 #[test]
 fn a_closed_shard_that_is_damaged_is_refused() {
-    for (damage, category) in [(Some(1u8), Category::Refused), (None, Category::BadInput)] {
+    for (damage, category, name) in [
+        (Some(1u8), Category::Refused, "logits/00000.safetensors"),
+        (None, Category::BadInput, "logits/00000.safetensors"),
+        (Some(1), Category::Refused, "hook_layers.1/00000.few.safetensors"),
+        (None, Category::BadInput, "logits/00000.many.safetensors"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let (mut writer, _) = open(dir.path(), false);
         append_range(&mut writer, 0..5);
         drop(writer);
-        let shard = dir.path().join("logits/00000.safetensors");
+        let shard = dir.path().join(name);
         match damage {
             Some(flip) => {
                 let mut bytes = fs::read(&shard).unwrap();
@@ -198,7 +203,7 @@ fn a_closed_shard_that_is_damaged_is_refused() {
         }
         let error = StoreWriter::open(dir.path(), meta(StoreDtype::F32), true).unwrap_err();
         assert_eq!(error.category(), category, "{error}");
-        assert!(error.to_string().contains("logits/00000.safetensors"), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
     }
 }
 
@@ -207,8 +212,10 @@ fn other_settings_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), false));
     let base = || meta(StoreDtype::F32);
-    let mut other_site = base();
+    let mut other_site = StoreMeta { saes: Vec::new(), ..base() };
     other_site.sites[1].hook = "embed".into();
+    let mut other_sae = base();
+    other_sae.saes[1].sha256 = "9".repeat(64);
     let engine = |change: fn(&mut EngineMeta)| {
         let mut meta = base();
         change(&mut meta.engine);
@@ -227,7 +234,10 @@ fn other_settings_are_refused_by_name() {
             "windows.window",
         ),
         (StoreMeta { inputs: InputsMeta { count: 8, ..base().inputs }, ..base() }, "inputs.count"),
+        (other_sae, "saes"),
+        (StoreMeta { sae_only: true, ..base() }, "sae_only"),
         (other_site, "sites"),
+        (StoreMeta { saes: Vec::new(), ..base() }, "saes"),
         (engine(|e| e.device = "wgpu:0".into()), "engine.device"),
         (engine(|e| e.batch = "3".into()), "engine.batch"),
         (engine(|e| e.precision = "f16".into()), "engine.precision"),
@@ -243,6 +253,7 @@ fn other_settings_are_refused_by_name() {
     // the name by which the model was called, and the build, are no settings
     let mut renamed = engine(|e| e.git_commit = "abc".into());
     renamed.model = "elsewhere".into();
+    renamed.saes[0].path = "elsewhere".into();
     let Opened::Writer(writer, _) = StoreWriter::open(dir.path(), renamed, true).unwrap() else {
         panic!("finished")
     };

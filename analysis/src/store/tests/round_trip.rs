@@ -85,6 +85,7 @@ fn a_wrong_size_is_refused_by_the_writer() {
     let meta = writer.meta().clone();
     let rows: Vec<Vec<u8>> = (0..2).map(|hook| stored(&values(0, hook, &meta), meta.dtype)).collect();
     let good: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+    let features = all_sae_rows(0, &meta);
     let short: Vec<&[u8]> = vec![&rows[0], &rows[1][4..]];
     for (codes, rows, part) in [
         (codes(1, &meta), &good, "[codebooks, frames] of the codes"),
@@ -94,12 +95,12 @@ fn a_wrong_size_is_refused_by_the_writer() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (mut writer, _) = open(dir.path(), false);
-        let error = writer.append(new_clip(0), &codes, rows).unwrap_err();
+        let error = writer.append(new_clip(0), &codes, rows, &features).unwrap_err();
         assert_eq!(error.category(), Category::Failed);
         assert!(error.to_string().contains(part), "{error}");
     }
     append(&mut writer, 0);
-    let error = writer.append(new_clip(0), &codes(0, &meta), &good).unwrap_err();
+    let error = writer.append(new_clip(0), &codes(0, &meta), &good, &features).unwrap_err();
     assert!(error.to_string().contains("name of clip `dir/track 0@0-480` is taken"), "{error}");
 }
 
@@ -126,8 +127,8 @@ fn info_counts() {
     assert_eq!((whole.state, whole.clips, whole.tracks, whole.shards), (StoreState::Finished, 9, 3, 4));
     assert_eq!((whole.positions, whole.partial_clips), (frames + 9, 6));
     assert!((whole.audio_seconds - frames as f64 * 0.02).abs() < 1e-9);
-    // 4 shards of 2 hooks and the codes; store.json, index, run.json, sums
-    assert_eq!(whole.files, 4 * 3 + 4);
+    // 4 shards of 2 hooks, 2 autoencoders and the codes; what is known of features; store.json, index, run.json, sums
+    assert_eq!(whole.files, 4 * 5 + 2 + 4);
     let bytes: u64 = tree_bytes(dir.path());
     assert_eq!(whole.bytes, bytes);
 }
@@ -148,7 +149,7 @@ fn npy_files_hold_the_rows() {
         let store = finished(dir.path(), meta(dtype));
         let mut calls = Vec::new();
         let exported = export_npy(&store, out.path(), |clips| calls.push(clips)).unwrap();
-        assert_eq!((exported.clips, exported.files), (9, 18));
+        assert_eq!((exported.clips, exported.files), (9, 9 * 6));
         assert_eq!(calls, (1..=9).collect::<Vec<_>>());
         let file = out.path().join("dir/track 1/800-1120/hook_layers.1.residual.npy");
         let bytes = fs::read(&file).unwrap();
@@ -163,6 +164,13 @@ fn npy_files_hold_the_rows() {
         let index = fs::read_to_string(out.path().join(EXPORT_INDEX)).unwrap();
         let row: serde_json::Value = serde_json::from_str(index.lines().nth(4).unwrap()).unwrap();
         assert_eq!(row["residual_paths"]["hook_layers.1"], "dir/track 1/800-1120/hook_layers.1.residual.npy");
+        let values = "dir/track 1/800-1120/logits.many.values.npy";
+        assert_eq!(row["feature_paths"]["many"][1], values);
+        let bytes = fs::read(out.path().join(values)).unwrap();
+        let features = store.features("many", "dir/track 1@800-1120").unwrap();
+        assert_eq!(&bytes[bytes.len() - 3 * features.k * 4..], stored(&features.values, StoreDtype::F32));
+        let bytes = fs::read(out.path().join("dir/track 1/800-1120/hook_layers.1.few.indices.npy")).unwrap();
+        assert_eq!(&bytes[..128], npy_header("<u2", &[3, 2]));
         assert_eq!((&row["dtype"], &row["clip_id"]), (&name.into(), &"dir/track 1@800-1120".into()));
         let error = export_npy(&store, out.path(), |_| {}).unwrap_err();
         assert_eq!(error.category(), Category::Usage, "{error}");

@@ -9,7 +9,7 @@ const SHAPES: &[(usize, usize, usize, usize, u32, bool, &str)] = &[
     (1, 1, 1, 1, 1, false, "smallest"),
     (3, 5, 17, 255, 17, false, "one column less than a workgroup, no whole vectors"),
     (5, 7, 31, 65, 50, true, "indices past the table, something subtracted"),
-    (130, 9, 300, 12, 300, true, "short rows of whole vectors, devices may cut"),
+    (300, 8, 20, 16, 20, true, "few features, rows of whole vectors, devices may cut"),
     (67, 33, 129, 513, 129, true, "places that do not fill a group, one column past a block"),
     (6, 1024, 2000, 36, 2000, false, "the most places of the encoder"),
     (40, 100, 3000, 1024, 3000, true, "MusicGen-small width, published k"),

@@ -28,7 +28,12 @@ pub(super) struct Best {
 
 impl Best {
     pub fn new(k: usize) -> Self {
-        Self { k, keys: Vec::with_capacity(2 * k), least: 0.0, spoilt: false }
+        Self::of(k, Vec::with_capacity(2 * k))
+    }
+
+    /// Of features that are chosen already.
+    pub fn of(k: usize, keys: Vec<u64>) -> Self {
+        Self { k, keys, least: 0.0, spoilt: false }
     }
 
     /// Takes in the values of features from `first` on, once `bias` is added to them.
@@ -72,11 +77,11 @@ impl Best {
     }
 
     /// Writes the k best of several parts of the features, in order; zeros behind them.
-    pub fn write(parts: impl Iterator<Item = Self>, indices: &mut [u32], values: &mut [f32]) {
-        let mut keys = Vec::new();
+    pub fn write<'a>(parts: impl Iterator<Item = &'a Self>, indices: &mut [u32], values: &mut [f32]) {
+        let mut keys: Vec<u64> = Vec::new();
         let mut spoilt = false;
         for part in parts {
-            keys.extend(part.keys);
+            keys.extend(&part.keys);
             spoilt |= part.spoilt;
         }
         indices.fill(0);

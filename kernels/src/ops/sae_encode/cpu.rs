@@ -1,7 +1,7 @@
 use super::{Params, best::Best, best::key};
 use crate::{
     HostSlot,
-    gemm::{Store, matmul_seq, row_mut, view, view_mut},
+    gemm::{FEW_ROWS, Store, matmul_seq, row_mut, view, view_mut},
 };
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ const TILE_FEATURES: usize = 288;
 /// Features of a task at least: every task has to find its own least values.
 const TASK_FEATURES: usize = 2048;
 
-/// Tasks of rows and features in parallel; a task multiplies tile by tile and goes through a tile while it is in cache.
+/// By [`super::screen`] where it can; otherwise tasks of rows and features in parallel; a task multiplies tile by tile and goes through a tile while it is in cache.
 pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let p: Params = bytemuck::pod_read_unaligned(params);
     let [x, weight, bias, indices, values] = slots else { panic!("sae_encode has five slots") };
@@ -21,15 +21,29 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     if rows == 0 || features == 0 {
         return;
     }
+    #[cfg(target_arch = "x86_64")]
+    if rows > FEW_ROWS
+        && let Some(found) = super::screen::search(k, width, x, weight, bias)
+    {
+        let places = indices.par_chunks_exact_mut(k).zip(values.par_chunks_exact_mut(k));
+        places.zip(found).for_each(|((indices, values), mut keys)| {
+            keys.iter_mut().for_each(|key| *key -= u64::from(p.first_feature));
+            let best = Best::of(k, keys);
+            let before = (p.first_feature > 0).then(|| left_before(indices, values, k));
+            Best::write([&best].into_iter().chain(&before), indices, values);
+        });
+        return;
+    }
     let row_tasks = rows.div_ceil(TILE_ROWS);
-    let task_rows = rows.div_ceil(row_tasks);
+    // equal parts, so that none is a sliver whose sums are in another order
+    let first_row = |task: usize| task * rows / row_tasks;
     let wanted = (4 * rayon::current_num_threads()).div_ceil(row_tasks);
     let task_features = features.div_ceil(wanted).max(TASK_FEATURES).next_multiple_of(TILE_FEATURES);
     let feature_tasks = features.div_ceil(task_features);
-    let task = |number: usize| -> Vec<Option<Best>> {
-        let (first_row, first) = (number / feature_tasks * task_rows, number % feature_tasks * task_features);
-        let rows = task_rows.min(rows - first_row);
-        let x = view(&x[first_row * width..], rows, width, width);
+    let task = |number: usize| -> Vec<Best> {
+        let (row_task, first) = (number / feature_tasks, number % feature_tasks * task_features);
+        let rows = first_row(row_task + 1) - first_row(row_task);
+        let x = view(&x[first_row(row_task) * width..], rows, width, width);
         let mut best: Vec<Best> = (0..rows).map(|_| Best::new(k)).collect();
         let mut products = vec![0.0; rows * TILE_FEATURES];
         let end = features.min(first + task_features);
@@ -43,23 +57,23 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
                 best.offer(row_mut(&mut tile, row), &bias[first..][..count], first_feature);
             }
         }
-        best.into_iter().map(Some).collect()
+        best
     };
-    let mut found: Vec<Vec<Option<Best>>> =
-        (0..row_tasks * feature_tasks).into_par_iter().map(task).collect();
-    for (r, (indices, values)) in indices.chunks_exact_mut(k).zip(values.chunks_exact_mut(k)).enumerate() {
-        let tasks = &mut found[r / task_rows * feature_tasks..][..feature_tasks];
-        let parts = tasks.iter_mut().filter_map(|task| task[r % task_rows].take());
-        let before = (p.first_feature > 0).then(|| left_before(indices, values, k));
-        Best::write(parts.chain(before), indices, values);
+    let found: Vec<Vec<Best>> = (0..row_tasks * feature_tasks).into_par_iter().map(task).collect();
+    let mut places = indices.chunks_exact_mut(k).zip(values.chunks_exact_mut(k));
+    for (row_task, tasks) in found.chunks(feature_tasks).enumerate() {
+        for row in 0..first_row(row_task + 1) - first_row(row_task) {
+            let (indices, values) = places.next().expect("a row of both for each of x");
+            let before = (p.first_feature > 0).then(|| left_before(indices, values, k));
+            Best::write(tasks.iter().map(|task| &task[row]).chain(&before), indices, values);
+        }
     }
 }
 
 /// What a launch of the features before these left.
 fn left_before(indices: &[u32], values: &[f32], k: usize) -> Best {
-    let mut best = Best::new(k);
-    best.spoilt = values[0].is_nan();
     let active = indices.iter().zip(values).filter(|(_, value)| **value > 0.0);
-    best.keys.extend(active.map(|(&feature, &value)| key(value, feature)));
+    let mut best = Best::of(k, active.map(|(&feature, &value)| key(value, feature)).collect());
+    best.spoilt = values[0].is_nan();
     best
 }

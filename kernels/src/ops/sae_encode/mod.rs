@@ -17,9 +17,11 @@ mod best;
 mod cases;
 mod cpu;
 mod reference;
+#[cfg(target_arch = "x86_64")]
+mod screen;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -44,6 +46,8 @@ pub struct Params {
 pub const MOST_K: usize = 1024;
 /// Rows of the WGSL's tile.
 const TILE: u32 = 64;
+/// Rows of a block of the PTX form, and its threads: each looks through a row.
+const PTX_ROWS: u32 = 128;
 
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
@@ -61,7 +65,16 @@ pub static INFO: KernelInfo = KernelInfo {
         let p: Params = bytemuck::pod_read_unaligned(params);
         fold_groups(p.rows.div_ceil(TILE).into())
     })],
-    ptx: &[],
+    ptx: &[Ptx {
+        registers: 224,
+        static_shared: 49_152,
+        ..Ptx::new(
+            include_str!("sae_encode_top_k_f32.ptx"),
+            "sae_encode_top_k_f32",
+            [PTX_ROWS, 1, 1],
+            |params, _| [bytemuck::pod_read_unaligned::<Params>(params).rows.div_ceil(PTX_ROWS), 1, 1],
+        )
+    }],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,

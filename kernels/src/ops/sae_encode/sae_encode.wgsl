@@ -8,7 +8,8 @@
 // params   rows u32 @0   width u32 @4   features u32 @8   k u32 @12 (at most 1024)   first_feature u32 @16   pad @20
 //          32 bytes, uniform
 // launch   grid ceil(rows / 64), folded over x and y   workgroup (256, 1, 1)   64 rows a workgroup, by features in tiles of 64,
-//          4 by 4 values per invocation; columns in tiles of 16
+//          4 by 4 values per invocation; columns in tiles of 16. Mesa's software adapter ends loops after 65,535 turns of an
+//          invocation in all, which many features pass: there is no launch of them there
 // shared   16,060 bytes
 // cost     bytes 4 * (rows * (width + 2 * k) + features * (width + 1))   flops 2 * rows * features * width
 // numerics f32; a value is summed over columns in order, the bias last. Values are compared by their bits: those above 0 are in

@@ -197,6 +197,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The integer, if it is one.
+    pub fn as_int(self) -> Option<i64> {
+        match self.node() {
+            Node::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
     /// The tensor, if it is one.
     pub fn as_tensor(self) -> Option<&'a TensorView> {
         match self.node() {

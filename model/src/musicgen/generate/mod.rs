@@ -15,6 +15,7 @@ mod step;
 
 pub use condition::{Condition, Melody};
 pub use generator::{Capture, Generator, GeneratorOptions};
+pub(crate) use interventions::upload;
 pub use interventions::{Action, Halves, Intervention};
 pub use play::{Captured, Context, Event, Generated, Take, WindowRecord};
 pub use sampling::Sampling;

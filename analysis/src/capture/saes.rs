@@ -1,0 +1,148 @@
+//! Autoencoders that read hooks while the model runs.
+//!
+//! A top-k autoencoder encodes on the device, beside the site: its features come back, and sums that say how well they
+//! stand for the rows, but no rows. Any other reads the rows on the host.
+
+use auscult_model::ModelError;
+use auscult_model::musicgen::TeacherForced;
+use auscult_model::sae::{DeviceSae, Sae, SaeOutputs, SparseRows};
+use auscult_runtime::{Backend, Edits};
+
+use crate::error::{AnalysisError, Result};
+use crate::store::{Fit, SaeMeta, SaeRows};
+
+/// An autoencoder and the hook that it reads.
+#[derive(Debug)]
+pub struct HookSae {
+    meta: SaeMeta,
+    sae: Sae,
+    /// On the device; none for one that the host encodes.
+    fused: Option<DeviceSae>,
+}
+
+impl HookSae {
+    /// An autoencoder as a store will hold it: called `name` there, read from `path`, whose files hash to `sha256`, at
+    /// `hook`, whose site is `site`.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    pub fn new(
+        sae: Sae,
+        (name, path, sha256): (String, String, String),
+        (hook, site): (String, String),
+        backend: &dyn Backend,
+    ) -> Result<Self> {
+        let meta = SaeMeta {
+            name,
+            path,
+            sha256,
+            hook,
+            site,
+            width: sae.width(),
+            features: sae.features(),
+            k: sae.k(),
+            architecture: sae.settings().activation.architecture().to_string(),
+        };
+        let fused = sae.encodes_on(backend.info()).then(|| sae.on_device(backend)).transpose()?;
+        Ok(Self { meta, sae, fused })
+    }
+
+    /// What the store says of it.
+    pub fn meta(&self) -> &SaeMeta {
+        &self.meta
+    }
+
+    /// The autoencoder.
+    pub fn sae(&self) -> &Sae {
+        &self.sae
+    }
+
+    /// Whether its rows stay on the device.
+    pub fn is_fused(&self) -> bool {
+        self.fused.is_some()
+    }
+
+    fn outputs(&self) -> SaeOutputs {
+        SaeOutputs::of(&self.meta.name)
+    }
+
+    /// What it adds to a pass over `clips` clips, with `skip` rows in front of those of each.
+    pub(super) fn edit(&self, edits: &mut Edits, clips: usize, skip: usize) {
+        if let Some(fused) = &self.fused {
+            edits.insert(&self.meta.site, fused.inserts(&self.outputs(), clips, skip));
+        }
+    }
+
+    /// The features of each clip of a pass that has run; `rows` f32 [clips, positions, width] for one that the host encodes.
+    pub(super) fn read(
+        &self,
+        pass: &TeacherForced,
+        clips: usize,
+        rows: impl FnOnce() -> Result<Vec<f32>>,
+    ) -> Result<Vec<SaeRows>> {
+        match &self.fused {
+            Some(fused) => self.read_fused(fused, pass, clips),
+            None => {
+                let rows = rows()?;
+                rows.chunks_exact(rows.len() / clips).map(|clip| self.encode(clip)).collect()
+            }
+        }
+    }
+
+    /// The features of a clip's rows [positions, width], on the host.
+    ///
+    /// # Errors
+    /// [`AnalysisError::Answer`] for rows that hold what is not finite, or nothing to scale.
+    pub fn encode(&self, rows: &[f32]) -> Result<SaeRows> {
+        let of_rows = |error| match error {
+            ModelError::Argument { found, expected, .. } => {
+                let what = format!("rows of `{}` for `{}`", self.meta.hook, self.meta.name);
+                AnalysisError::Answer { what, found, expected }
+            }
+            other => other.into(),
+        };
+        let features = self.sae.encode(rows).map_err(of_rows)?;
+        let decoded = self.sae.reconstruct(rows, &features)?;
+        Ok(SaeRows { features, fit: Fit::of(rows, &decoded, self.meta.width) })
+    }
+
+    fn read_fused(&self, fused: &DeviceSae, pass: &TeacherForced, clips: usize) -> Result<Vec<SaeRows>> {
+        let outputs = self.outputs();
+        let indices: Vec<u32> = bytemuck::pod_collect_to_vec(&pass.output(&outputs.indices)?);
+        let values = pass.output_f32(&outputs.values)?;
+        let sums = |name: &str| -> Result<Vec<f32>> {
+            Ok(bytemuck::pod_collect_to_vec(&pass.inserted_output(name)?))
+        };
+        let (error, sum, squares) =
+            (sums(&outputs.squared_error)?, sums(&outputs.sum)?, sums(&outputs.squares)?);
+        let (k, width) = (fused.k(), self.meta.width);
+        let places = pass.positions() * k;
+        let of_clip = |clip: usize| {
+            let (columns, places) = (clip * width..(clip + 1) * width, clip * places..(clip + 1) * places);
+            let fit =
+                self.fit(pass.positions(), &error[columns.clone()], &sum[columns.clone()], &squares[columns]);
+            let features =
+                SparseRows { k, indices: indices[places.clone()].to_vec(), values: values[places].to_vec() };
+            SaeRows { features, fit }
+        };
+        Ok((0..clips).map(of_clip).collect())
+    }
+
+    /// From sums over the columns of a clip: of the squared error, and of `d = x - b_dec` and its square.
+    fn fit(&self, rows: usize, error: &[f32], sum: &[f32], squares: &[f32]) -> Fit {
+        let count = rows as f64;
+        let mut fit = Fit {
+            rows: rows as u64,
+            error: error.iter().map(|&e| f64::from(e)).sum(),
+            squares: 0.0,
+            sum: Vec::with_capacity(sum.len()),
+        };
+        for ((&d, &dd), &b) in sum.iter().zip(squares).zip(self.sae.b_dec()) {
+            let (d, dd, b) = (f64::from(d), f64::from(dd), f64::from(b));
+            fit.sum.push(d + count * b);
+            // (d + b)^2 = d^2 + 2 b d + b^2
+            fit.squares += dd + 2.0 * b * d + count * b * b;
+        }
+        fit
+    }
+}

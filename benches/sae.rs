@@ -1,0 +1,130 @@
+//! The encoder of a sparse autoencoder at real sizes, beside its floor: the same matrix product alone.
+//!
+//! `cargo bench --bench sae -- [--device cpu|wgpu:N|cuda:N] [--threads N] [--repeat N] [--rows N] [--width N] [--features N]
+//! [--k N]`
+//!
+//! Lines are JSON, as those of `benches/peers/torch_sae.py`, which times a linear layer and a top-k in torch. `floor_s` is the
+//! product's arithmetic at the rate of a square matrix product that is measured in the same run.
+
+use auscult_kernels::ops::linear::{Activation, Linear};
+use auscult_kernels::ops::sae_encode::SaeEncode;
+use auscult_kernels::{Plan, TensorDesc, noise};
+use auscult_runtime::selftest::Ceiling;
+use auscult_runtime::{Backend, Contents, CpuBackend, CudaBackend, Span, WgpuBackend};
+use serde_json::json;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+struct Options {
+    backend: Arc<dyn Backend>,
+    repeat: usize,
+    rows: usize,
+    width: usize,
+    features: usize,
+    k: usize,
+}
+
+impl Options {
+    fn read() -> Result<Self> {
+        let (mut device, mut threads) = ("cpu".to_string(), None);
+        let [mut repeat, mut rows, mut width, mut features, mut k] = [5, 512, 1024, 32_768, 100];
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+            match arg.as_str() {
+                // cargo's own
+                "--bench" => {}
+                "--device" => device = value()?,
+                "--threads" => threads = Some(value()?.parse()?),
+                "--repeat" => repeat = value()?.parse()?,
+                "--rows" => rows = value()?.parse()?,
+                "--width" => width = value()?.parse()?,
+                "--features" => features = value()?.parse()?,
+                "--k" => k = value()?.parse()?,
+                _ => return Err(format!("unknown argument {arg}").into()),
+            }
+        }
+        let backend: Arc<dyn Backend> = match device.split_once(':') {
+            None if device == "cpu" => Arc::new(CpuBackend::new(threads)?),
+            Some(("wgpu", number)) => Arc::new(WgpuBackend::new(Some(number.parse()?))?),
+            Some(("cuda", number)) => Arc::new(CudaBackend::new(Some(number.parse()?))?),
+            _ => return Err(format!("unknown device {device}").into()),
+        };
+        Ok(Self { backend, repeat, rows, width, features, k })
+    }
+}
+
+/// A launch with memory of its own: noise where it reads.
+struct Job<'a> {
+    backend: &'a dyn Backend,
+    plan: Plan,
+    spans: Vec<Option<Span>>,
+}
+
+impl<'a> Job<'a> {
+    fn new(backend: &'a dyn Backend, plan: Plan) -> Result<Self> {
+        let mut spans = Vec::new();
+        for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
+            let Some(desc) = desc else {
+                spans.push(None);
+                continue;
+            };
+            let span = backend.alloc(Contents::Undefined(desc.bytes()))?.span();
+            let values: Vec<f32> = noise(&format!("sae/{}", slot.name), desc.elements()).collect();
+            backend.upload(&span, bytemuck::cast_slice(&values))?;
+            spans.push(Some(span));
+        }
+        Ok(Self { backend, plan, spans })
+    }
+
+    fn run(&self) -> Result<()> {
+        self.backend.dispatch(&self.plan, &self.spans)?;
+        Ok(self.backend.wait()?)
+    }
+
+    /// Seconds of `repeat` runs after one that is not counted, the best first.
+    fn times(&self, repeat: usize) -> Result<Vec<f64>> {
+        self.run()?;
+        let mut taken = Vec::new();
+        for _ in 0..repeat.max(1) {
+            let started = Instant::now();
+            self.run()?;
+            taken.push(started.elapsed().as_secs_f64());
+        }
+        taken.sort_by(f64::total_cmp);
+        Ok(taken)
+    }
+}
+
+fn main() -> Result<()> {
+    let Options { backend, repeat, rows, width, features, k } = Options::read()?;
+    let ceiling = Ceiling::measure(&*backend)?;
+    let info = backend.info();
+    let round = |seconds: f64| (seconds * 1e4).round() / 1e4;
+    println!(
+        "{}",
+        json!({ "device": info.id, "name": info.name, "driver": info.driver,
+            "matrix_gflop_per_s": round(ceiling.flops / 1e9) })
+    );
+    let (x, weight) = (TensorDesc::f32([rows, width]), TensorDesc::f32([features, width]));
+    let bias = TensorDesc::f32([features]);
+    let linear = Linear { activation: Activation::None };
+    let plans = [
+        ("encode", SaeEncode { k }.plan(&x, &weight, &bias)?),
+        ("product alone", linear.plan(&x, &weight, Some(&bias), None)?),
+    ];
+    for (job, plan) in plans {
+        let flops = plan.cost.flops as f64;
+        let times = Job::new(&*backend, plan)?.times(repeat)?;
+        println!(
+            "{}",
+            json!({ "job": job, "rows": rows, "width": width, "features": features, "k": k,
+                "best_s": round(times[0]), "median_s": round(times[times.len() / 2]),
+                "floor_s": round(flops / ceiling.flops), "rows_per_s": (rows as f64 / times[0]).round() })
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! The encoder and the decoder of sparse autoencoders against cases worked by hand, in every form on the host.
+
+use auscult_kernels::{
+    HostFn, HostSlot, KernelInfo, TensorDesc,
+    ops::{
+        sae_decode::{self, SaeDecode},
+        sae_encode::{self, SaeEncode},
+    },
+};
+use bytemuck::{cast_slice, cast_slice_mut};
+
+fn forms(kernel: &KernelInfo) -> [HostFn; 2] {
+    [kernel.reference, kernel.cpu.expect("a fast form")]
+}
+
+/// Encodes rows of two columns.
+fn encode(host: HostFn, k: usize, x: &[f32], weight: &[f32], bias: &[f32]) -> (Vec<u32>, Vec<f32>) {
+    let rows = x.len() / 2;
+    let shapes =
+        [TensorDesc::f32([rows, 2]), TensorDesc::f32([bias.len(), 2]), TensorDesc::f32([bias.len()])];
+    let plan = SaeEncode { k }.plan(&shapes[0], &shapes[1], &shapes[2]).expect("shapes fit");
+    let (mut indices, mut values) = (vec![u32::MAX; rows * k], vec![f32::NAN; rows * k]);
+    host(
+        &plan.params,
+        &mut [
+            HostSlot::Read(cast_slice(x)),
+            HostSlot::Read(cast_slice(weight)),
+            HostSlot::Read(cast_slice(bias)),
+            HostSlot::Write(cast_slice_mut(&mut indices)),
+            HostSlot::Write(cast_slice_mut(&mut values)),
+        ],
+    );
+    (indices, values)
+}
+
+const WEIGHT: [f32; 12] = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0];
+const BIAS: [f32; 6] = [0.0, 0.0, -1.0, 0.0, 0.5, 0.25];
+
+#[test]
+fn the_largest_come_first_and_equals_by_index() {
+    for host in forms(&sae_encode::INFO) {
+        // of [2, 3]: 2, 3, 4, 2, -1.5, 0.25; of [-1, -1]: -1, -1, -3, -1, 1.5, 0.25
+        let (indices, values) = encode(host, 3, &[2.0, 3.0, -1.0, -1.0], &WEIGHT, &BIAS);
+        assert_eq!(indices, [2, 1, 0, 4, 5, 0]);
+        assert_eq!(values, [4.0, 3.0, 2.0, 1.5, 0.25, 0.0]);
+        let (indices, values) = encode(host, 6, &[2.0, 3.0], &WEIGHT, &BIAS);
+        assert_eq!(indices, [2, 1, 0, 3, 5, 0]);
+        assert_eq!(values, [4.0, 3.0, 2.0, 2.0, 0.25, 0.0]);
+    }
+}
+
+#[test]
+fn what_is_not_a_number_spoils_its_row_alone() {
+    for host in forms(&sae_encode::INFO) {
+        let (indices, values) = encode(host, 2, &[f32::NAN, 1.0, 2.0, 3.0], &WEIGHT, &BIAS);
+        assert_eq!(indices, [0, 0, 2, 1]);
+        assert!(values[0].is_nan() && values[1].is_nan(), "{values:?}");
+        assert_eq!(values[2..], [4.0, 3.0]);
+    }
+}
+
+#[test]
+fn directions_are_added_up() {
+    let shapes = (TensorDesc::u32([2, 3]), TensorDesc::f32([2, 3]));
+    let indices = [1_u32, 0, 0, 2, 9, 1];
+    let values = [2.0_f32, -1.0, 0.0, 0.5, 7.0, 1.0];
+    let (w_dec, b_dec) = ([1.0_f32, 2.0, 10.0, 20.0, 4.0, 8.0], [0.5_f32, 0.25]);
+    for host in forms(&sae_decode::INFO) {
+        for (minus, want) in
+            [(None, [19.5, 38.25, 12.5, 24.25]), (Some([1.0_f32, 2.0, 3.0, 4.0]), [18.5, 36.25, 9.5, 20.25])]
+        {
+            let [table, bias, rows] = [vec![3, 2], vec![2], vec![2, 2]].map(TensorDesc::f32);
+            let plan = SaeDecode
+                .plan(&shapes.0, &shapes.1, &table, &bias, minus.map(|_| rows).as_ref())
+                .expect("shapes fit");
+            let mut y = [f32::NAN; 4];
+            let minus = minus.as_ref().map_or(&[][..], |m| cast_slice(m));
+            let mut slots = [
+                HostSlot::Read(cast_slice(&indices)),
+                HostSlot::Read(cast_slice(&values)),
+                HostSlot::Read(cast_slice(&w_dec)),
+                HostSlot::Read(cast_slice(&b_dec)),
+                HostSlot::Read(minus),
+                HostSlot::Write(cast_slice_mut(&mut y)),
+            ];
+            host(&plan.params, &mut slots);
+            assert_eq!(y, want);
+        }
+    }
+}

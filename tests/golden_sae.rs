@@ -1,0 +1,268 @@
+//! Encoders of autoencoders against stored outputs of torch, on every executor, of rows that are hard on a selection; and an
+//! autoencoder's graph against its form on the host.
+//!
+//! Missing adapters show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+
+use auscult_kernels::TensorDesc;
+use auscult_kernels::ops::sae_encode::SaeEncode;
+use auscult_model::sae::{NotFinite, Sae, SaeParts};
+use auscult_runtime::{
+    Backend, Contents, CpuBackend, CudaBackend, Edits, GraphBuilder, Program, PtxSim, Tensor, WgpuBackend,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+const CASES: [&str; 5] = ["narrow", "published-k", "best-alone", "many-places", "no-bias"];
+
+/// Values agree within this share of themselves, and within [`BAND`] of the row's largest.
+const VALUES: f32 = 1e-5;
+/// Of the largest pre-activation of a row: what is so near the k-th value may be on either side of it, since float32 adds up in
+/// another order than float64.
+const BAND: f32 = 2e-6;
+
+fn executors() -> Vec<(&'static str, Arc<dyn Backend>)> {
+    let mut all: Vec<(&'static str, Arc<dyn Backend>)> =
+        vec![("cpu", Arc::new(CpuBackend::new(None).expect("the host has a processor")))];
+    if let Ok(gpu) = WgpuBackend::new(None) {
+        all.push(("wgpu", Arc::new(gpu)));
+    }
+    all.push(("ptx_sim", Arc::new(PtxSim::new().expect("the host gives threads"))));
+    if let Ok(gpu) = CudaBackend::new(None) {
+        all.push(("cuda", Arc::new(gpu)));
+    }
+    all
+}
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    let executors = executors();
+    let mut trials = vec![Trial::test("goldens are what the script wrote", sums)];
+    for (name, backend) in &executors {
+        for case in CASES {
+            let backend = backend.clone();
+            trials.push(Trial::test(format!("{name}::{case}"), move || {
+                let case = Case::open(case);
+                case.judge(&case.on(&backend)?)
+            }));
+        }
+        let backend = backend.clone();
+        trials.push(Trial::test(format!("{name}::there and back"), move || there_and_back(&backend)));
+    }
+    for case in CASES {
+        trials.push(Trial::test(format!("host::{case}"), move || {
+            let case = Case::open(case);
+            case.judge(&case.on_host()?)
+        }));
+    }
+    if !executors.iter().any(|(name, _)| *name == "wgpu") {
+        let required = std::env::var("AUSCULT_REQUIRE_WGPU").is_ok_and(|value| value == "1");
+        let missing = || Err("needs a wgpu adapter: a GPU driver, or mesa-vulkan-drivers".into());
+        trials.push(Trial::test("wgpu (needs an adapter)", missing).with_ignored_flag(!required));
+    }
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+}
+
+fn sums() -> Result<(), Failed> {
+    let listed = fs::read_to_string(golden("sae-encode/SHA256SUMS"))?;
+    assert_eq!(listed.lines().count(), CASES.len());
+    for line in listed.lines() {
+        let (want, name) = line.split_once("  ").ok_or("a sum and a name")?;
+        let digest = Sha256::digest(fs::read(golden("sae-encode").join(name))?);
+        let got: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(got, want, "{name}");
+    }
+    Ok(())
+}
+
+/// Features and values of some rows, `[rows, k]` each.
+type Encoded = (Vec<u32>, Vec<f32>);
+
+/// A stored case.
+struct Case {
+    width: usize,
+    features: usize,
+    k: usize,
+    rows: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    pre: Vec<f32>,
+    want: Encoded,
+    exact: Vec<u32>,
+}
+
+impl Case {
+    fn open(name: &str) -> Self {
+        let bytes = fs::read(golden("sae-encode").join(format!("{name}.safetensors"))).expect("a golden");
+        let file = SafeTensors::deserialize(&bytes).expect("a file of tensors");
+        let words = |name: &str| -> Vec<u32> {
+            let data = file.tensor(name).expect("a tensor of the case").data();
+            data.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().expect("four"))).collect()
+        };
+        let floats = |name: &str| -> Vec<f32> { words(name).into_iter().map(f32::from_bits).collect() };
+        let shape = file.tensor("weight").expect("the weight").shape().to_vec();
+        Self {
+            width: shape[1],
+            features: shape[0],
+            k: words("k")[0] as usize,
+            rows: floats("rows"),
+            weight: floats("weight"),
+            bias: floats("bias"),
+            pre: floats("pre"),
+            want: (words("indices"), floats("values")),
+            exact: words("exact"),
+        }
+    }
+
+    fn on(&self, backend: &Arc<dyn Backend>) -> Result<Encoded, Failed> {
+        let mut graph = GraphBuilder::new(Edits::new());
+        let rows = self.rows.len() / self.width;
+        let x = graph.input("rows", TensorDesc::f32([rows, self.width]))?;
+        let weight = uploaded(&**backend, &[self.features, self.width], &self.weight)?;
+        let bias = uploaded(&**backend, &[self.features], &self.bias)?;
+        let inputs = [x, graph.constant(&weight), graph.constant(&bias)].map(Some);
+        let written = graph.op_all(&SaeEncode { k: self.k }, &inputs, &[])?;
+        graph.output("indices", written[0])?;
+        graph.output("values", written[1])?;
+        let program = Program::new(backend.clone(), graph.finish()?)?;
+        program.run(&[("rows", bytemuck::cast_slice(&self.rows))])?;
+        Ok((program.output_u32("indices")?, program.output_f32("values")?))
+    }
+
+    /// As an autoencoder whose `b_dec` is 0.
+    fn on_host(&self) -> Result<Encoded, Failed> {
+        let at = |c: usize, f: usize| self.weight[f * self.width + c];
+        let w_enc = (0..self.width * self.features).map(|i| at(i / self.features, i % self.features));
+        let parts = SaeParts {
+            w_enc: w_enc.collect(),
+            b_enc: self.bias.clone(),
+            w_dec: vec![1.0; self.weight.len()],
+            b_dec: vec![0.0; self.width],
+        };
+        let sae = Sae::new(parts, Some(self.k), None)?;
+        let refused = sae.encode(&self.rows).map_err(|error| error.to_string());
+        let said = refused.expect_err("a row is not a number");
+        assert!(said.starts_with("`rows` is NaN in row 5, column "), "{said}");
+        let encoded = sae.encode_with(&self.rows, NotFinite::Mark)?;
+        Ok((encoded.indices, encoded.values))
+    }
+
+    /// Outside a band about the k-th value the sets of features are equal; values agree; what is bit for bit equal is in the order
+    /// of the features, across the k-th value too; and where sums have no rounding, everything is equal.
+    fn judge(&self, got: &Encoded) -> Result<(), Failed> {
+        assert_eq!([got.0.len(), got.1.len()], [self.want.0.len(), self.want.1.len()]);
+        for row in 0..self.rows.len() / self.width {
+            let places = row * self.k..(row + 1) * self.k;
+            let (indices, values) = (&got.0[places.clone()], &got.1[places.clone()]);
+            let (want, wanted) = (&self.want.0[places.clone()], &self.want.1[places]);
+            if wanted[0].is_nan() {
+                let marked = indices.iter().all(|&f| f == 0) && values.iter().all(|v| v.is_nan());
+                assert!(marked, "row {row} is not a number: {indices:?} {values:?}");
+                continue;
+            }
+            let pre = &self.pre[row * self.features..][..self.features];
+            let largest = pre.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+            let (band, kth) = (BAND * largest, wanted[self.k - 1]);
+            let active = values.iter().take_while(|&&v| v > 0.0).count();
+            let rest = indices[active..].iter().zip(&values[active..]);
+            assert!(rest.clone().all(|(&f, v)| f == 0 && v.to_bits() == 0), "row {row}: not filled with 0");
+            let mut chosen = vec![false; self.features];
+            for (place, (&feature, &value)) in indices.iter().zip(values).take(active).enumerate() {
+                let exact = pre[feature as usize];
+                assert!(!chosen[feature as usize], "row {row}: feature {feature} twice");
+                chosen[feature as usize] = true;
+                assert!(exact >= kth - band, "row {row}: {feature} of {exact}, the last is {kth}");
+                let error = (value - exact).abs();
+                assert!(
+                    error <= VALUES * exact.abs() + band,
+                    "row {row}, feature {feature}: {value}, want {exact}"
+                );
+                if let Some((&next, &less)) = indices.iter().zip(values).take(active).nth(place + 1) {
+                    let ordered = value > less || (value == less && feature < next);
+                    assert!(ordered, "row {row}: {feature} of {value} before {next} of {less}");
+                }
+            }
+            for (&feature, &value) in want.iter().zip(wanted).filter(|(_, v)| **v > kth.max(0.0) + band) {
+                assert!(
+                    chosen[feature as usize],
+                    "row {row}: {feature} of {value} is missing, the last is {kth}"
+                );
+            }
+            let alike = |a: usize, b: usize| {
+                let of = |f: usize| (&self.weight[f * self.width..][..self.width], self.bias[f]);
+                of(a) == of(b)
+            };
+            for b in (0..self.features).filter(|&b| chosen[b]) {
+                let left_out = (0..b).find(|&a| !chosen[a] && alike(a, b));
+                assert_eq!(left_out, None, "row {row}: {b} is chosen, its twin before it is not");
+            }
+            if self.exact[row] == 1 {
+                assert_eq!((indices, values), (want, wanted), "row {row}, of exact sums");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn uploaded(backend: &dyn Backend, shape: &[usize], values: &[f32]) -> Result<Tensor, Failed> {
+    let desc = TensorDesc::f32(shape);
+    let buffer = backend.alloc(Contents::Undefined(desc.bytes()))?;
+    backend.upload(&buffer.span(), bytemuck::cast_slice(values))?;
+    Ok(Tensor { desc, span: buffer.span() })
+}
+
+/// A stored autoencoder's graph chooses what the host chooses; what it decodes is `b_dec` and the directions, less the rows.
+fn there_and_back(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let sae = Sae::open(&golden("sae/published"))?;
+    let bytes = fs::read(golden("sae/published/expected.safetensors"))?;
+    let rows = SafeTensors::deserialize(&bytes)?.tensor("rows")?.data().to_vec();
+    let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&rows);
+    let (width, count) = (sae.width(), rows.len() / sae.width());
+    let on_device = sae.on_device(&**backend)?;
+    let mut graph = GraphBuilder::new(Edits::new());
+    let x = graph.input("rows", TensorDesc::f32([count, width]))?;
+    let (indices, values) = on_device.encode(&mut graph, x)?;
+    let decoded = on_device.decode(&mut graph, (indices, values), None)?;
+    let missed = on_device.decode(&mut graph, (indices, values), Some(x))?;
+    for (name, value) in [("indices", indices), ("values", values), ("decoded", decoded), ("missed", missed)]
+    {
+        graph.output(name, value)?;
+    }
+    let program = Program::new(backend.clone(), graph.finish()?)?;
+    program.run(&[("rows", bytemuck::cast_slice(&rows))])?;
+    let host = sae.encode(&rows)?;
+    let (k, b_dec) = (host.k, sae.parts().b_dec);
+    assert_eq!(on_device.k(), k);
+    assert_eq!(program.output_u32("indices")?, host.indices);
+    let (values, decoded, missed) =
+        (program.output_f32("values")?, program.output_f32("decoded")?, program.output_f32("missed")?);
+    for row in 0..count {
+        let largest = host.values[row * k];
+        for (place, (&got, &want)) in values.iter().zip(&host.values).skip(row * k).take(k).enumerate() {
+            // b_dec is subtracted from rows here, folded into the bias there
+            let near = (got - want).abs() <= 1e-5 * want + 5e-6 * largest.max(1.0);
+            assert!(near, "row {row}, place {place}: {got}, want {want}");
+        }
+        let mut want: Vec<f64> = b_dec.iter().map(|&b| f64::from(b)).collect();
+        for i in (row * k..(row + 1) * k).filter(|&i| values[i] > 0.0) {
+            let direction = sae.direction(host.indices[i] as usize)?;
+            want.iter_mut().zip(direction).for_each(|(w, d)| *w += f64::from(values[i]) * f64::from(d));
+        }
+        for (c, want) in want.iter().enumerate() {
+            let (i, scale) = (row * width + c, f64::from(largest.max(1.0)));
+            let near = |got: f32, want: f64| (f64::from(got) - want).abs() <= 1e-6 * scale * k as f64;
+            assert!(near(decoded[i], *want), "row {row}, column {c}: {}, want {want}", decoded[i]);
+            let less = want - f64::from(rows[i]);
+            assert!(near(missed[i], less), "row {row}, column {c}: {}, want {less}", missed[i]);
+        }
+    }
+    Ok(())
+}
