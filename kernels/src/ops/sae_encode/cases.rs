@@ -112,7 +112,8 @@ mod tests {
 
     /// The inputs of a case.
     fn inputs(case: &Case) -> [Vec<f32>; 3] {
-        [0, 1, 2].map(|slot| bytemuck::pod_collect_to_vec(&case.input(slot)))
+        let float = |bytes: &[u8]| f32::from_ne_bytes(bytes.try_into().expect("four bytes"));
+        [0, 1, 2].map(|slot| case.input(slot).chunks_exact(4).map(float).collect())
     }
 
     #[test]

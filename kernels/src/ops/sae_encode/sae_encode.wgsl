@@ -9,7 +9,7 @@
 //          32 bytes, uniform
 // launch   grid ceil(rows / 64), folded over x and y   workgroup (256, 1, 1)   64 rows a workgroup, by features in tiles of 64,
 //          4 by 4 values per invocation; columns in tiles of 16. Mesa's software adapter ends loops after 65,535 turns of an
-//          invocation in all, which many features pass: there is no launch of them there
+//          invocation in all: launches of many features are not for it
 // shared   16,060 bytes
 // cost     bytes 4 * (rows * (width + 2 * k) + features * (width + 1))   flops 2 * rows * features * width
 // numerics f32; a value is summed over columns in order, the bias last. Values are compared by their bits: those above 0 are in
