@@ -246,11 +246,10 @@ fn there_and_back(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
         (program.output_f32("values")?, program.output_f32("decoded")?, program.output_f32("missed")?);
     for row in 0..count {
         let largest = host.values[row * k];
-        for i in row * k..(row + 1) * k {
-            let (got, want) = (values[i], host.values[i]);
+        for (place, (&got, &want)) in values.iter().zip(&host.values).skip(row * k).take(k).enumerate() {
             // b_dec is subtracted from rows here, folded into the bias there
             let near = (got - want).abs() <= 1e-5 * want + 5e-6 * largest.max(1.0);
-            assert!(near, "row {row}, place {i}: {got}, want {want}");
+            assert!(near, "row {row}, place {place}: {got}, want {want}");
         }
         let mut want: Vec<f64> = b_dec.iter().map(|&b| f64::from(b)).collect();
         for i in (row * k..(row + 1) * k).filter(|&i| values[i] > 0.0) {

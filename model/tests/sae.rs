@@ -4,7 +4,7 @@
 use auscult_model::ModelError;
 use auscult_model::convert::{ConvertKind, ConvertReport, ConvertRequest, convert};
 use auscult_model::musicgen::{At, Site};
-use auscult_model::sae::{Activation, Normalize, Sae, SaeParts, SparseRows};
+use auscult_model::sae::{Activation, Normalize, NotFinite, Sae, SaeParts, SparseRows};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -286,6 +286,40 @@ fn rows_that_cannot_be_encoded_are_named() {
     assert_eq!(error(&sae, &rows), "`rows` is NaN in row 1, column 7, expected finite values");
     assert!(error(&sae, &rows[..23]).contains("23 values, expected a multiple of 24"));
     assert!(error(&open("constant-norm"), &[0.0; 24]).contains("all zeros in row 0"));
+    // finite, but its features are not
+    for case in ["published", "legacy"] {
+        let rows = [[1.0_f32; 24], [f32::MAX; 24]].concat();
+        assert!(
+            error(&open(case), &rows).contains("so large in row 1 that a feature is not finite"),
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn rows_that_are_not_numbers_are_marked_and_spoil_no_other() {
+    for case in ["published", "legacy", "gated-5", "constant-norm"] {
+        let (sae, expected) = (open(case), Expected::of(case));
+        let whole = sae.encode(&expected.rows).unwrap();
+        let mut rows = expected.rows.clone();
+        rows[24 + 7] = f32::NAN;
+        rows[3 * 24] = f32::INFINITY;
+        let marked = sae.encode_with(&rows, NotFinite::Mark).unwrap();
+        for at in 0..whole.rows() {
+            let (indices, values) = row(&marked, at);
+            if at == 1 || at == 3 {
+                assert!(
+                    indices.iter().all(|&f| f == 0) && values.iter().all(|v| v.is_nan()),
+                    "{case}, row {at}"
+                );
+            } else {
+                let (indices, values) = row(&whole, at);
+                let (same, too) = row(&marked, at);
+                let fits = |n: usize| indices[..n] == same[..n] && values[..n] == too[..n];
+                assert!(fits(whole.k.min(marked.k)), "{case}, row {at}");
+            }
+        }
+    }
 }
 
 #[test]

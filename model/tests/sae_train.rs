@@ -170,19 +170,21 @@ fn every_mode_lowers_its_loss() {
         let base = TrainConfig::new(mode, 16, 96, 400);
         // penalties of the size of these rows' squares, which are about 7
         let l1 = match mode {
-            Mode::JumpRelu => 0.02,
+            Mode::JumpRelu => 0.05,
             Mode::Relu => 0.2,
             _ => base.l1,
         };
         let (first, last, sae) =
-            train(TrainConfig { k: 4, batch: 128, lr: 3e-3, l1, dead_after: 50, ..base }, &mut planted);
+            train(TrainConfig { k: 4, batch: 128, lr: 5e-3, l1, dead_after: 50, ..base }, &mut planted);
         println!(
             "{mode}: loss {:.3} to {:.3}, FVU {:.3} to {:.3}, L0 {:.1}",
             first.loss, last.loss, first.fvu, last.fvu, last.l0
         );
         assert!(last.loss < 0.6 * first.loss, "{mode}: loss {} to {}", first.loss, last.loss);
         assert!(last.fvu < 0.6 * first.fvu, "{mode}: FVU {} to {}", first.fvu, last.fvu);
-        assert!(last.l0 > 0.5 && last.l0 < 24.0, "{mode}: {} active of 96", last.l0);
+        // where nothing sets k, the penalty makes fewer features active than there were
+        let most = if matches!(mode, Mode::JumpRelu | Mode::Relu) { first.l0 } else { 4.1 };
+        assert!(last.l0 > 0.5 && last.l0 < most, "{mode}: {} active, {} at first", last.l0, first.l0);
         let expected = match mode {
             Mode::Saelens532 | Mode::TopK => matches!(sae.settings().activation, Activation::TopK(4)),
             Mode::BatchTopK | Mode::JumpRelu => {
@@ -204,23 +206,23 @@ fn every_mode_lowers_its_loss() {
 
 #[test]
 fn silent_features_come_back() {
-    // a bias that no row overcomes silences three quarters of the features
+    // three quarters of the features see so little of a row that they are never among the largest
     let dead = |aux_k: usize| {
         let mut planted = Planted::new(64, 32, 4);
         let config = TrainConfig {
-            k: 4,
+            k: 2,
             batch: 64,
             lr: 3e-3,
             dead_after: 25,
             aux_k,
-            ..TrainConfig::new(Mode::TopK, 32, 128, 600)
+            ..TrainConfig::new(Mode::TopK, 32, 128, 300)
         };
         let mut parts = Trainer::new(cpu(), config.clone(), &planted.rows(64))
             .unwrap()
             .sae(Metadata::default())
             .unwrap()
             .parts();
-        parts.b_enc[32..].fill(-4.0);
+        parts.w_enc.chunks_exact_mut(128).for_each(|row| row[32..].iter_mut().for_each(|w| *w *= 0.05));
         let mut trainer = Trainer::with_weights(cpu(), config, parts).unwrap();
         for _ in 0..30 {
             trainer.step(&planted.rows(64)).unwrap();

@@ -102,7 +102,7 @@ fn features_are_those_of_the_rows_beside_them() {
     check_sums(&store);
     let report = run(at, "store verify s --json").ok().json();
     // 3 shards of rows, 3 of features, what is known of those, codes, store.json, index, run.json
-    assert_eq!((&report["files"], &report["clips"]), (&json!(11), &json!(4)));
+    assert_eq!((&report["files"], &report["clips"]), (&json!(13), &json!(4)));
     let meta = json_file(&store.join("store.json"));
     let run_json = json_file(&store.join("run.json"));
     assert!(run_json["inputs"].as_array().is_some_and(|files| files.len() == 2 + 2 * 3), "{run_json}");

@@ -30,12 +30,15 @@ use crate::store::{ClipRow, StoreReader};
 /// The first position that holds sound: position 0 is the same in every clip.
 pub const FIRST_SOUND: usize = 1;
 
+/// Reads the features of a clip.
+type Read<'a> = dyn Fn(&ClipRow) -> Result<SparseRows> + Sync + 'a;
+
 /// The features of the clips of a store, of one autoencoder.
 pub struct Codes<'a> {
     clips: &'a [ClipRow],
     features: usize,
     frame_rate: f64,
-    read: Box<dyn Fn(&ClipRow) -> Result<SparseRows> + Sync + 'a>,
+    read: Box<Read<'a>>,
 }
 
 impl<'a> Codes<'a> {

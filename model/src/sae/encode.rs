@@ -66,12 +66,12 @@ impl Sae {
     ///
     /// # Errors
     /// A length that is no multiple of the width; a value that is not finite, by row and column; a row of zeros where rows are
-    /// scaled to a length; a row whose sums are not numbers, since they are too large.
+    /// scaled to a length; a row whose features are not finite, since it is too large.
     pub fn encode(&self, rows: &[f32]) -> Result<SparseRows> {
         self.encode_with(rows, NotFinite::Refuse)
     }
 
-    /// As [`encode`](Self::encode), with a choice about rows that are not finite, or whose sums are not numbers.
+    /// As [`encode`](Self::encode), with a choice about rows that are not finite, or whose features are not numbers.
     ///
     /// # Errors
     /// As [`encode`](Self::encode), but for what is marked.
@@ -104,9 +104,9 @@ impl Sae {
             Activation::TopK(k) if k <= MOST_K => self.encode_top_k(rows, k)?,
             _ => self.encode_any(rows)?,
         };
-        match encoded.values.iter().position(|v| v.is_nan()) {
+        match encoded.values.iter().position(|v| !v.is_finite()) {
             Some(at) if not_finite == NotFinite::Refuse => bad(
-                format!("so large in row {} that a feature is not a number", at / encoded.k),
+                format!("so large in row {} that a feature is not finite", at / encoded.k),
                 "values whose sums are finite".into(),
             ),
             _ => Ok(encoded),

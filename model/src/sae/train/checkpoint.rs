@@ -5,13 +5,12 @@ use super::config::TrainConfig;
 use super::dense::Dense;
 use super::sparse::Sparse;
 use super::{Engine, Trainer};
-use crate::device::present;
 use crate::error::{ModelError, Result};
 use crate::sae::SaeParts;
 use auscult_kernels::{DType, TensorDesc};
 use auscult_runtime::Backend;
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
-use auscult_runtime::weights::{Loader, Weights};
+use auscult_runtime::weights::Weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -105,7 +104,6 @@ impl Trainer {
         let config = progress.config;
         config.check()?;
         let (width, features) = (config.width, config.features);
-        let loader = Loader::new(&weights);
         let blank = SaeParts {
             w_enc: vec![0.0; width * features],
             b_enc: vec![0.0; features],
@@ -113,12 +111,12 @@ impl Trainer {
             b_dec: vec![0.0; width],
         };
         let bytes = |name: &str, shape: &[usize], dtype: DType| -> Result<Vec<u8>> {
-            let view = loader.take(name, shape);
-            let view = view.ok_or_else(|| no(format!("has no tensor `{name}` of {shape:?}")))?;
-            if view.dtype != dtype {
-                return Err(no(format!("tensor `{name}` is {}, expected {dtype}", view.dtype)));
+            let view = weights.get(name).ok_or_else(|| no(format!("has no tensor `{name}`")))?;
+            if (view.dtype, view.shape) != (dtype, shape) {
+                let found = format!("is {} {:?}, expected {dtype} {shape:?}", view.dtype, view.shape);
+                return Err(no(format!("tensor `{name}` {found}")));
             }
-            Ok(view.host().to_vec())
+            Ok(view.bytes.to_vec())
         };
         let engine = if config.mode.is_sparse() {
             let mut engine = Sparse::new(backend, &config, &blank)?;
@@ -129,10 +127,8 @@ impl Trainer {
             engine.restore(progress.threshold, |name, n| bytes(name, &[n], DType::F32))?;
             Engine::Dense(Box::new(engine))
         };
-        let rows = weights.get(POOL).map_or(0, |view| view.shape.first().copied().unwrap_or(0));
-        let pool = loader.take(POOL, &[rows, width]);
-        loader.finish()?;
-        let pool = bytemuck::pod_collect_to_vec(&present(&pool).host());
+        let rows = weights.get(POOL).and_then(|view| view.shape.first().copied()).unwrap_or(0);
+        let pool = bytemuck::pod_collect_to_vec(&bytes(POOL, &[rows, width], DType::F32)?);
         let state = MixingState { pool, refills: progress.refills, drawn: progress.drawn };
         let mixing = Mixing::restored(width, progress.capacity, config.seed, state);
         Ok((Self { config, engine, step: progress.step, counted: progress.counted }, mixing))

@@ -92,7 +92,7 @@ impl Dense {
     pub fn step(&mut self, step: u64, rows: &[f32]) -> Result<()> {
         let (width, features, batch) = (self.config.width, self.config.features, self.config.batch);
         let l1 = self.config.l1_at(step);
-        let [w_enc, b_enc, w_dec, b_dec] = [0, 1, 2, 3].map(|i| self.parameters[i].values.as_slice());
+        let [w_enc, b_enc, b_dec] = [0, 1, 3].map(|i| self.parameters[i].values.as_slice());
         let mut centred = rows.to_vec();
         centred.par_chunks_exact_mut(width).for_each(|row| {
             row.iter_mut().zip(b_dec).for_each(|(v, b)| *v -= b);
