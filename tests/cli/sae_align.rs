@@ -1,7 +1,7 @@
 //! `sae align`: autoencoders are named by where they were trained, and refused under any other name.
 
-use crate::support::{floats, folder, json_file, music, resid, run};
-use crate::trained::{renamed, train};
+use crate::support::{folder, json_file, music, run};
+use crate::trained::{renamed, train, trained};
 use auscult_model::init::{InitOptions, Preset, init_checkpoint};
 use auscult_model::sae::{Sae, SaeParts};
 use serde_json::{Value, json};
@@ -29,13 +29,6 @@ fn deep_model(dir: &Path) {
         .expect("it can be written");
 }
 
-/// The rows of a hook in a store of one shard.
-fn rows(store: &Path, hook: &str) -> Vec<f32> {
-    let (_, shape, bytes) = resid(store, hook);
-    assert_eq!(shape[1], WIDTH);
-    floats(&bytes)
-}
-
 fn fvu(result: &Value, site: &str) -> f64 {
     let sites = result["settings"][0]["sites"].as_array().expect("a list");
     let score = sites.iter().find(|score| score["site"] == site).expect("the site is scored");
@@ -51,16 +44,17 @@ fn ten_of_ten_are_named_among_all_layers() {
     let hooks = (0..LAYERS).map(|layer| layer.to_string()).collect::<Vec<_>>().join(",");
     run(at, &format!("capture train.wav --model deep --window 2 --hooks hook_layers.{{{hooks}}} --out s"))
         .ok();
+    // ten of them, from one pass over the store
+    train(at, &format!("--hooks hook_layers.{{{hooks}}} --seed 7"), "trained");
     let named = Mutex::new(Vec::new());
     let one = |layer: usize| {
         let own = format!("hook_layers.{layer}");
-        let seed = u32::try_from(layer).expect("few") + 40;
-        let sae = train(&rows(&at.join("s"), &own), WIDTH, 96, 12, seed, Some(&own));
-        sae.save(&at.join(&own)).expect("it can be written");
+        let sae = Sae::open(&at.join("trained").join(&own)).expect("it was written");
+        assert_eq!(sae.hook(), Some(own.as_str()));
         let align = |sae: &str| {
             format!("sae align --model deep --sae {sae} held.wav --window 2 --ce none --threads 1")
         };
-        let result = run(at, &format!("{} --json", align(&own))).ok().json();
+        let result = run(at, &format!("{} --json", align(&format!("trained/{own}")))).ok().json();
         let site = format!("layers.{layer}.resid_post");
         assert_eq!(result["verdict"], json!({ "verdict": "fits" }), "{result}");
         assert_eq!(result["settings"][0]["sites"].as_array().map(Vec::len), Some(LAYERS + 1));
@@ -108,9 +102,7 @@ fn prepared(at: &Path, hook: Option<&str>) -> Sae {
     music(&at.join("train.wav"), 20.0, 32_000, 5);
     music(&at.join("held.wav"), 4.5, 32_000, 6);
     run(at, "capture train.wav --model MODEL --window 2 --hooks hook_layers.1 --out s").ok();
-    let sae = train(&rows(&at.join("s"), "hook_layers.1"), WIDTH, 96, 12, 3, hook);
-    sae.save(&at.join("sae")).expect("it can be written");
-    sae
+    trained(at, "--seed 3", "sae", hook)
 }
 
 fn settings_are_compared() {
@@ -234,8 +226,7 @@ fn misfits_have_clear_messages() {
     align(&narrow.display().to_string())
         .exits(4, &["`d_in` is 24, expected 128, the width at the stream of"]);
     // weights the wrong way round: square ones are read, and fit nowhere
-    let square = train(&rows(&at.join("s"), "hook_layers.1"), WIDTH, WIDTH, 12, 3, Some("hook_layers.1"));
-    square.save(&at.join("square")).expect("it can be written");
+    let square = trained(at, "--features 128", "square", Some("hook_layers.1"));
     align("square").ok();
     let parts = square.parts();
     let w_enc = (0..WIDTH * WIDTH).map(|i| parts.w_enc[i % WIDTH * WIDTH + i / WIDTH]).collect();
@@ -280,10 +271,11 @@ fn captures_look_first() {
         (&json!("fits"), &json!("elsewhere"))
     );
     assert!(wrong[1]["look"]["message"].as_str().is_some_and(|why| why.contains(parts[1])), "{wrong}");
-    // the same site by the name of the next layer's input; a text goes along
+    // a site by the name of another
     let next = "hook_layers.2=sae --hooks hook_layers.{1,2}";
     capture(next, "--out x").exits(4, &["`hook_name` is hook_layers.1, expected layers.2.resid_post"]);
-    capture("sae", "--text strings --out spoken").ok();
+    // a text goes along: a random model under it shows rows that the autoencoder has never seen
+    capture("sae", "--text strings --out x").exits(4, &["sae at layers.1.resid_post: fits none of 4 sites"]);
     // audio that cannot be read is the capture's to tell
     run(at, "capture none.wav --model MODEL --sae sae --out x").exits(3, &["none.wav"]);
     assert!(!at.join("x").exists());
@@ -292,8 +284,9 @@ fn captures_look_first() {
 fn wrong_options_are_named() {
     let dir = folder();
     let at = dir.path();
-    let waves: Vec<f32> = (0..2 * WIDTH).map(|i| (i as f32).sin()).collect();
-    let sae = train(&waves, WIDTH, 4, 1, 1, None);
+    let ones = |n: usize| vec![1.0; n];
+    let parts = SaeParts { w_enc: ones(WIDTH), b_enc: ones(1), w_dec: ones(WIDTH), b_dec: ones(WIDTH) };
+    let sae = Sae::new(parts, Some(1), None).expect("the parts fit together");
     sae.save(&at.join("sae")).expect("it can be written");
     let align = |rest: &str| run(at, &format!("sae align --model MODEL --sae sae {rest}"));
     align("").exits(2, &["AUDIO is empty", "--manifest with --audio-root"]);

@@ -1,7 +1,7 @@
 //! `sae eval`: the numbers of an autoencoder at its own site, from a store and from audio.
 
 use crate::support::{floats, folder, json_file, music, resid, run};
-use crate::trained::{renamed, train};
+use crate::trained::{renamed, trained};
 use auscult_model::sae::{Sae, SaeParts};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -23,26 +23,23 @@ fn number(value: &Value) -> f64 {
 fn prepared(at: &Path) -> Sae {
     music(&at.join("train.wav"), 20.0, 32_000, 5);
     music(&at.join("held.wav"), 5.0, 32_000, 6);
-    run(at, "capture train.wav --model MODEL --window 2 --hooks hook_layers.1 --out t").ok();
-    run(at, "capture held.wav --model MODEL --window 2 --hooks hook_layers.{0,1} --out s").ok();
-    let rows = floats(&resid(&at.join("t"), "hook_layers.1").2);
-    let sae = train(&rows, WIDTH, 96, 12, 3, Some("hook_layers.1"));
-    sae.save(&at.join("sae")).expect("it can be written");
-    sae
+    run(at, "capture train.wav --model MODEL --window 2 --hooks hook_layers.1 --out s").ok();
+    run(at, "capture held.wav --model MODEL --window 2 --hooks hook_layers.{0,1} --out held").ok();
+    trained(at, "--seed 3", "sae", Some("hook_layers.1"))
 }
 
 fn a_store_and_its_audio_give_the_same_scores() {
     let dir = folder();
     let at = dir.path();
     let sae = prepared(at);
-    let stored = run(at, "sae eval --sae sae --store s --json --out eval.json").ok().json();
+    let stored = run(at, "sae eval --sae sae --store held --json --out eval.json").ok().json();
     assert_eq!(json_file(&at.join("eval.json")), stored);
     assert_eq!((&stored["hook"], &stored["rows"]), (&json!("hook_layers.1"), &json!(101 + 101 + 51)));
     assert_eq!((&stored["d_in"], &stored["d_sae"], &stored["k"]), (&json!(WIDTH), &json!(96), &json!(12)));
     assert!(stored["cross_entropy"].is_null() && stored["misaligned"] == json!(false));
 
     // the definitions, written out
-    let rows = floats(&resid(&at.join("s"), "hook_layers.1").2);
+    let rows = floats(&resid(&at.join("held"), "hook_layers.1").2);
     let codes = sae.encode(&rows).expect("rows of the store");
     let decoded = sae.reconstruct(&rows, &codes).expect("they were encoded");
     let count = rows.len() / WIDTH;
@@ -76,7 +73,7 @@ fn a_store_and_its_audio_give_the_same_scores() {
     near(number(&cost["recovered"]), (zeroed - spliced) / (zeroed - clean));
     assert_eq!(cost["codes"], 4 * (100 + 100 + 50) - 3 * 6);
     // one clip alone
-    let first = run(at, "sae eval --sae sae --store s --limit 1 --json").ok().json();
+    let first = run(at, "sae eval --sae sae --store held --limit 1 --json").ok().json();
     assert_eq!(first["rows"], 101);
     let text = run(at, "sae eval --sae sae --model MODEL held.wav --window 2").ok().stdout;
     for part in
@@ -95,7 +92,7 @@ fn duplicates_and_lengths_of_directions_are_told() {
     parts.w_dec[70 * WIDTH..][..WIDTH].copy_from_slice(&copy);
     let twice = Sae::new(parts, sae.k(), sae.hook().map(String::from)).expect("the parts fit together");
     twice.save(&at.join("twice")).expect("it can be written");
-    let eval = |rest: &str| run(at, &format!("sae eval --sae twice --store s {rest}")).ok();
+    let eval = |rest: &str| run(at, &format!("sae eval --sae twice --store held {rest}")).ok();
     let result = eval("--duplicates 0.999 --json").json();
     let found = &result["duplicates"];
     assert_eq!((&found["pairs"], &found["features"]), (&json!(1), &json!(2)), "{found}");
@@ -118,20 +115,20 @@ fn rows_of_another_hook_are_refused() {
     let dir = folder();
     let at = dir.path();
     let sae = prepared(at);
-    let other = "sae eval --sae sae --store s --hook hook_layers.0";
+    let other = "sae eval --sae sae --store held --hook hook_layers.0";
     run(at, other).exits(4, &["`hook_name` is hook_layers.1, expected layers.0.resid_post"]);
     let allowed = run(at, &format!("{other} --allow-misaligned --json")).ok().json();
     assert!(allowed["misaligned"].as_str().expect("the reason").contains("hook_layers.1"), "{allowed}");
-    let own = run(at, "sae eval --sae sae --store s --json").ok().json();
+    let own = run(at, "sae eval --sae sae --store held --json").ok().json();
     assert!(number(&allowed["fvu"]) > number(&own["fvu"]), "{} there, {} here", allowed["fvu"], own["fvu"]);
     run(at, "sae eval --sae sae --model MODEL held.wav --hook embed").exits(4, &["expected embed"]);
     renamed(&sae, None).save(&at.join("unnamed")).expect("it can be written");
     run(at, "sae eval --sae unnamed --model MODEL held.wav").exits(2, &["--hook is not given"]);
-    run(at, "sae eval --sae unnamed --store s")
+    run(at, "sae eval --sae unnamed --store held")
         .exits(2, &["--hook is not given", "hook_layers.0, hook_layers.1"]);
     let narrow = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sae/published");
     let narrow = narrow.display();
-    run(at, &format!("sae eval --sae {narrow} --store s --hook hook_layers.1"))
+    run(at, &format!("sae eval --sae {narrow} --store held --hook hook_layers.1"))
         .exits(4, &["`d_in` is 24, expected 128"]);
     let parts = SaeParts {
         w_enc: vec![0.1; WIDTH],
@@ -153,10 +150,10 @@ fn wrong_options_are_named() {
     prepared(at);
     let eval = |rest: &str| run(at, &format!("sae eval --sae sae {rest}"));
     eval("").exits(2, &["--store", "--model"]);
-    eval("--store s --model MODEL").exits(2, &["cannot be used with"]);
-    eval("--store s held.wav").exits(2, &["AUDIO is given beside --store"]);
+    eval("--store held --model MODEL").exits(2, &["cannot be used with"]);
+    eval("--store held held.wav").exits(2, &["AUDIO is given beside --store"]);
     eval("--model MODEL").exits(2, &["AUDIO is empty"]);
-    eval("--store s --limit 0").exits(2, &["--limit is 0"]);
-    eval("--store s --duplicates 1.5").exits(2, &["`threshold` is 1.5, expected 0 to 1"]);
+    eval("--store held --limit 0").exits(2, &["--limit is 0"]);
+    eval("--store held --duplicates 1.5").exits(2, &["`threshold` is 1.5, expected 0 to 1"]);
     eval("--store none").exits(3, &["none"]);
 }
