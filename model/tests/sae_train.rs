@@ -234,10 +234,11 @@ fn silent_features_come_back() {
         (before, trainer.dead().unwrap())
     };
     let (before, without) = dead(0);
-    assert!(before > 64 && without > 64, "{before} silent, {without} at the end");
+    assert!(before == 96 && without > 90, "{before} silent, {without} at the end");
     let (_, with) = dead(16);
     println!("silent: {before} of 128, {without} at the end, {with} with the auxiliary loss");
-    assert!(with < without / 2, "{with} silent at the end, {without} without the auxiliary loss");
+    // there are 64 directions for 128 features to find: half of these have nothing to do
+    assert!(with < 77, "{with} silent at the end, {without} without the auxiliary loss");
 }
 
 fn checkpoint(dir: &tempfile::TempDir) -> PathBuf {
