@@ -1,7 +1,7 @@
 use super::{Params, best::Best, best::key};
 use crate::{
     HostSlot,
-    gemm::{FEW_ROWS, Store, matmul_seq, row_mut, view, view_mut},
+    gemm::{Store, matmul_seq, row_mut, view, view_mut},
 };
 use rayon::prelude::*;
 
@@ -22,7 +22,7 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if rows > FEW_ROWS
+    if rows > crate::gemm::FEW_ROWS
         && let Some(found) = super::screen::search(k, width, x, weight, bias)
     {
         let places = indices.par_chunks_exact_mut(k).zip(values.par_chunks_exact_mut(k));
