@@ -50,12 +50,12 @@ fn sae_feature_grad_f32(
     for (var first = 0u; first < params.k; first += TOGETHER) {
         let j = first + lane / SHARE;
         let at = row * params.k + j;
-        var kept = false;
+        var is_active = false;
         if j < params.k {
-            kept = values[at] > 0.0;
+            is_active = values[at] > 0.0;
         }
         var sum = 0.0;
-        if kept {
+        if is_active {
             let direction = indices[at] * params.width;
             for (var c = lane % SHARE; c < params.width; c += SHARE) {
                 sum = fma(error[start + c], w_dec[direction + c], sum);
@@ -69,7 +69,7 @@ fn sae_feature_grad_f32(
             }
         }
         if lane % SHARE == 0u && j < params.k {
-            grads[at] = select(0.0, partial[lane].x + penalty[0], kept);
+            grads[at] = select(0.0, partial[lane].x + penalty[0], is_active);
         }
         workgroupBarrier();
     }
