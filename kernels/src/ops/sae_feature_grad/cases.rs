@@ -9,6 +9,7 @@ const SHAPES: &[Shape] = &[
     (0, 3, 5, 7, "no rows"),
     (3, 0, 5, 7, "no places: statistics alone"),
     (1, 1, 1, 1, "smallest"),
+    (200, 2, 3, 5, "many rows of few features, which can be cut"),
     (5, 7, 61, 33, "one past the invocations of an entry, fewer places than entries at a time"),
     (7, 270, 300, 65, "more places than invocations"),
     (64, 100, 32_768, 1024, "a batch of 64 on MusicGen-small, 32,768 features"),
