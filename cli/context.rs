@@ -95,6 +95,12 @@ impl Context {
         };
         let info = backend.info();
         self.note(&format!("device {}: {} ({})", info.id, info.name, info.driver));
+        if info.wgsl.is_some() && !info.accelerator {
+            self.note(
+                "this adapter is software, for tests: Mesa's ends loops after 65,535 turns, so that large models come out \
+                 wrong; `--device cpu` is exact, and faster",
+            );
+        }
         Ok(backend)
     }
 

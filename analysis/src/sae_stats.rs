@@ -14,7 +14,7 @@ pub struct Fit {
     pub error: f64,
     /// Sum of `|x|^2`.
     pub squares: f64,
-    /// Sum of `x`, [width].
+    /// Sum of `x`, `[width]`.
     pub sum: Vec<f64>,
 }
 

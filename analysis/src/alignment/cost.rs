@@ -20,7 +20,7 @@ pub struct CodeCost {
     /// With zeros in place of the rows.
     pub zeroed: f64,
     /// `(zeroed - spliced) / (zeroed - clean)`: 1 where the reconstruction costs nothing, 0 where zeros do as well. `None`
-    /// where zeros cost nothing either.
+    /// where zeros cost nothing either, so that there is nothing to recover.
     pub recovered: Option<f64>,
     /// Codes that were predicted.
     pub codes: usize,
@@ -58,7 +58,7 @@ pub fn code_cost(decoder: &Decoder, sae: &Sae, site: Site, batches: &Batches) ->
         sum.mean().ok_or_else(nothing)
     };
     let [clean, spliced, zeroed] = [mean(sums[0])?, mean(sums[1])?, mean(sums[2])?];
-    let recovered = (zeroed != clean).then(|| (zeroed - spliced) / (zeroed - clean));
+    let recovered = (zeroed > clean).then(|| (zeroed - spliced) / (zeroed - clean));
     Ok(CodeCost { clean, spliced, zeroed, recovered, codes: sums[0].codes })
 }
 
