@@ -70,7 +70,9 @@ fn a_store_and_its_audio_give_the_same_scores() {
     }
     let cost = &heard["cross_entropy"];
     let [clean, spliced, zeroed] = ["clean", "spliced", "zeroed"].map(|name| number(&cost[name]));
-    near(number(&cost["recovered"]), (zeroed - spliced) / (zeroed - clean));
+    // at this random model zeros predict better than the rows do: there is nothing to recover
+    assert!(zeroed <= clean && spliced > 0.0, "{cost}");
+    assert!(cost["recovered"].is_null(), "{cost}");
     assert_eq!(cost["codes"], 4 * (100 + 100 + 50) - 3 * 6);
     // one clip alone
     let first = run(at, "sae eval --sae sae --store held --limit 1 --json").ok().json();
