@@ -3,9 +3,14 @@
 //!
 //! Missing adapters show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
 
-use auscult_kernels::TensorDesc;
-use auscult_kernels::ops::sae_encode::SaeEncode;
-use auscult_model::sae::{NotFinite, Sae, SaeParts};
+use auscult_kernels::ops::{
+    capture::Capture,
+    sae_encode::SaeEncode,
+    sae_rescore::SaeRescore,
+    sae_screen::{SaeScreen, screened},
+};
+use auscult_kernels::{DType, TensorDesc};
+use auscult_model::sae::{NotFinite, Sae, SaeParts, SaePrecision};
 use auscult_runtime::{
     Backend, Contents, CpuBackend, CudaBackend, Edits, GraphBuilder, Program, PtxSim, Tensor, WgpuBackend,
 };
@@ -18,6 +23,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 const CASES: [&str; 5] = ["narrow", "published-k", "best-alone", "many-places", "no-bias"];
+
+/// Either writes values of f32, and leaves out no feature of the rows that are stored.
+const PRECISIONS: [SaePrecision; 2] = [SaePrecision::F32, SaePrecision::Bf16];
 
 /// Values agree within this share of themselves, and within [`BAND`] of the row's largest.
 const VALUES: f32 = 1e-5;
@@ -44,19 +52,25 @@ fn main() -> ExitCode {
     let mut trials = vec![Trial::test("goldens are what the script wrote", sums)];
     for (name, backend) in &executors {
         for case in CASES {
-            let backend = backend.clone();
-            trials.push(Trial::test(format!("{name}::{case}"), move || {
-                let case = Case::open(case);
-                case.judge(&case.on(&backend)?)
-            }));
+            for precision in PRECISIONS {
+                let backend = backend.clone();
+                trials.push(Trial::test(format!("{name}::{precision}::{case}"), move || {
+                    let case = Case::open(case);
+                    case.judge(&case.on(&backend, precision)?)
+                }));
+            }
         }
-        let backend = backend.clone();
-        trials.push(Trial::test(format!("{name}::there and back"), move || there_and_back(&backend)));
+        for precision in PRECISIONS {
+            let backend = backend.clone();
+            let name = format!("{name}::{precision}::there and back");
+            trials.push(Trial::test(name, move || there_and_back(&backend, precision)));
+        }
     }
-    for case in CASES {
-        trials.push(Trial::test(format!("host::{case}"), move || {
+    for (case, precision) in CASES.into_iter().flat_map(|case| PRECISIONS.map(|precision| (case, precision)))
+    {
+        trials.push(Trial::test(format!("host::{precision}::{case}"), move || {
             let case = Case::open(case);
-            case.judge(&case.on_host()?)
+            case.judge(&case.on_host(precision)?)
         }));
     }
     if !executors.iter().any(|(name, _)| *name == "wgpu") {
@@ -122,14 +136,27 @@ impl Case {
         }
     }
 
-    fn on(&self, backend: &Arc<dyn Backend>) -> Result<Encoded, Failed> {
+    fn on(&self, backend: &Arc<dyn Backend>, precision: SaePrecision) -> Result<Encoded, Failed> {
         let mut graph = GraphBuilder::new(Edits::new());
         let rows = self.rows.len() / self.width;
         let x = graph.input("rows", TensorDesc::f32([rows, self.width]))?;
-        let weight = uploaded(&**backend, &[self.features, self.width], &self.weight)?;
-        let bias = uploaded(&**backend, &[self.features], &self.bias)?;
-        let inputs = [x, graph.constant(&weight), graph.constant(&bias)].map(Some);
-        let written = graph.op_all(&SaeEncode { k: self.k }, &inputs, &[])?;
+        let shape = TensorDesc::f32([self.features, self.width]);
+        let weight = graph.constant(&uploaded(&**backend, shape.clone(), &self.weight)?);
+        let bias = graph.constant(&uploaded(&**backend, TensorDesc::f32([self.features]), &self.bias)?);
+        let written = match precision {
+            SaePrecision::F32 => graph.op_all(&SaeEncode { k: self.k }, &[x, weight, bias].map(Some), &[])?,
+            SaePrecision::Bf16 => {
+                let narrow: Vec<u16> =
+                    self.weight.iter().map(|&w| half::bf16::from_f32(w).to_bits()).collect();
+                let shape = TensorDesc::new(DType::BF16, shape.shape);
+                let narrow = graph.constant(&uploaded(&**backend, shape, &narrow)?);
+                let rounded = graph.op(&Capture { dtype: DType::BF16 }, &[Some(x), None])?;
+                let screen = SaeScreen { k: screened(self.k, self.features) };
+                let found = graph.op_all(&screen, &[rounded, narrow, bias].map(Some), &[])?;
+                let rescore = SaeRescore { k: self.k };
+                graph.op_all(&rescore, &[x, weight, bias, found[0]].map(Some), &[])?
+            }
+        };
         graph.output("indices", written[0])?;
         graph.output("values", written[1])?;
         let program = Program::new(backend.clone(), graph.finish()?)?;
@@ -138,7 +165,7 @@ impl Case {
     }
 
     /// As an autoencoder whose `b_dec` is 0.
-    fn on_host(&self) -> Result<Encoded, Failed> {
+    fn on_host(&self, precision: SaePrecision) -> Result<Encoded, Failed> {
         let at = |c: usize, f: usize| self.weight[f * self.width + c];
         let w_enc = (0..self.width * self.features).map(|i| at(i / self.features, i % self.features));
         let parts = SaeParts {
@@ -148,10 +175,11 @@ impl Case {
             b_dec: vec![0.0; self.width],
         };
         let sae = Sae::new(parts, Some(self.k), None)?;
-        let refused = sae.encode(&self.rows).map_err(|error| error.to_string());
+        let encoder = sae.host_encoder(precision)?;
+        let refused = encoder.encode(&self.rows).map_err(|error| error.to_string());
         let said = refused.expect_err("a row is not a number");
         assert!(said.starts_with("`rows` is NaN in row 5, column "), "{said}");
-        let encoded = sae.encode_with(&self.rows, NotFinite::Mark)?;
+        let encoded = encoder.encode_with(&self.rows, NotFinite::Mark)?;
         Ok((encoded.indices, encoded.values))
     }
 
@@ -212,21 +240,24 @@ impl Case {
     }
 }
 
-fn uploaded(backend: &dyn Backend, shape: &[usize], values: &[f32]) -> Result<Tensor, Failed> {
-    let desc = TensorDesc::f32(shape);
+fn uploaded<T: bytemuck::Pod>(
+    backend: &dyn Backend,
+    desc: TensorDesc,
+    values: &[T],
+) -> Result<Tensor, Failed> {
     let buffer = backend.alloc(Contents::Undefined(desc.bytes()))?;
     backend.upload(&buffer.span(), bytemuck::cast_slice(values))?;
     Ok(Tensor { desc, span: buffer.span() })
 }
 
 /// A stored autoencoder's graph chooses what the host chooses; what it decodes is `b_dec` and the directions, less the rows.
-fn there_and_back(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+fn there_and_back(backend: &Arc<dyn Backend>, precision: SaePrecision) -> Result<(), Failed> {
     let sae = Sae::open(&golden("sae/published"))?;
     let bytes = fs::read(golden("sae/published/expected.safetensors"))?;
     let rows = SafeTensors::deserialize(&bytes)?.tensor("rows")?.data().to_vec();
     let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&rows);
     let (width, count) = (sae.width(), rows.len() / sae.width());
-    let on_device = sae.on_device(&**backend)?;
+    let on_device = sae.on_device(&**backend, precision)?;
     let mut graph = GraphBuilder::new(Edits::new());
     let x = graph.input("rows", TensorDesc::f32([count, width]))?;
     let (indices, values) = on_device.encode(&mut graph, x)?;
@@ -240,7 +271,7 @@ fn there_and_back(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
     program.run(&[("rows", bytemuck::cast_slice(&rows))])?;
     let host = sae.encode(&rows)?;
     let (k, b_dec) = (host.k, sae.parts().b_dec);
-    assert_eq!(on_device.k(), k);
+    assert_eq!((on_device.k(), on_device.precision()), (k, precision));
     assert_eq!(program.output_u32("indices")?, host.indices);
     let (values, decoded, missed) =
         (program.output_f32("values")?, program.output_f32("decoded")?, program.output_f32("missed")?);

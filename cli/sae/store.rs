@@ -10,7 +10,7 @@ use auscult_analysis::store::{
     Fit, NewClip, Opened, Resumed, SHA256SUMS, SaeMeta, SaeRows, StoreMeta, StoreReader, StoreWriter,
     sae_names,
 };
-use auscult_model::sae::Sae;
+use auscult_model::sae::{HostEncoder, Sae, SaePrecision};
 use auscult_runtime::{Backend, CpuBackend};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -18,7 +18,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Encodes every clip of `store`, in the order of its index.
-pub fn encode_store(context: &Context, args: &EncodeArgs, sae: &Sae, store: &Path) -> Result<()> {
+pub fn encode_store(
+    context: &Context,
+    args: &EncodeArgs,
+    sae: &Sae,
+    (encoder, precision): (&HostEncoder<'_>, SaePrecision),
+    store: &Path,
+) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     let reader = StoreReader::open(store)?;
     let name = hook_of(&reader, sae, args.hook.as_deref())?;
@@ -40,11 +46,13 @@ pub fn encode_store(context: &Context, args: &EncodeArgs, sae: &Sae, store: &Pat
         features: sae.features(),
         k: args.k.or(sae.k()),
         architecture: sae.settings().activation.architecture().into(),
+        precision: precision.to_string(),
     };
     let meta =
         StoreMeta { sites: vec![hook], saes: vec![of_sae.clone()], sae_only: true, ..reader.meta().clone() };
     record.models = files.into_iter().map(|input| input.file).collect();
     record.device = Some(DeviceRecord::from(CpuBackend::new(context.global.threads)?.info()));
+    record.precision = Some(precision.to_string());
     record.details.insert("misaligned".into(), misaligned.clone());
     record.details.insert("audio_directory".into(), made_in(store).into());
 
@@ -56,7 +64,7 @@ pub fn encode_store(context: &Context, args: &EncodeArgs, sae: &Sae, store: &Pat
             return Ok(());
         }
     };
-    let stopped = fill(context, &mut writer, &reader, sae, &of_sae, &resumed)?;
+    let stopped = fill(context, &mut writer, &reader, (sae, encoder), &of_sae, &resumed)?;
     let (clips, positions) = (writer.clips(), writer.positions());
     if stopped {
         writer.suspend()?;
@@ -101,7 +109,7 @@ fn fill(
     context: &Context,
     writer: &mut StoreWriter,
     reader: &StoreReader,
-    sae: &Sae,
+    (sae, encoder): (&Sae, &HostEncoder<'_>),
     of_sae: &SaeMeta,
     resumed: &Resumed,
 ) -> Result<bool> {
@@ -119,7 +127,7 @@ fn fill(
             return Ok(true);
         }
         let rows = reader.rows(&of_sae.hook, &clip.clip_id)?;
-        let mut features = sae.encode(&rows).map_err(|e| of_file(e, reader.dir()))?;
+        let mut features = encoder.encode(&rows).map_err(|e| of_file(e, reader.dir()))?;
         if let Some(k) = of_sae.k {
             features = features.resized(k);
         }

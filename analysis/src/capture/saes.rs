@@ -5,7 +5,7 @@
 
 use auscult_model::ModelError;
 use auscult_model::musicgen::TeacherForced;
-use auscult_model::sae::{DeviceSae, Sae, SaeOutputs, SparseRows};
+use auscult_model::sae::{DeviceSae, Sae, SaeOutputs, SaePrecision, SparseRows};
 use auscult_runtime::{Backend, Edits};
 
 use crate::error::{AnalysisError, Result};
@@ -22,16 +22,19 @@ pub struct HookSae {
 
 impl HookSae {
     /// An autoencoder as a store will hold it: called `name` there, read from `path`, whose files hash to `sha256`, at
-    /// `hook`, whose site is `site`.
+    /// `hook`, whose site is `site`. What encodes on the device multiplies in `precision`, the host in f32.
     ///
     /// # Errors
-    /// Failures of the device.
+    /// A weight beyond the range of the precision; failures of the device.
     pub fn new(
         sae: Sae,
         (name, path, sha256): (String, String, String),
         (hook, site): (String, String),
+        precision: SaePrecision,
         backend: &dyn Backend,
     ) -> Result<Self> {
+        let fuses = sae.encodes_on(backend.info(), precision);
+        let fused = fuses.then(|| sae.on_device(backend, precision)).transpose()?;
         let meta = SaeMeta {
             name,
             path,
@@ -42,8 +45,8 @@ impl HookSae {
             features: sae.features(),
             k: sae.k(),
             architecture: sae.settings().activation.architecture().to_string(),
+            precision: fused.as_ref().map(DeviceSae::precision).unwrap_or_default().to_string(),
         };
-        let fused = sae.encodes_on(backend.info()).then(|| sae.on_device(backend)).transpose()?;
         Ok(Self { meta, sae, fused })
     }
 

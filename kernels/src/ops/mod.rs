@@ -36,6 +36,8 @@ pub mod sae_encode;
 pub mod sae_feature_grad;
 pub mod sae_feature_sums;
 pub mod sae_group;
+pub mod sae_rescore;
+pub mod sae_screen;
 pub mod sample;
 pub mod scale;
 pub mod sum_rows;
@@ -100,6 +102,8 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &sae_feature_grad::INFO,
     &sae_feature_sums::INFO,
     &sae_group::INFO,
+    &sae_rescore::INFO,
+    &sae_screen::INFO,
     &sample::INFO,
     &scale::INFO,
     &sum_rows::INFO,
