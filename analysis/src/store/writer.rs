@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::features::{OpenFeatures, SaeRows, disorder};
 use super::fit::{Activity, SaeSummary};
 use super::format::{
-    CODES_DIR, ClipRow, Hook, RESID, SaeMeta, StoreMeta, codes_tensor, open_name, sae_open_name,
+    CODES_DIR, ClipRow, Hook, RESID, SaeMeta, StoreMeta, codes_tensor, narrowed, open_name, sae_open_name,
     sae_shard_name, shard_name,
 };
 use super::journal::{Entry, Journal, JournalClip, ShardFile, ShardState};
@@ -355,21 +355,14 @@ impl StoreWriter {
 
     /// Codes as they are stored.
     fn encode_codes(&self, clip: &str, codes: &Codes) -> Result<Vec<u8>> {
-        let size = self.meta.codes_dtype().size();
-        let mut bytes = Vec::with_capacity(codes.values().len() * size);
-        for &code in codes.values() {
-            if usize::try_from(code).map_or(true, |code| code >= self.meta.codebook_size) {
-                return Err(self.tensor(
-                    clip,
-                    "a code",
-                    code,
-                    format!("less than {}", self.meta.codebook_size),
-                ));
+        let beyond =
+            |code: &&u32| usize::try_from(**code).map_or(true, |code| code >= self.meta.codebook_size);
+        match codes.values().iter().find(beyond) {
+            Some(code) => {
+                Err(self.tensor(clip, "a code", code, format!("less than {}", self.meta.codebook_size)))
             }
-            // little-endian and below the codebook's size, so the first bytes are the narrower number
-            bytes.extend_from_slice(&code.to_le_bytes()[..size]);
+            None => Ok(narrowed(codes.values(), self.meta.codes_dtype())),
         }
-        Ok(bytes)
     }
 
     /// Writes the features of the open shard to these files, one an autoencoder.
