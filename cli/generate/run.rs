@@ -69,6 +69,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         "seconds": played.seconds,
         "frames_per_second": rate,
         "times_real_time": rate / model.decoder.frames_per_second(),
+        "weights_read_as": generator.weight_types()?,
     });
     record.details.insert("playing".into(), speed.clone());
     record.details.insert("stopped".into(), played.stopped.into());

@@ -1,17 +1,18 @@
 //! What a generator owes itself: the same from its caches as from one pass, from any batch as alone, and interventions
 //! that do what they say and nothing else.
 
-use super::common::checkpoint::{Layout, write_checkpoint};
+use super::common::checkpoint::{DataStart, Layout, write_checkpoint};
 use super::common::compare::measure;
 use super::common::generation::Generation;
-use super::{Check, Executor, Named, captures, decoder, play, values};
+use super::common::procedural::Stored;
+use super::{Check, Executor, Named, captures, decoder_from, play, values};
 use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::{
-    Action, Context, Generated, GeneratorOptions, Halves, Intervention, Sampling, Take, Text,
+    Action, Context, Generated, Generator, GeneratorOptions, Halves, Intervention, Sampling, Take, Text,
 };
-use auscult_model::musicgen::{Decoder, DecoderOptions};
+use auscult_model::musicgen::{Activations, Decoder, DecoderOptions, Precision};
 use auscult_model::sae::{Sae, SaeParts};
 use auscult_runtime::Edits;
 use libtest_mimic::Failed;
@@ -33,13 +34,27 @@ pub const FRAMES: usize = 20;
 
 /// The model that the checks run on: `(decoder, texts)`.
 pub fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
+    model_from(executor, case, &Layout::default(), Precision::F32)
+}
+
+/// Its weights from a checkpoint of this layout, in this precision; what they are multiplied with is f32.
+fn model_from(
+    executor: &Executor,
+    case: &str,
+    layout: &Layout,
+    precision: Precision,
+) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
     let generation = Generation::committed(case);
     let width = generation.text("text").projected().shape[2];
     let text = |length: usize| {
         let states = auscult_kernels::noise(&format!("text of {length}"), length * width).collect();
         Ok(Arc::new(Text::new(states, width)?))
     };
-    Ok((decoder(executor, &generation)?, [1, 7].map(text).into_iter().collect::<Result<_, Failed>>()?))
+    let options = DecoderOptions { precision, activations: Activations::F32, ..DecoderOptions::default() };
+    Ok((
+        decoder_from(executor, &generation, layout, &options)?,
+        [1, 7].map(text).into_iter().collect::<Result<_, Failed>>()?,
+    ))
 }
 
 pub fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
@@ -77,8 +92,27 @@ pub fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>,
 }
 
 fn caches_equal_one_pass(executor: &Executor) -> Check {
-    for case in ["tiny", "stereo", "hd8"] {
-        let (decoder, texts) = model(executor, case)?;
+    let plain = Layout::default();
+    let [f16, bf16] = [Stored::F16, Stored::Bf16].map(|rounded| Layout { rounded, ..plain });
+    // the columns read weights in two bytes where that changes none of them, the one pass in four
+    let layouts = [
+        ("tiny", plain, Precision::F32, "f32"),
+        ("stereo", plain, Precision::F32, "f32"),
+        ("hd8", plain, Precision::F32, "f32"),
+        ("tiny", f16, Precision::F32, "f16"),
+        ("tiny", bf16, Precision::F32, "bf16"),
+        ("tiny", Layout { stored: Stored::F16, ..f16 }, Precision::F32, "f16"),
+        ("tiny", Layout { data_start: DataStart::Odd, ..f16 }, Precision::F32, "f16"),
+        ("tiny", plain, Precision::F16, "f16"),
+        ("stereo", plain, Precision::BF16, "bf16"),
+    ];
+    for (case, layout, precision, read_as) in layouts {
+        let (decoder, texts) = model_from(executor, case, &layout, precision)?;
+        let types =
+            Generator::new(&decoder, &[take(None, 1)], &GeneratorOptions::default())?.weight_types()?;
+        ensure(types.iter().eq([read_as]), || {
+            format!("{case}, {precision}, {layout:?}: weights are read as {types:?}")
+        })?;
         let sites: Vec<String> = auscult_model::musicgen::Site::all(decoder.config().num_hidden_layers)
             .map(|s| s.to_string())
             .collect();
@@ -100,7 +134,7 @@ fn caches_equal_one_pass(executor: &Executor) -> Check {
                 for site in &sites {
                     let (got, want) = (rows(&made, site, half)?, forward.output_f32(site)?);
                     measure(
-                        &format!("{case}, take {number}, {half:?}, {site}"),
+                        &format!("{case}, {precision}, read as {read_as}, take {number}, {half:?}, {site}"),
                         &got,
                         &want,
                         executor.tolerance,
