@@ -2,10 +2,11 @@
 
 use super::args::Args;
 use super::live::Live;
-use super::output::{Format, Target, check_empty};
+use super::output::{Target, check_empty};
 use super::plan::Plan;
 use super::store::Capturing;
 use super::text::prompts;
+use crate::audio_file::Format;
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
@@ -27,13 +28,14 @@ const BLOCK: usize = 50;
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     args.sampling()?;
+    args.edits.check()?;
     if args.stream && context.global.json {
         return Err(Failure::usage(
             "`--stream` and `--json` both write to standard output, expected one of them",
         ));
     }
     let format = args.format()?;
-    let target = Target::check(&args.out, args.single_file())?;
+    let target = Target::check(&args.out, args.single_file()?)?;
     if let Some(store) = &args.capture {
         check_empty("--capture", store)?;
         if *store == args.out {
