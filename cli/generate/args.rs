@@ -1,7 +1,7 @@
 //! The command line of `auscult generate`, and the small languages in it.
 
 use super::edits::EditArgs;
-use super::output::Format;
+use crate::audio_file::Format;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::capture::Batch;
@@ -151,8 +151,11 @@ impl Args {
     }
 
     /// Whether a single file is asked for.
-    pub fn single_file(&self) -> bool {
-        self.named_format().is_some()
+    ///
+    /// # Errors
+    /// A name of audio that is not written.
+    pub fn single_file(&self) -> Result<bool> {
+        Ok(self.named_format()?.is_some())
     }
 
     /// How audio is written.
@@ -160,7 +163,7 @@ impl Args {
     /// # Errors
     /// A format that the file's name contradicts, or that does not hold floats.
     pub fn format(&self) -> Result<Format> {
-        let format = match (self.format, self.named_format()) {
+        let format = match (self.format, self.named_format()?) {
             (Some(asked), Some(named)) if asked != named => {
                 let message = format!(
                     "`--format` is {asked} and `--out` is {}, expected one and the same",
@@ -176,8 +179,8 @@ impl Args {
         Ok(format)
     }
 
-    fn named_format(&self) -> Option<Format> {
-        self.out.extension()?.to_str()?.to_ascii_lowercase().parse().ok()
+    fn named_format(&self) -> Result<Option<Format>> {
+        Format::named("--out", &self.out)
     }
 }
 

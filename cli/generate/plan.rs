@@ -2,7 +2,7 @@
 
 use super::activity::{self, Listen};
 use super::args::{Args, Sight, frames};
-use super::edits::{Along, Steer};
+use super::edits::{Along, Feature, Steer};
 use super::melody;
 use super::memory::{self, Host};
 use super::output::{Told, name};
@@ -60,6 +60,16 @@ impl Plan {
             if args.edits.steer.iter().any(steers) && !sae.unit_directions() {
                 context.note(&format!(
                     "the autoencoder's directions at {site} are not of length 1: ALPHA BETA d is as long as d makes it"
+                ));
+            }
+        }
+        for steer in
+            args.edits.steer.iter().filter(|steer| steer.beta.is_none() && args.edits.stats.is_empty())
+        {
+            if let Along::Feature(Feature { hook, feature }) = &steer.along {
+                context.note(&format!(
+                    "BETA of {}:{feature} is 1: nothing says how strong it was recorded to be; `--stats FILE` or `@BETA` does",
+                    hook.name
                 ));
             }
         }

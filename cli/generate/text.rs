@@ -3,7 +3,7 @@
 use super::args::Args;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::text::{Named, lines, tokens};
+use crate::text::{Named, lines, tokens, told};
 use anyhow::Result;
 use auscult_analysis::record::{FileRecord, InputRecord, RunRecord};
 use auscult_model::musicgen::generate::Text;
@@ -53,12 +53,7 @@ pub fn prompts(
 /// The texts as they were written, none of them empty.
 fn words(args: &Args, record: &mut RunRecord) -> Result<Vec<Named>> {
     let Some(file) = &args.prompts else {
-        if args.text.iter().any(|text| text.trim().is_empty()) {
-            let message = "`--text` is empty, expected words; without `--text` the music is told nothing";
-            return Err(Failure::usage(message));
-        }
-        let name = |(i, text): (usize, &String)| (format!("prompt {i} of `--text`"), text.clone());
-        return Ok(args.text.iter().enumerate().map(name).collect());
+        return told("--text", &args.text);
     };
     let words = lines(file)?;
     if let Some((name, _)) = words.iter().find(|(_, line)| line.trim().is_empty()) {

@@ -5,14 +5,13 @@ use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::rows::read_rows;
-use auscult_analysis::store::StoreReader;
+use auscult_analysis::store::{StoreReader, index_dtype, narrowed};
 use auscult_kernels::DType;
 use auscult_model::ModelError;
 use auscult_model::musicgen::{Precision, Site};
-use auscult_model::sae::{Sae, SaePrecision, SparseRows};
+use auscult_model::sae::{Encoder, Sae, SaePrecision, SparseRows};
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Rows that are encoded between two steps of the bar.
@@ -70,11 +69,11 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
         )));
     }
     let precision = precision(context)?;
-    let encoder = sae.host_encoder(precision)?;
     if let (Some(store), false) = (&args.store, to_file) {
-        return super::store::encode_store(context, args, &sae, (&encoder, precision), store);
+        return super::store::encode_store(context, args, &sae, precision, store);
     }
     let mut checked = Checked { sae: &sae, allow: args.allow_misaligned, misaligned: None };
+    let mut encoder = Encoder::new(&sae, precision, &context.backend()?)?;
     let mut parts: Vec<SparseRows> = Vec::new();
     let mut hook = args.hook.clone();
     match (&args.input, &args.store) {
@@ -109,10 +108,8 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
         (None, None) => unreachable!("clap asks for one of them"),
     }
     let misaligned = checked.misaligned;
-    let k = args.k.or(sae.k()).unwrap_or_else(|| parts.iter().map(|part| part.k).max().unwrap_or(1));
-    let parts: Vec<SparseRows> = parts.iter().map(|part| part.resized(k)).collect();
-    let rows: usize = parts.iter().map(SparseRows::rows).sum();
-    let active: usize = parts.iter().map(SparseRows::active).sum();
+    let codes = SparseRows::joined(&parts, args.k.or(sae.k()));
+    let (k, rows, active) = (codes.k, codes.rows(), codes.active());
 
     let mut metadata = vec![
         ("sae".to_string(), args.sae.display().to_string()),
@@ -121,16 +118,12 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
     ];
     metadata.extend(hook.iter().map(|hook| ("hook".to_string(), hook.clone())));
     metadata.extend(misaligned.iter().map(|why| ("misaligned".to_string(), why.clone())));
-    // the type of indices in stores
-    let narrow = u16::try_from(sae.features() - 1).is_ok();
-    let index = if narrow { DType::U16 } else { DType::U32 };
+    let index = index_dtype(sae.features());
     let specs =
         [TensorSpec::new("indices", index, [rows, k]), TensorSpec::new("values", DType::F32, [rows, k])];
-    write_safetensors(&args.out, &metadata, &specs, |i, out| {
-        parts.iter().try_for_each(|part| match i {
-            0 => write_indices(out, &part.indices, narrow),
-            _ => part.values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
-        })
+    write_safetensors(&args.out, &metadata, &specs, |i, out| match i {
+        0 => out.write_all(&narrowed(&codes.indices, index)),
+        _ => codes.values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
     })?;
     let mean = active as f64 / rows.max(1) as f64;
     let text = format!(
@@ -163,13 +156,6 @@ pub fn of_file(error: ModelError, file: &Path) -> anyhow::Error {
         ModelError::Argument { .. } => Failure::input(format!("{}: {error}", file.display())),
         other => other.into(),
     }
-}
-
-fn write_indices(out: &mut dyn Write, indices: &[u32], narrow: bool) -> std::io::Result<()> {
-    indices.iter().try_for_each(|index| match u16::try_from(*index) {
-        Ok(index) if narrow => out.write_all(&index.to_le_bytes()),
-        _ => out.write_all(&index.to_le_bytes()),
-    })
 }
 
 /// The hook check, which an option turns into a remark.

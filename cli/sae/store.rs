@@ -10,8 +10,7 @@ use auscult_analysis::store::{
     Fit, NewClip, Opened, Resumed, SHA256SUMS, SaeMeta, SaeRows, StoreMeta, StoreReader, StoreWriter,
     sae_names,
 };
-use auscult_model::sae::{HostEncoder, Sae, SaePrecision};
-use auscult_runtime::{Backend, CpuBackend};
+use auscult_model::sae::{Encoder, Sae, SaePrecision};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ pub fn encode_store(
     context: &Context,
     args: &EncodeArgs,
     sae: &Sae,
-    (encoder, precision): (&HostEncoder<'_>, SaePrecision),
+    precision: SaePrecision,
     store: &Path,
 ) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
@@ -51,7 +50,9 @@ pub fn encode_store(
     let meta =
         StoreMeta { sites: vec![hook], saes: vec![of_sae.clone()], sae_only: true, ..reader.meta().clone() };
     record.models = files.into_iter().map(|input| input.file).collect();
-    record.device = Some(DeviceRecord::from(CpuBackend::new(context.global.threads)?.info()));
+    let backend = context.backend()?;
+    let mut encoder = Encoder::new(sae, precision, &backend)?;
+    record.device = Some(DeviceRecord::from(backend.info()));
     record.precision = Some(precision.to_string());
     record.details.insert("misaligned".into(), misaligned.clone());
     record.details.insert("audio_directory".into(), made_in(store).into());
@@ -64,7 +65,7 @@ pub fn encode_store(
             return Ok(());
         }
     };
-    let stopped = fill(context, &mut writer, &reader, (sae, encoder), &of_sae, &resumed)?;
+    let stopped = fill(context, &mut writer, &reader, &mut encoder, &of_sae, &resumed)?;
     let (clips, positions) = (writer.clips(), writer.positions());
     if stopped {
         writer.suspend()?;
@@ -109,7 +110,7 @@ fn fill(
     context: &Context,
     writer: &mut StoreWriter,
     reader: &StoreReader,
-    (sae, encoder): (&Sae, &HostEncoder<'_>),
+    encoder: &mut Encoder<'_>,
     of_sae: &SaeMeta,
     resumed: &Resumed,
 ) -> Result<bool> {
@@ -131,7 +132,7 @@ fn fill(
         if let Some(k) = of_sae.k {
             features = features.resized(k);
         }
-        let fit = Fit::of(&rows, &sae.reconstruct(&rows, &features)?, of_sae.width);
+        let fit = Fit::of(&rows, &encoder.sae().reconstruct(&rows, &features)?, of_sae.width);
         let codes = reader.codes(&clip.clip_id)?;
         let new = NewClip { input: 0, ordinal, row: clip.clone() };
         writer.append(new, &codes, &[], &[SaeRows { features, fit }])?;

@@ -217,7 +217,8 @@ impl Decoder {
         }
     }
 
-    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+    /// The device it runs on.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
     }
 

@@ -1,24 +1,23 @@
 //! An autoencoder beside a site of a graph: features and sums that say how well they stand for the rows come back, the rows
 //! do not.
 
-use super::device::narrow_ops;
-use super::{DeviceSae, Sae, SaePrecision};
+use super::DeviceSae;
+use auscult_kernels::Op;
 use auscult_kernels::ops::{
-    column_sums::ColumnSums,
-    sae_decode::SaeDecode,
-    sae_encode::{MOST_K, SaeEncode},
+    column_sums::ColumnSums, sae_add_threshold::SaeAddThreshold, sae_decode::SaeDecode,
 };
-use auscult_kernels::{DType, Op, Plan, ShapeError, TensorDesc};
-use auscult_runtime::{DeviceInfo, Insert, Operand, Place, Tensor};
+use auscult_runtime::{Insert, Operand, Place, Tensor};
 use std::sync::Arc;
 
 /// Names of the outputs that [`DeviceSae::inserts`] makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaeOutputs {
-    /// u32 `[rows, k]`, in the order of `Sae::encode`.
+    /// u32 `[rows, k]`, as [`DeviceSae::encode`] has them.
     pub indices: String,
     /// f32 `[rows, k]`.
     pub values: String,
+    /// f32 `[rows, k]`: how far values are above their thresholds; of an autoencoder with thresholds alone.
+    pub above: String,
     /// f32 `[clips, width]`: of a clip's rows, column by column, the sum of what is decoded less the row.
     pub error: String,
     /// f32 `[clips, width]`: the sum of its squares.
@@ -36,51 +35,12 @@ impl SaeOutputs {
         Self {
             indices: of("indices"),
             values: of("values"),
+            above: of("above"),
             error: of("error"),
             squared_error: of("squared_error"),
             sum: of("sum"),
             squares: of("squares"),
         }
-    }
-}
-
-impl Sae {
-    /// Whether [`Sae::on_device`] can have it encode on a device: one of the k largest features, without normalisation, k not
-    /// beyond what the encoder keeps. [`Sae::encode`] can always.
-    pub fn encodes_on(&self, device: &DeviceInfo, precision: SaePrecision) -> bool {
-        let Some(k) = self.top_k().ok().filter(|k| (1..=MOST_K).contains(k)) else { return false };
-        let plans = match precision {
-            SaePrecision::F32 => self.plans_f32(k),
-            SaePrecision::Bf16 => self.plans_bf16(k),
-        };
-        let runs = |plan: &Plan| {
-            device.ptx.as_ref().is_none_or(|ptx| plan.kernel.ptx_for(&plan.params, ptx).is_some())
-        };
-        plans.is_ok_and(|plans| plans.iter().all(runs))
-    }
-
-    /// What encodes a row.
-    fn plans_f32(&self, k: usize) -> Result<Vec<Plan>, ShapeError> {
-        let row = TensorDesc::f32([1, self.width]);
-        Ok(vec![SaeEncode { k }.plan(&row, &self.encoder.desc, &self.bias.desc)?])
-    }
-
-    fn plans_bf16(&self, k: usize) -> Result<Vec<Plan>, ShapeError> {
-        let row = TensorDesc::f32([1, self.width]);
-        let [narrow_row, narrow] =
-            [&row, &self.encoder.desc].map(|t| TensorDesc::new(DType::BF16, t.shape.clone()));
-        let (round, screen, rescore) = narrow_ops(k, self.features);
-        let candidates = TensorDesc::u32([1, screen.k]);
-        Ok(vec![
-            round.plan(&row, None)?,
-            screen.plan(&narrow_row, &narrow, &self.bias.desc)?,
-            rescore.plan(&row, &self.encoder.desc, &self.bias.desc, &candidates)?,
-        ])
-    }
-
-    /// What is added to what features decode to: `[width]`.
-    pub fn b_dec(&self) -> &[f32] {
-        &self.b_dec
     }
 }
 
@@ -91,26 +51,39 @@ impl DeviceSae {
         let tensor = |tensor: &Tensor| Operand::Tensor(tensor.clone());
         let names = |names: [&String; 2]| Place::Output(names.map(String::clone).to_vec());
         let sums = || Arc::new(ColumnSums { groups: clips, skip });
-        let code = |slot| Operand::BesideSlot { back: 1, slot };
+        let code = |back, slot| Operand::BesideSlot { back, slot };
         let [decoder, b_dec] = self.decoder();
-        let codes = names([&outputs.indices, &outputs.values]);
-        let (weight, bias) = (tensor(&self.encoder), tensor(&self.bias));
-        let mut inserts = match &self.narrow {
-            None => vec![insert(Arc::new(self.encoder_op()), vec![Operand::Site, weight, bias], codes)],
-            Some(narrow) => {
-                let (round, screen, rescore) = self.narrow_ops();
-                let found = vec![Operand::Beside(1), tensor(narrow), bias.clone()];
-                vec![
-                    insert(Arc::new(round), vec![Operand::Site, Operand::Absent], Place::Beside),
-                    insert(Arc::new(screen), found, Place::Beside),
-                    insert(Arc::new(rescore), vec![Operand::Site, weight, bias, code(0)], codes),
-                ]
+        let encoder = |into| {
+            let (weight, bias) = (tensor(&self.encoder), tensor(&self.bias));
+            let codes = names([&outputs.indices, into]);
+            let Some(narrow) = &self.narrow else {
+                return vec![insert(Arc::new(self.encoder_op()), vec![Operand::Site, weight, bias], codes)];
+            };
+            let (round, screen, rescore) = self.narrow_ops();
+            let found = vec![Operand::Beside(1), tensor(narrow), bias.clone()];
+            vec![
+                insert(Arc::new(round), vec![Operand::Site, Operand::Absent], Place::Beside),
+                insert(Arc::new(screen), found, Place::Beside),
+                insert(Arc::new(rescore), vec![Operand::Site, weight, bias, code(1, 0)], codes),
+            ]
+        };
+        // where the decoder finds features and values
+        let (mut inserts, codes) = match self.threshold() {
+            None => (encoder(&outputs.values), [code(1, 0), code(1, 1)]),
+            Some(threshold) => {
+                let inputs = vec![code(1, 0), code(1, 1), tensor(&threshold)];
+                let values = Place::Output(vec![outputs.values.clone()]);
+                let added = insert(Arc::new(SaeAddThreshold), inputs, values);
+                let mut inserts = encoder(&outputs.above);
+                inserts.push(added);
+                (inserts, [code(2, 0), code(1, 0)])
             }
         };
+        let [indices, values] = codes;
         inserts.extend([
             insert(
                 Arc::new(SaeDecode),
-                vec![code(0), code(1), tensor(&decoder), tensor(&b_dec), Operand::Site],
+                vec![indices, values, tensor(&decoder), tensor(&b_dec), Operand::Site],
                 Place::Beside,
             ),
             insert(

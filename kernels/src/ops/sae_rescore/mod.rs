@@ -11,9 +11,9 @@
 //! [`SaeEncode`](super::sae_encode::SaeEncode) writes, wherever the k best are among the candidates.
 //!
 //! Every value that is written is of f32, not the near ties alone: a candidate's row of 1,024 columns is 4 KiB, so that 141 of
-//! each of 65,536 rows are 38 GB, 8 ms at 4.8 TB/s where no cache helps, beside 7 ms of the screen's 4.4 TFLOP at 600 TFLOP/s
-//! and some 45 ms of a product in f32 out of three in tf32. Near ties alone would be a third of that, and leave values that
-//! are off by a thousandth.
+//! each of 65,536 rows are 38 GB: 8 ms at 4.8 TB/s where no cache helps, beside 7 ms for a screen of 32,768 features at 600
+//! TFLOP/s, and 44 ms in f32 out of three products in tf32 at 300. Near ties alone would be less than half of that, but leave
+//! values that are off by a thousandth.
 
 mod cases;
 mod cpu;

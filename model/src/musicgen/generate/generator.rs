@@ -21,6 +21,7 @@ use auscult_kernels::ops::sample::Guidance;
 use auscult_runtime::{
     Backend, Contents, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Tensor,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Columns whose captured rows the device keeps until they are fetched.
@@ -179,6 +180,15 @@ impl<'d> Generator<'d> {
     /// The launches of one column, for printing.
     pub fn graph(&self) -> &Graph {
         self.step.graph()
+    }
+
+    /// Types that a column reads the layers' linear weights in: that of the precision, or of two bytes a value where no value
+    /// changes by it.
+    ///
+    /// # Errors
+    /// None in practice: the weights are on the device.
+    pub fn weight_types(&self) -> Result<BTreeSet<String>> {
+        self.decoder.weights().lean_types()
     }
 
     /// Bytes of device memory held beside the weights: caches, and the activations of a step.
@@ -382,7 +392,7 @@ impl<'d> Generator<'d> {
         let page = g.input(TEXT_PAGE, TensorDesc::u32([1, 1]))?;
         let first = g.input(TEXT_FIRST, TensorDesc::u32([1]))?;
         for (l, cache) in state.layers.iter().enumerate() {
-            let w = self.decoder.weights().cross(l)?;
+            let w = self.decoder.weights().lean_cross(l)?;
             let [key, value, keys, values] =
                 [&w.attn.key, &w.attn.value, &cache.keys, &cache.values].map(|t| g.constant(t));
             let product = LinearRows { activation: Activation::None };
