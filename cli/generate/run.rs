@@ -91,8 +91,6 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 pub struct Model {
     pub decoder: Decoder,
     pub codec: Encodec,
-    /// Whether the device has memory of its own.
-    pub accelerator: bool,
     pub files: ModelRecord,
 }
 
@@ -116,7 +114,7 @@ impl Model {
             Ok((decoder, Encodec::open(&args.model, backend.clone())?))
         })?;
         record.models.clone_from(&files.files);
-        Ok(Self { decoder, codec, accelerator: backend.info().accelerator, files })
+        Ok(Self { decoder, codec, files })
     }
 }
 
