@@ -28,7 +28,9 @@ const BLOCK: usize = 50;
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     args.sampling()?;
-    args.edits.check()?;
+    if let Some(option) = args.edits.idle() {
+        context.note(&format!("`{option}` changes nothing: there is no edit"));
+    }
     if args.stream && context.global.json {
         return Err(Failure::usage(
             "`--stream` and `--json` both write to standard output, expected one of them",
