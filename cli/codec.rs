@@ -26,6 +26,9 @@ pub enum Command {
         /// The file to write
         #[arg(long)]
         out: PathBuf,
+        /// Say on stderr which kernels run on this device, and how they are launched
+        #[arg(long)]
+        explain: bool,
     },
     /// Decode such a file to WAV
     Decode {
@@ -40,20 +43,29 @@ pub enum Command {
         /// Write 32-bit floats in place of 16-bit integers
         #[arg(long)]
         float: bool,
+        /// Say on stderr which kernels run on this device, and how they are launched
+        #[arg(long)]
+        explain: bool,
     },
 }
 
 pub fn run(context: &Context, command: &Command) -> Result<()> {
     match command {
-        Command::Encode { input, model, out } => encode(context, input, model, out),
-        Command::Decode { input, model, out, float } => decode(context, input, model, out, *float),
+        Command::Encode { input, model, out, explain } => encode(context, input, model, out, *explain),
+        Command::Decode { input, model, out, float, explain } => {
+            let encoding = if *float { Encoding::Float32 } else { Encoding::Int16 };
+            decode(context, input, model, out, encoding, *explain)
+        }
     }
 }
 
-fn encode(context: &Context, input: &Path, model: &Path, out: &Path) -> Result<()> {
+fn encode(context: &Context, input: &Path, model: &Path, out: &Path, explain: bool) -> Result<()> {
     let codec = Encodec::open(model, context.backend()?)?;
     let rate = codec.config().sampling_rate;
     let samples = auscult_audio::load(input, rate)?;
+    if explain {
+        eprint!("{}", codec.explain_encode(1, samples.len())?);
+    }
     let spinner = context.bar(1, "{spinner} encoding {elapsed}");
     let codes = codec.encode(&[&samples])?.remove(0);
     spinner.finish_and_clear();
@@ -88,20 +100,29 @@ pub fn write_codes(path: &Path, codes: &Codes, config: &EncodecConfig, samples: 
     Ok(())
 }
 
-fn decode(context: &Context, input: &Path, model: &Path, out: &Path, float: bool) -> Result<()> {
+fn decode(
+    context: &Context,
+    input: &Path,
+    model: &Path,
+    out: &Path,
+    encoding: Encoding,
+    explain: bool,
+) -> Result<()> {
     let codes = read_codes(input)?;
     let codec = Encodec::open(model, context.backend()?)?;
     codes
         .check(codec.codebooks(), codec.config().codebook_size)
         .map_err(|e| Failure::input(format!("{}: {e}", input.display())))?;
     let rate = codec.config().sampling_rate;
+    if explain {
+        eprint!("{}", codec.explain_decode(codes.frames())?);
+    }
     let spinner = context.bar(1, "{spinner} decoding {elapsed}");
     let audio = codec.decode(&codes)?;
     spinner.finish_and_clear();
-    let encoding = if float { Encoding::Float32 } else { Encoding::Int16 };
     let beyond = write_wav(out, &audio, rate, encoding)?.clipped;
     // floats keep what lies beyond full scale
-    let clipped = if float { 0 } else { beyond };
+    let clipped = if encoding == Encoding::Float32 { 0 } else { beyond };
     let seconds = audio.len() as f64 / f64::from(rate);
     let text = format!(
         "{}: {} samples ({seconds:.2} s), {beyond} beyond full scale, {clipped} clipped",
