@@ -6,8 +6,9 @@
 mod common;
 
 use auscult_kernels::TensorDesc;
+use auscult_kernels::noise;
 use auscult_kernels::ops::sae_encode::SaeEncode;
-use auscult_model::sae::{NotFinite, Sae, SaeParts};
+use auscult_model::sae::{Activation, Encoder, NotFinite, Sae, SaeParts, Settings, SparseRows};
 use auscult_runtime::{Backend, Contents, Edits, GraphBuilder, Program, Tensor};
 use common::executors::{Executor, Executors};
 use common::golden::golden_dir;
@@ -41,7 +42,15 @@ fn main() -> ExitCode {
             }));
         }
         let backend = backend.clone();
-        trials.push(Trial::test(format!("{name}::there and back"), move || there_and_back(&backend)));
+        trials.push(Trial::test(format!("{name}::there and back"), {
+            let backend = backend.clone();
+            move || there_and_back(&backend)
+        }));
+        trials.push(Trial::test(format!("{name}::every activation"), {
+            let backend = backend.clone();
+            move || every_activation(&backend)
+        }));
+        trials.push(Trial::test(format!("{name}::any number of features"), move || any_number(&backend)));
     }
     for case in CASES {
         trials.push(Trial::test(format!("host::{case}"), move || {
@@ -249,5 +258,91 @@ fn there_and_back(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
             assert!(near(missed[i], less), "row {row}, column {c}: {}, want {less}", missed[i]);
         }
     }
+    Ok(())
+}
+
+/// The features of rows by the graph of a device, with as many places as it gives at first.
+fn by_graph(backend: &Arc<dyn Backend>, sae: &Sae, rows: &[f32]) -> Result<Option<SparseRows>, Failed> {
+    let on_device = sae.on_device(&**backend)?;
+    let mut graph = GraphBuilder::new(Edits::new());
+    let x = graph.input("rows", TensorDesc::f32([rows.len() / sae.width(), sae.width()]))?;
+    let (indices, values) = on_device.encode(&mut graph, x)?;
+    graph.output("indices", indices)?;
+    graph.output("values", values)?;
+    let program = Program::new(backend.clone(), graph.finish()?)?;
+    program.run(&[("rows", bytemuck::cast_slice(rows))])?;
+    let (indices, values) = (program.output_u32("indices")?, program.output_f32("values")?);
+    Ok((!on_device.overflows(&values)).then(|| on_device.sparse_rows(indices, values)))
+}
+
+/// The same features in the same order, whose values differ by what other sums leave.
+fn same_features(got: &SparseRows, want: &SparseRows, why: &str) {
+    assert_eq!((got.k, got.rows()), (want.k, want.rows()), "{why}");
+    let largest = want.values.iter().fold(0.0_f32, |most, &v| most.max(v));
+    for (place, (&got, &want)) in got.values.iter().zip(&want.values).enumerate() {
+        assert!((got - want).abs() <= 4e-6 * largest, "{why}, place {place}: {got}, want {want}");
+    }
+    assert_eq!(got.indices, want.indices, "{why}");
+}
+
+/// An autoencoder of noise, whose thresholds are above and below 0 and whose gates open early and late.
+fn of_noise(width: usize, features: usize, bias: f32, activation: &str) -> Sae {
+    let of = |name: &str, n: usize, scale: f32, middle: f32| -> Vec<f32> {
+        noise(&format!("{activation} {name}"), n).map(|v| middle + scale * v).collect()
+    };
+    let parts = SaeParts {
+        w_enc: of("w_enc", width * features, 0.5, 0.0),
+        b_enc: of("b_enc", features, 0.3, bias),
+        w_dec: of("w_dec", width * features, 1.0, 0.0),
+        b_dec: of("b_dec", width, 0.5, 0.0),
+    };
+    let activation = match activation {
+        "relu" => Activation::Relu,
+        "jumprelu" => Activation::JumpRelu { threshold: of("threshold", features, 0.8, 0.3) },
+        "gated" => Activation::Gated {
+            r_mag: of("r_mag", features, 0.7, 0.0),
+            b_mag: of("b_mag", features, 0.5, 0.0),
+        },
+        other => panic!("{other} is none of the activations"),
+    };
+    Sae::with_settings(parts, Settings::new(activation)).expect("they fit together")
+}
+
+fn every_activation(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let rows: Vec<f32> = noise("rows of any activation", 19 * 24).collect();
+    for activation in ["relu", "jumprelu", "gated"] {
+        let sae = of_noise(24, 200, 0.0, activation);
+        let want = sae.encode(&rows)?;
+        assert!((2..200).contains(&want.k), "{activation}: {}", want.k);
+        let got = by_graph(backend, &sae, &rows)?.expect("a place for every feature");
+        same_features(&got, &want, activation);
+        same_features(&Encoder::new(&sae, backend)?.encode(&rows)?, &want, activation);
+    }
+    Ok(())
+}
+
+/// Rows are given more places where they need them, and what a device cannot keep is the host's.
+fn any_number(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let device = backend.info().ptx.is_some() || backend.info().wgsl.is_some();
+    for activation in ["relu", "jumprelu"] {
+        let sae = of_noise(6, 2500, -1.0, activation);
+        let mut encoder = Encoder::new(&sae, backend)?;
+        assert_eq!(encoder.is_on_device(), device);
+        let one = |scale: f32| -> Vec<f32> { noise("rows of many", 5 * 6).map(|v| scale * v).collect() };
+        let mut most = Vec::new();
+        // the last ones again with all the places that were made
+        for scale in [1.2, 2.5, 40.0, 1.2] {
+            let rows = one(scale);
+            let want = sae.encode(&rows)?;
+            most.push(want.k);
+            same_features(&encoder.encode(&rows)?, &want, &format!("{activation}, {} a row", want.k));
+            assert_eq!(encoder.is_on_device(), device && most.iter().all(|&k| k <= 1024), "{most:?}");
+        }
+        assert!(most[0] < 256 && (257..1024).contains(&most[1]) && most[2] > 1024, "{activation}: {most:?}");
+    }
+    let rows = [1.0, f32::NAN, 0.0, 0.0, 0.0, 0.0];
+    let sae = of_noise(6, 300, 0.0, "relu");
+    let said = Encoder::new(&sae, backend)?.encode(&rows).expect_err("refused").to_string();
+    assert_eq!(said, sae.encode(&rows).expect_err("refused").to_string());
     Ok(())
 }

@@ -346,18 +346,26 @@ impl Model for MusicgenCapture {
     fn forward(&mut self, codes: &[Codes]) -> Result<Shown> {
         let first = codes.first().ok_or_else(|| AnalysisError::usage("batch", 0, "at least one clip"))?;
         let text = self.text.clone();
-        self.pass(codes.len(), first.frames())?;
-        let (_, pass) = self.pass.as_ref().expect("made above");
-        pass.run_with_texts(codes, &vec![text.as_deref(); codes.len()])?;
-        let hooks = if self.keep == Keep::Rows { self.hooks.as_slice() } else { &[] };
-        let features = |sae: &HookSae| {
-            let rows = || Ok(pass.output_f32(&self.host_output(&sae.meta().site))?);
-            sae.read(pass, codes.len(), rows)
-        };
-        Ok(Shown {
-            rows: hooks.iter().map(|hook| Ok(pass.output(&hook.site)?)).collect::<Result<_>>()?,
-            features: self.saes.iter().map(features).collect::<Result<_>>()?,
-        })
+        loop {
+            self.pass(codes.len(), first.frames())?;
+            let (_, pass) = self.pass.as_ref().expect("made above");
+            pass.run_with_texts(codes, &vec![text.as_deref(); codes.len()])?;
+            let read = |sae: &HookSae| {
+                let rows = || Ok(pass.output_f32(&self.host_output(&sae.meta().site))?);
+                sae.read(pass, codes.len(), rows)
+            };
+            let read: Vec<Option<Vec<SaeRows>>> = self.saes.iter().map(read).collect::<Result<_>>()?;
+            if read.iter().all(Option::is_some) {
+                let hooks = if self.keep == Keep::Rows { self.hooks.as_slice() } else { &[] };
+                return Ok(Shown {
+                    rows: hooks.iter().map(|hook| Ok(pass.output(&hook.site)?)).collect::<Result<_>>()?,
+                    features: read.into_iter().flatten().collect(),
+                });
+            }
+            self.pass = None;
+            let full = self.saes.iter_mut().zip(&read).filter(|(_, read)| read.is_none());
+            full.for_each(|(sae, _)| sae.widen());
+        }
     }
 
     fn auto_batch(&self, samples: usize) -> usize {

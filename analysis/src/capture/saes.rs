@@ -1,11 +1,12 @@
 //! Autoencoders that read hooks while the model runs.
 //!
-//! A top-k autoencoder encodes on the device, beside the site: its features come back, and sums that say how well they
-//! stand for the rows, but no rows. Any other reads the rows on the host.
+//! An autoencoder encodes on the device, beside the site: its features come back, and sums that say how well they stand for the
+//! rows, but no rows. Where it sets no limit to its features, a pass gives each row so many places; a row that fills them has
+//! the pass made again with more. What a device cannot encode reads the rows on the host.
 
 use auscult_model::ModelError;
 use auscult_model::musicgen::TeacherForced;
-use auscult_model::sae::{DeviceSae, Sae, SaeOutputs, SparseRows};
+use auscult_model::sae::{DeviceSae, Sae, SaeOutputs};
 use auscult_runtime::{Backend, Edits};
 
 use crate::error::{AnalysisError, Result};
@@ -73,18 +74,24 @@ impl HookSae {
         }
     }
 
+    /// Makes room for rows with more active features than a pass had places for, or leaves them to the host.
+    pub(super) fn widen(&mut self) {
+        self.fused = self.fused.take().and_then(|fused| fused.widened());
+    }
+
     /// The features of each clip of a pass that has run; `rows` f32 [clips, positions, width] for one that the host encodes.
+    /// None where a row may have more than the pass had places for.
     pub(super) fn read(
         &self,
         pass: &TeacherForced,
         clips: usize,
         rows: impl FnOnce() -> Result<Vec<f32>>,
-    ) -> Result<Vec<SaeRows>> {
+    ) -> Result<Option<Vec<SaeRows>>> {
         match &self.fused {
             Some(fused) => self.read_fused(fused, pass, clips),
             None => {
                 let rows = rows()?;
-                rows.chunks_exact(rows.len() / clips).map(|clip| self.encode(clip)).collect()
+                rows.chunks_exact(rows.len() / clips).map(|clip| self.encode(clip).map(Some)).collect()
             }
         }
     }
@@ -106,10 +113,18 @@ impl HookSae {
         Ok(SaeRows { features, fit: Fit::of(rows, &decoded, self.meta.width) })
     }
 
-    fn read_fused(&self, fused: &DeviceSae, pass: &TeacherForced, clips: usize) -> Result<Vec<SaeRows>> {
+    fn read_fused(
+        &self,
+        fused: &DeviceSae,
+        pass: &TeacherForced,
+        clips: usize,
+    ) -> Result<Option<Vec<SaeRows>>> {
         let outputs = self.outputs();
         let indices: Vec<u32> = bytemuck::pod_collect_to_vec(&pass.output(&outputs.indices)?);
         let values = pass.output_f32(&outputs.values)?;
+        if fused.overflows(&values) {
+            return Ok(None);
+        }
         let sums = |name: &str| -> Result<Vec<f32>> {
             Ok(bytemuck::pod_collect_to_vec(&pass.inserted_output(name)?))
         };
@@ -121,11 +136,10 @@ impl HookSae {
             let (columns, places) = (clip * width..(clip + 1) * width, clip * places..(clip + 1) * places);
             let fit =
                 self.fit(pass.positions(), &error[columns.clone()], &sum[columns.clone()], &squares[columns]);
-            let features =
-                SparseRows { k, indices: indices[places.clone()].to_vec(), values: values[places].to_vec() };
+            let features = fused.sparse_rows(indices[places.clone()].to_vec(), values[places].to_vec());
             SaeRows { features, fit }
         };
-        Ok((0..clips).map(of_clip).collect())
+        Ok(Some((0..clips).map(of_clip).collect()))
     }
 
     /// From sums over the columns of a clip: of the squared error, and of `d = x - b_dec` and its square.

@@ -29,6 +29,7 @@ pub mod rms_norm;
 pub mod rvq_decode;
 pub mod rvq_encode;
 pub mod sae_adam_rows;
+pub mod sae_add_threshold;
 pub mod sae_clip;
 pub mod sae_dead_bias;
 pub mod sae_decode;
@@ -93,6 +94,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &rvq_decode::INFO,
     &rvq_encode::INFO,
     &sae_adam_rows::INFO,
+    &sae_add_threshold::INFO,
     &sae_clip::INFO,
     &sae_dead_bias::INFO,
     &sae_decode::INFO,

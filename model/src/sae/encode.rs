@@ -40,6 +40,18 @@ impl SparseRows {
         self.values.iter().filter(|&&v| v > 0.0).count()
     }
 
+    /// Several blocks of rows as one, with `k` features a row, or as many as the block with the most has.
+    pub fn joined(parts: &[Self], k: Option<usize>) -> Self {
+        let k = k.unwrap_or_else(|| parts.iter().map(|part| part.k).max().unwrap_or(1));
+        let mut whole = Self { k, indices: Vec::new(), values: Vec::new() };
+        for part in parts {
+            let part = part.resized(k);
+            whole.indices.extend(part.indices);
+            whole.values.extend(part.values);
+        }
+        whole
+    }
+
     /// Pads or cuts every row to `k` features; what is cut is the smallest.
     pub fn resized(&self, k: usize) -> Self {
         fn each<T: Copy + Default>(values: &[T], from: usize, to: usize) -> Vec<T> {
@@ -76,41 +88,56 @@ impl Sae {
     /// # Errors
     /// As [`encode`](Self::encode), but for what is marked.
     pub fn encode_with(&self, rows: &[f32], not_finite: NotFinite) -> Result<SparseRows> {
-        let width = self.width;
-        let bad =
-            |found: String, expected: String| Err(ModelError::Argument { argument: "rows", found, expected });
-        if !rows.len().is_multiple_of(width) {
-            return bad(
-                format!("{} values", rows.len()),
-                format!("a multiple of {width}, the autoencoder's width"),
-            );
+        if not_finite == NotFinite::Mark && rows.iter().any(|v| !v.is_finite()) {
+            self.check_length(rows)?;
+            return self.encode_marking(rows);
         }
-        if let Some(at) = rows.iter().position(|v| !v.is_finite()) {
-            if not_finite == NotFinite::Mark {
-                return self.encode_marking(rows);
-            }
-            let found = format!("{} in row {}, column {}", rows[at], at / width, at % width);
-            return bad(found, "finite values".into());
-        }
-        if self.settings.normalize == Normalize::ConstantNorm
-            && let Some(row) = rows.chunks_exact(width).position(|row| row.iter().all(|&v| v == 0.0))
-        {
-            return bad(
-                format!("all zeros in row {row}"),
-                "a length above 0, which is scaled to another".into(),
-            );
-        }
+        self.check_rows(rows)?;
         let encoded = match self.settings.activation {
             Activation::TopK(k) if k <= MOST_K => self.encode_top_k(rows, k)?,
             _ => self.encode_any(rows)?,
         };
-        match encoded.values.iter().position(|v| !v.is_finite()) {
-            Some(at) if not_finite == NotFinite::Refuse => bad(
-                format!("so large in row {} that a feature is not finite", at / encoded.k),
-                "values whose sums are finite".into(),
-            ),
-            _ => Ok(encoded),
+        if not_finite == NotFinite::Refuse {
+            self.check_codes(&encoded)?;
         }
+        Ok(encoded)
+    }
+
+    fn check_length(&self, rows: &[f32]) -> Result<()> {
+        if rows.len().is_multiple_of(self.width) {
+            return Ok(());
+        }
+        let expected = format!("a multiple of {}, the autoencoder's width", self.width);
+        Err(ModelError::Argument { argument: "rows", found: format!("{} values", rows.len()), expected })
+    }
+
+    /// Refuses rows that cannot be encoded.
+    pub(super) fn check_rows(&self, rows: &[f32]) -> Result<()> {
+        let width = self.width;
+        let bad = |found, expected: &str| {
+            Err(ModelError::Argument { argument: "rows", found, expected: expected.into() })
+        };
+        self.check_length(rows)?;
+        if let Some(at) = rows.iter().position(|v| !v.is_finite()) {
+            let found = format!("{} in row {}, column {}", rows[at], at / width, at % width);
+            return bad(found, "finite values");
+        }
+        if self.settings.normalize == Normalize::ConstantNorm
+            && let Some(row) = rows.chunks_exact(width).position(|row| row.iter().all(|&v| v == 0.0))
+        {
+            return bad(format!("all zeros in row {row}"), "a length above 0, which is scaled to another");
+        }
+        Ok(())
+    }
+
+    /// Refuses features that are not finite.
+    pub(super) fn check_codes(&self, codes: &SparseRows) -> Result<()> {
+        let Some(at) = codes.values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+        Err(ModelError::Argument {
+            argument: "rows",
+            found: format!("so large in row {} that a feature is not finite", at / codes.k),
+            expected: "values whose sums are finite".into(),
+        })
     }
 
     /// Encodes rows of which some are not finite.
@@ -210,7 +237,7 @@ impl Sae {
     }
 
     /// `exp(r_mag)` of a gated autoencoder.
-    fn magnitudes(&self) -> Vec<f32> {
+    pub(super) fn magnitudes(&self) -> Vec<f32> {
         match &self.settings.activation {
             Activation::Gated { r_mag, .. } => r_mag.iter().map(|r| r.exp()).collect(),
             _ => Vec::new(),

@@ -104,7 +104,7 @@ pub struct TrainConfig {
     pub max_norm: f32,
     /// Features of a row that the auxiliary loss takes of the silent ones; 0 for none. `topk` alone.
     pub aux_k: usize,
-    /// Factor of the auxiliary loss.
+    /// Factor of the auxiliary loss (`auxk_coef` of Gao et al.).
     pub aux_weight: f32,
     /// Steps without activity after which a feature is silent.
     pub dead_after: u32,
@@ -181,6 +181,10 @@ impl TrainConfig {
         if self.aux_k > self.features {
             let expected = format!("at most {}, the features", self.features);
             return bad("aux_k", self.aux_k.to_string(), &expected);
+        }
+        if self.aux_k > 0 && !(self.aux_weight > 0.0 && self.aux_weight.is_finite()) {
+            let expected = "a finite number above 0; `aux_k` 0 leaves the auxiliary loss out";
+            return bad("aux_weight", self.aux_weight.to_string(), expected);
         }
         if self.lr_decay > self.steps {
             let expected = format!("at most {}, the steps", self.steps);
@@ -261,6 +265,10 @@ mod tests {
             (
                 TrainConfig { lr_decay: 11, ..good.clone() },
                 "`lr_decay` is 11, expected at most 10, the steps",
+            ),
+            (
+                TrainConfig { aux_weight: -0.5, ..good.clone() },
+                "`aux_weight` is -0.5, expected a finite number above 0",
             ),
             (
                 TrainConfig { beta2: 1.0, ..good.clone() },
