@@ -200,7 +200,7 @@ impl Encodec {
 
     /// Clips whose convolutions are run at once, of those with so many frames.
     fn at_once(&self, frames: usize) -> usize {
-        let longest = frames.min(self.segment_frames + 2 * self.halo.encoder);
+        let longest = frames.min(self.segment_frames.saturating_add(2 * self.halo.encoder));
         (self.batch_frames / longest).max(1)
     }
 

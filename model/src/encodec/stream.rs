@@ -59,7 +59,7 @@ impl Encodec {
     ) -> Vec<(Range<usize>, Range<usize>)> {
         let (longest, halo) = (self.segment_frames, self.halo.decoder);
         let segment = |first: usize| {
-            let end = (first + longest).min(kept.end);
+            let end = first + longest.min(kept.end - first);
             (first..end, first.saturating_sub(halo)..(end + halo).min(known))
         };
         kept.clone().step_by(longest).map(segment).collect()
