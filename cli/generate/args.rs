@@ -85,6 +85,9 @@ pub struct Args {
     /// Write the only take to standard output as WAV while it plays, beside `--out`
     #[arg(long)]
     pub stream: bool,
+    /// Say on stderr which kernels play the first take on this device, and how they are launched
+    #[arg(long)]
+    pub explain: bool,
     #[command(flatten, next_help_heading = "Edits")]
     pub edits: EditArgs,
     /// Sites whose rows are kept while takes play: hook_layers.{1,5}, layers.3.mlp_out, ...

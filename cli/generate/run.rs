@@ -57,6 +57,9 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     let slots = plan.slots(args, &model)?;
     let mut generator = Generator::new(&model.decoder, &plan.takes, &plan.options(slots))?;
+    if args.explain {
+        eprint!("{}", generator.explain(&plan.takes[0])?);
+    }
     record.details.insert("slots".into(), slots.into());
     record.details.insert("memory_bytes".into(), generator.memory_bytes().into());
     let store = args.capture.as_deref();

@@ -61,7 +61,8 @@ pub struct Generator<'d> {
     history: Vec<Tensor>,
     step: Program,
     text_program: Option<Program>,
-    pub(super) prefills: Vec<Prefill>,
+    /// The pass that was run last.
+    pub(super) prefill: Option<Prefill>,
     pub(super) pages: Pages,
     pub(super) prefixes: Vec<Prefix>,
     slots: Vec<Option<Slot>>,
@@ -171,7 +172,7 @@ impl<'d> Generator<'d> {
             history,
             step,
             text_program: None,
-            prefills: Vec::new(),
+            prefill: None,
             pages,
             prefixes: Vec::new(),
             slots: (0..sizes.slots).map(|_| None).collect(),
@@ -189,6 +190,34 @@ impl<'d> Generator<'d> {
     /// The launches of one column, for printing.
     pub fn graph(&self) -> &Graph {
         self.step.graph()
+    }
+
+    /// Which kernels play a take, and how they are launched, behind a line for each graph: what its text becomes for the
+    /// layers, what stands in front of its columns and the columns of its prompt, each where there is any; and a column of
+    /// all takes that play side by side, which is replayed.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    pub fn explain(&mut self, take: &Take) -> Result<String> {
+        let info = self.backend.info().clone();
+        let mut told = String::new();
+        if self.state.text.is_some() && take.text.is_some() {
+            let launches = auscult_runtime::explain(&self.text_graph()?, &info);
+            told += &format!("keys and values of a text of {} tokens:\n{launches}", self.sizes.tokens);
+        }
+        let prefix = take.prefix(self.decoder);
+        let columns = columns_at_once(prefix, take.prompt.as_ref().map_or(0, |prompt| prompt.frames()));
+        if prefix + columns > 0 {
+            let launches = auscult_runtime::explain(self.prefill_of(prefix, columns)?.graph(), &info);
+            let rows = self.sizes.halves;
+            told += &format!(
+                "the beginning of a take, {rows} rows of {prefix} positions and {columns} columns:\n{launches}"
+            );
+        }
+        let (slots, rows) = (self.sizes.slots, self.sizes.rows());
+        let launches = auscult_runtime::explain(self.graph(), &info);
+        told += &format!("a column of {slots} takes, {rows} rows:\n{launches}");
+        Ok(told)
     }
 
     /// Types that a column reads the layers' linear weights in: that of the precision, or of two bytes a value where no value
@@ -242,8 +271,7 @@ impl<'d> Generator<'d> {
                 self.points.row(&window.take.edits, half, offset)
             })
             .collect();
-        // a single column is as well fed like any other
-        let columns = if window.prompt >= 2 || prefix > 0 { window.prompt } else { 0 };
+        let columns = columns_at_once(prefix, window.prompt);
         // every frame has a position behind its column, which only captures ask for where nothing lags
         let end = window.frames + self.lag().max(usize::from(!self.captures.is_empty()));
         let needed = (prefix + end + 1).div_ceil(PAGE);
@@ -439,6 +467,11 @@ impl Sizes {
 const TEXT_STATES: &str = "states";
 const TEXT_PAGE: &str = "page";
 const TEXT_FIRST: &str = "first";
+
+/// Columns of a prompt that are fed at once: a single one is as well fed like any other.
+fn columns_at_once(prefix: usize, prompt: usize) -> usize {
+    if prompt >= 2 || prefix > 0 { prompt } else { 0 }
+}
 
 /// A count as the device reads it: bounded by what was allocated.
 fn count(value: usize) -> u32 {
