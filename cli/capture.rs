@@ -4,6 +4,7 @@ mod saes;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::text::told;
 use anyhow::{Context as _, Result};
 use auscult_analysis::capture::{
     Batch, CaptureJob, Event, Keep, Model, MusicgenCapture, Outcome, Summary, capture,
@@ -184,6 +185,7 @@ fn check_text(model: &Path, text: &str) -> Result<PathBuf> {
     // a folder that is no checkpoint is told as such
     CheckpointConfig::load(model)?;
     let tokenizer = Tokenizer::open(model)?;
+    told("--text", &[text])?;
     tokenizer.prompt(text).context("`--text` cannot be encoded")?;
     Ok(tokenizer.file().to_path_buf())
 }

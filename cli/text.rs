@@ -38,16 +38,26 @@ pub fn run(context: &Context, command: &Command) -> Result<()> {
             record.inputs.push(InputRecord { file: FileRecord::of(file)?, audio: None });
             lines(file)?
         }
-        None => {
-            let prompt = |(i, text): (usize, &String)| (format!("prompt {i} of `--text`"), text.clone());
-            text.iter().enumerate().map(prompt).collect()
-        }
+        None => told("--text", text)?,
     };
     encode(context, &prompts, model, out, record)
 }
 
 /// What a person would call the prompt, and the prompt.
 pub type Named = (String, String);
+
+/// The texts of an option, each with words.
+///
+/// # Errors
+/// An empty one.
+pub fn told(option: &str, texts: &[impl AsRef<str>]) -> Result<Vec<Named>> {
+    let words = texts.iter().map(AsRef::as_ref);
+    if words.clone().any(|text| text.trim().is_empty()) {
+        return Err(Failure::usage(format!("`{option}` is empty, expected words")));
+    }
+    let name = |(i, text): (usize, &str)| (format!("prompt {i} of `{option}`"), text.to_string());
+    Ok(words.enumerate().map(name).collect())
+}
 
 /// The lines of a file.
 pub fn lines(file: &Path) -> Result<Vec<Named>> {

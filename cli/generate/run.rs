@@ -2,10 +2,11 @@
 
 use super::args::Args;
 use super::live::Live;
-use super::output::{Format, Target, check_empty};
+use super::output::{Target, check_empty};
 use super::plan::Plan;
 use super::store::Capturing;
 use super::text::prompts;
+use crate::audio_file::Format;
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
@@ -27,13 +28,14 @@ const BLOCK: usize = 50;
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     args.sampling()?;
+    args.edits.check()?;
     if args.stream && context.global.json {
         return Err(Failure::usage(
             "`--stream` and `--json` both write to standard output, expected one of them",
         ));
     }
     let format = args.format()?;
-    let target = Target::check(&args.out, args.single_file())?;
+    let target = Target::check(&args.out, args.single_file()?)?;
     if let Some(store) = &args.capture {
         check_empty("--capture", store)?;
         if *store == args.out {
@@ -69,6 +71,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         "seconds": played.seconds,
         "frames_per_second": rate,
         "times_real_time": rate / model.decoder.frames_per_second(),
+        "weights_read_as": generator.weight_types()?,
     });
     record.details.insert("playing".into(), speed.clone());
     record.details.insert("stopped".into(), played.stopped.into());
@@ -88,8 +91,6 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 pub struct Model {
     pub decoder: Decoder,
     pub codec: Encodec,
-    /// Whether the device has memory of its own.
-    pub accelerator: bool,
     pub files: ModelRecord,
 }
 
@@ -113,7 +114,7 @@ impl Model {
             Ok((decoder, Encodec::open(&args.model, backend.clone())?))
         })?;
         record.models.clone_from(&files.files);
-        Ok(Self { decoder, codec, accelerator: backend.info().accelerator, files })
+        Ok(Self { decoder, codec, files })
     }
 }
 

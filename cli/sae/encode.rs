@@ -5,14 +5,13 @@ use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::rows::read_rows;
-use auscult_analysis::store::StoreReader;
+use auscult_analysis::store::{StoreReader, index_dtype, narrowed};
 use auscult_kernels::DType;
 use auscult_model::ModelError;
 use auscult_model::musicgen::Site;
 use auscult_model::sae::{Encoder, Sae, SparseRows};
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Rows that are encoded between two steps of the bar.
@@ -117,13 +116,11 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
     ];
     metadata.extend(hook.iter().map(|hook| ("hook".to_string(), hook.clone())));
     metadata.extend(misaligned.iter().map(|why| ("misaligned".to_string(), why.clone())));
-    // the type of indices in stores
-    let narrow = u16::try_from(sae.features() - 1).is_ok();
-    let index = if narrow { DType::U16 } else { DType::U32 };
+    let index = index_dtype(sae.features());
     let specs =
         [TensorSpec::new("indices", index, [rows, k]), TensorSpec::new("values", DType::F32, [rows, k])];
     write_safetensors(&args.out, &metadata, &specs, |i, out| match i {
-        0 => write_indices(out, &codes.indices, narrow),
+        0 => out.write_all(&narrowed(&codes.indices, index)),
         _ => codes.values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
     })?;
     let mean = active as f64 / rows.max(1) as f64;
@@ -146,13 +143,6 @@ pub fn of_file(error: ModelError, file: &Path) -> anyhow::Error {
         ModelError::Argument { .. } => Failure::input(format!("{}: {error}", file.display())),
         other => other.into(),
     }
-}
-
-fn write_indices(out: &mut dyn Write, indices: &[u32], narrow: bool) -> std::io::Result<()> {
-    indices.iter().try_for_each(|index| match u16::try_from(*index) {
-        Ok(index) if narrow => out.write_all(&index.to_le_bytes()),
-        _ => out.write_all(&index.to_le_bytes()),
-    })
 }
 
 /// The hook check, which an option turns into a remark.

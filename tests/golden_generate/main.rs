@@ -108,9 +108,19 @@ fn main() -> ExitCode {
 
 /// A decoder of a case's weights.
 fn decoder(executor: &Executor, generation: &Generation) -> Result<Decoder, Failed> {
+    decoder_from(executor, generation, &Layout::default(), &DecoderOptions::default())
+}
+
+/// A decoder of a case's weights in a checkpoint of this layout.
+fn decoder_from(
+    executor: &Executor,
+    generation: &Generation,
+    layout: &Layout,
+    options: &DecoderOptions,
+) -> Result<Decoder, Failed> {
     let dir = tempfile::tempdir()?;
-    write_checkpoint(&generation.model(), dir.path(), &Layout::default());
-    Ok(Decoder::open(dir.path(), executor.backend.clone(), &DecoderOptions::default())?)
+    write_checkpoint(&generation.model(), dir.path(), layout);
+    Ok(Decoder::open(dir.path(), executor.backend.clone(), options)?)
 }
 
 /// Plays takes, and returns them in their order.

@@ -9,7 +9,6 @@ use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::record::{DeviceRecord, RunRecord};
-use auscult_analysis::time;
 use auscult_model::ModelError;
 use auscult_model::musicgen::Posemb;
 use auscult_model::sae::train::{CHECKPOINT_FILE, Mixing, Mode, Record, TrainConfig, Trainer};
@@ -333,9 +332,4 @@ fn not_finite(name: &Path, value: f32, row: usize, column: usize) -> anyhow::Err
         "{}: {value} in row {row}, column {column}, expected finite values",
         name.display()
     ))
-}
-
-/// Positions of a clip of so many frames.
-fn positions(frames: usize) -> usize {
-    time::positions(frames)
 }

@@ -37,11 +37,32 @@ pub struct DeviceSae {
     b_dec: Tensor,
 }
 
-/// An encoder in the form that devices have: the k largest of `x weight^T + bias`, and a threshold on top of them.
-struct Form {
-    weight: HostTensor,
-    bias: HostTensor,
-    threshold: Option<HostTensor>,
+/// An encoder in the form that devices have: features are active where `x weight^T + bias` is above a threshold of their own.
+pub(crate) struct Form {
+    /// f32 `[features, width]`.
+    pub weight: HostTensor,
+    /// `[features]`: with what is subtracted from a row folded in.
+    bias: Vec<f64>,
+    /// `[features]`, none of them below 0; all are 0 without.
+    pub threshold: Option<Vec<f32>>,
+}
+
+impl Form {
+    /// The bias, f32 `[features]`.
+    pub fn bias(&self) -> HostTensor {
+        self.bias_less(|_| 0.0)
+    }
+
+    /// The bias less a feature's threshold: what is above 0 is active.
+    fn bias_less_threshold(&self) -> HostTensor {
+        self.bias_less(|f| self.threshold.as_ref().map_or(0.0, |threshold| f64::from(threshold[f])))
+    }
+
+    fn bias_less(&self, what: impl Fn(usize) -> f64) -> HostTensor {
+        let values: Vec<f32> =
+            self.bias.iter().enumerate().map(|(f, bias)| (bias - what(f)) as f32).collect();
+        HostTensor::from_f32s([values.len()], values)
+    }
 }
 
 impl Sae {
@@ -62,7 +83,10 @@ impl Sae {
     /// One that normalises rows, whose limit of active features is above 1024, or whose magnitudes are not normal numbers; memory.
     pub fn on_device(&self, backend: &dyn Backend) -> Result<DeviceSae> {
         let (k, is_limit) = self.places()?;
-        let Form { weight, bias, threshold } = self.form();
+        let form = self.form()?;
+        let bias = form.bias_less_threshold();
+        let Form { weight, threshold, .. } = form;
+        let threshold = threshold.map(|values| HostTensor::from_f32s([self.features], values));
         Ok(DeviceSae {
             k,
             is_limit,
@@ -76,57 +100,68 @@ impl Sae {
 
     /// Places of a row at first, and whether they are a limit of the autoencoder itself.
     fn places(&self) -> Result<(usize, bool)> {
-        let refuse = |argument, found: String, expected: String| {
-            Err(ModelError::Argument { argument, found, expected })
-        };
-        if self.settings.normalize != Normalize::None {
-            let found = self.settings.normalize.name().into();
-            return refuse("normalize_activations", found, "`none`, to encode on a device".into());
-        }
-        if let Some(at) = self.magnitudes().iter().position(|scale| !scale.is_normal()) {
-            return refuse("r_mag", format!("beyond f32 at {at}"), "exp(r_mag) a normal number".into());
-        }
+        self.check_form()?;
         match self.settings.activation {
-            Activation::TopK(k) if k > MOST_K => {
-                refuse("k", k.to_string(), format!("1 to {MOST_K}, which the fused encoder keeps of a row"))
-            }
+            Activation::TopK(k) if k > MOST_K => Err(ModelError::Argument {
+                argument: "k",
+                found: k.to_string(),
+                expected: format!("1 to {MOST_K}, which the fused encoder keeps of a row"),
+            }),
             Activation::TopK(k) => Ok((k, true)),
             _ => Ok((FIRST_PLACES.min(self.features), false)),
         }
     }
 
-    fn form(&self) -> Form {
-        let (features, width) = (self.features, self.width);
+    /// Whether its encoder is one product with rows as they are.
+    ///
+    /// # Errors
+    /// One that normalises rows, or whose magnitudes are not normal numbers.
+    pub fn check_form(&self) -> Result<()> {
+        let refuse = |field: &'static str, found: String, expected: &str| {
+            let reason = format!("edits know {expected} alone; `sae encode` and `capture --sae` know it");
+            Err(match &self.origin {
+                Some(file) => ModelError::unsupported(file, field, found, reason),
+                None => ModelError::Argument { argument: field, found, expected: reason },
+            })
+        };
+        if self.settings.normalize != Normalize::None {
+            return refuse("normalize_activations", self.settings.normalize.name().into(), "`none`");
+        }
+        match self.magnitudes().iter().position(|scale| !scale.is_normal()) {
+            Some(at) => refuse("r_mag", format!("beyond f32 at {at}"), "exp(r_mag) that is a normal number"),
+            None => Ok(()),
+        }
+    }
+
+    /// The encoder as one product and thresholds.
+    pub(crate) fn form(&self) -> Result<Form> {
+        self.check_form()?;
         let biases = floats(&self.bias);
-        let of = |values: Vec<f32>| HostTensor::from_f32s([features], values);
-        match &self.settings.activation {
+        let wide = || biases.iter().copied().map(f64::from).collect();
+        Ok(match &self.settings.activation {
             Activation::Relu | Activation::TopK(_) => {
-                Form { weight: self.encoder.clone(), bias: self.bias.clone(), threshold: None }
+                Form { weight: self.encoder.clone(), bias: wide(), threshold: None }
             }
             Activation::JumpRelu { threshold } => {
                 // what is not above 0 is not active, whatever the threshold
-                let threshold: Vec<f32> = threshold.iter().map(|t| t.max(0.0)).collect();
-                let less = |(b, t): (&f32, &f32)| (f64::from(*b) - f64::from(*t)) as f32;
-                let bias = of(biases.iter().zip(&threshold).map(less).collect());
-                Form { weight: self.encoder.clone(), bias, threshold: Some(of(threshold)) }
+                let threshold = threshold.iter().map(|t| t.max(0.0)).collect();
+                Form { weight: self.encoder.clone(), bias: wide(), threshold: Some(threshold) }
             }
             Activation::Gated { b_mag, .. } => {
                 let scales = self.magnitudes();
                 let mut weight = floats(&self.encoder).to_vec();
-                let rows = weight.par_chunks_exact_mut(width).zip(&scales);
+                let rows = weight.par_chunks_exact_mut(self.width).zip(&scales);
                 rows.for_each(|(row, scale)| row.iter_mut().for_each(|v| *v *= scale));
-                let (mut bias, mut threshold) = (Vec::with_capacity(features), Vec::with_capacity(features));
-                for f in 0..features {
+                let of = |f: usize| {
                     let [scale, mag, gate] = [scales[f], b_mag[f], self.b_enc[f]].map(f64::from);
-                    let opens = (mag - scale * gate).max(0.0);
                     // biases hold b_gate, less what is subtracted from rows
-                    bias.push((scale * (f64::from(biases[f]) - gate) + mag - opens) as f32);
-                    threshold.push(opens as f32);
-                }
-                let weight = HostTensor::from_f32s([features, width], weight);
-                Form { weight, bias: of(bias), threshold: Some(of(threshold)) }
+                    (scale * (f64::from(biases[f]) - gate) + mag, (mag - scale * gate).max(0.0) as f32)
+                };
+                let (bias, threshold) = (0..self.features).map(of).unzip();
+                let weight = HostTensor::from_f32s([self.features, self.width], weight);
+                Form { weight, bias, threshold: Some(threshold) }
             }
-        }
+        })
     }
 
     /// What is added to what features decode to: `[width]`.

@@ -36,7 +36,6 @@ pub use settings::{Activation, Metadata, Normalize, Settings};
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
 use crate::musicgen::Site;
-use auscult_runtime::{Backend, Tensor};
 use rayon::prelude::*;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -271,34 +270,6 @@ impl Sae {
     fn name(&self) -> String {
         let file = self.origin.as_deref().map(Path::display);
         file.map_or_else(|| "autoencoder".into(), |file| file.to_string())
-    }
-
-    /// How many features of a row are active at most, 0 for all that are positive: all that a graph which encodes by a
-    /// matrix product and a selection needs to know.
-    ///
-    /// # Errors
-    /// Names the architecture or the normalisation that such a graph cannot express.
-    pub fn top_k(&self) -> Result<usize> {
-        let refuse = |field: &'static str, found: &str, possible: &str| {
-            let reason = format!("edits know {possible} alone; `sae encode` and `capture --sae` know it");
-            Err(match &self.origin {
-                Some(file) => ModelError::unsupported(file, field, found, reason),
-                None => ModelError::Argument { argument: field, found: found.into(), expected: reason },
-            })
-        };
-        if self.settings.normalize != Normalize::None {
-            return refuse("normalize_activations", self.settings.normalize.name(), "`none`");
-        }
-        match &self.settings.activation {
-            Activation::Relu => Ok(0),
-            Activation::TopK(k) => Ok(*k),
-            other => refuse("architecture", other.architecture(), "`standard` and `topk`"),
-        }
-    }
-
-    /// Weight f32 `[features, width]` and bias f32 `[features]` of the encoder on a device.
-    pub(crate) fn encoder(&self, backend: &dyn Backend) -> Result<(Tensor, Tensor)> {
-        Ok((self.encoder.upload(backend)?, self.bias.upload(backend)?))
     }
 }
 

@@ -289,6 +289,11 @@ impl Backend for CudaBackend {
         self.shared.lock().wait(gpu)
     }
 
+    fn free_memory(&self) -> Option<usize> {
+        self.shared.gpu.enter().ok()?;
+        self.shared.arena.free_and_total().ok().map(|(free, _)| free)
+    }
+
     fn record(&self, launches: &[Launch<'_>]) -> Result<Option<Box<dyn Recording>>, DeviceError> {
         recording::record(&self.shared, launches)
     }
