@@ -15,7 +15,8 @@ use auscult_analysis::store::{self, StoreDtype};
 use auscult_analysis::time;
 use auscult_audio::{LastClip, Windows};
 use auscult_model::config::CheckpointConfig;
-use auscult_model::musicgen::{DecoderOptions, Posemb};
+use auscult_model::musicgen::{DecoderOptions, Posemb, Precision};
+use auscult_model::sae::SaePrecision;
 use auscult_model::t5::{TextEncoder, TextPad, Tokenizer};
 use auscult_runtime::Backend;
 use indicatif::ProgressBar;
@@ -44,7 +45,8 @@ pub struct Args {
     pub hooks: Option<String>,
     /// An autoencoder whose features are stored too, and how well they stand for the rows: PATH at the hook that its files
     /// name, HOOK=PATH at another; again for each. Those of the top-k kind without normalisation encode on the device, all
-    /// others on the processor
+    /// others on the processor. They multiply in f32; with `--precision bf16` top-k ones on the device do in bf16, and what may
+    /// be among the largest once more in f32
     #[arg(long, value_name = "PATH")]
     pub sae: Vec<String>,
     /// Store features alone; the activations that they are of never leave the device where it encodes
@@ -132,7 +134,12 @@ pub fn capture_into_store(
     let (mut model, mut record) =
         context.open_hashed("opening", &args.model, || open(args, &hooks, backend.clone(), &options))?;
     let mut run = RunRecord::start(std::env::args().collect());
-    let saes = saes::at_hooks(saes, model.hooks(), args.allow_misaligned, &*backend, &mut run)?;
+    let sae_precision = match context.global.precision {
+        Some(Precision::BF16) => SaePrecision::Bf16,
+        _ => SaePrecision::F32,
+    };
+    let saes =
+        saes::at_hooks(saes, model.hooks(), args.allow_misaligned, sae_precision, &*backend, &mut run)?;
     model = model.with_saes(saes, if args.sae_only { Keep::Features } else { Keep::Rows });
     let windows = Windows {
         window: args.window,

@@ -200,7 +200,7 @@ impl Plain {
         for (i, &e) in error.iter().enumerate() {
             grads[3][i % WIDTH] += e;
         }
-        let mut active = vec![0u32; FEATURES];
+        let mut active = [0u32; FEATURES];
         for (i, &code) in codes.iter().enumerate() {
             let (r, f) = (i / FEATURES, i % FEATURES);
             let (e, c) = (of(&error, r), of(&centred, r));

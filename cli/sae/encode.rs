@@ -8,8 +8,8 @@ use auscult_analysis::rows::read_rows;
 use auscult_analysis::store::{StoreReader, index_dtype, narrowed};
 use auscult_kernels::DType;
 use auscult_model::ModelError;
-use auscult_model::musicgen::Site;
-use auscult_model::sae::{Encoder, Sae, SparseRows};
+use auscult_model::musicgen::{Precision, Site};
+use auscult_model::sae::{Encoder, Sae, SaePrecision, SparseRows};
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -68,11 +68,12 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
             sae.features()
         )));
     }
+    let precision = precision(context)?;
     if let (Some(store), false) = (&args.store, to_file) {
-        return super::store::encode_store(context, args, &sae, store);
+        return super::store::encode_store(context, args, &sae, precision, store);
     }
     let mut checked = Checked { sae: &sae, allow: args.allow_misaligned, misaligned: None };
-    let mut encoder = Encoder::new(&sae, &context.backend()?)?;
+    let mut encoder = Encoder::new(&sae, precision, &context.backend()?)?;
     let mut parts: Vec<SparseRows> = Vec::new();
     let mut hook = args.hook.clone();
     match (&args.input, &args.store) {
@@ -113,6 +114,7 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
     let mut metadata = vec![
         ("sae".to_string(), args.sae.display().to_string()),
         ("features".to_string(), sae.features().to_string()),
+        ("precision".to_string(), precision.to_string()),
     ];
     metadata.extend(hook.iter().map(|hook| ("hook".to_string(), hook.clone())));
     metadata.extend(misaligned.iter().map(|why| ("misaligned".to_string(), why.clone())));
@@ -131,10 +133,21 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
     );
     let json = json!({
         "out": args.out, "rows": rows, "k": k, "features": sae.features(), "active": active, "hook": hook,
-        "misaligned": misaligned.map_or(Value::Bool(false), Value::String),
+        "precision": precision.name(), "misaligned": misaligned.map_or(Value::Bool(false), Value::String),
     });
     context.result(&text, &json);
     Ok(())
+}
+
+/// What the encoder multiplies in: f32 unless bf16 is asked for.
+fn precision(context: &Context) -> Result<SaePrecision> {
+    match context.global.precision {
+        None | Some(Precision::F32) => Ok(SaePrecision::F32),
+        Some(Precision::BF16) => Ok(SaePrecision::Bf16),
+        Some(Precision::F16) => Err(Failure::usage(
+            "--precision is f16, expected f32 or bf16: rows of a model go beyond the range of f16",
+        )),
+    }
 }
 
 /// Rows that cannot be encoded are the fault of the file they lie in.

@@ -11,7 +11,7 @@ use auscult_analysis::alignment::{Aligner, SiteScore, SiteSums, code_cost};
 use auscult_analysis::capture::{Model, MusicgenCapture};
 use auscult_analysis::store::{StoreDtype, StoreReader};
 use auscult_model::musicgen::{DecoderOptions, Site};
-use auscult_model::sae::{Duplicates, Encoder, Sae};
+use auscult_model::sae::{Duplicates, Encoder, Sae, SaePrecision};
 use auscult_runtime::files::atomic_write_bytes;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -113,7 +113,7 @@ fn of_store(
     let site: Site = hook.site.parse()?;
     checked.check(site)?;
     let clips = &reader.clips()[..args.limit.unwrap_or(usize::MAX).min(reader.clips().len())];
-    let mut encoder = Encoder::new(sae, &context.backend()?)?;
+    let mut encoder = Encoder::new(sae, SaePrecision::F32, &context.backend()?)?;
     let mut sums = SiteSums::new(site, sae);
     let bar = bar(context, clips.iter().map(|clip| clip.positions).sum());
     for clip in clips {

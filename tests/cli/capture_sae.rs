@@ -9,6 +9,7 @@ use std::path::Path;
 crate::trials!(
     features_are_those_of_the_rows_beside_them,
     features_alone_are_the_same,
+    features_by_products_in_bf16_are_those_of_the_rows,
     hooks_come_from_the_files_or_the_options,
     misfits_are_refused_or_recorded,
     options_that_cannot_be_are_refused,
@@ -172,6 +173,31 @@ fn known_of_features(store: &Path, hook: &str, name: &str, features: &SparseRows
         assert!((f64::from(mean[f]) - sum / fired.len() as f64).abs() < 1e-6 * f64::from(most.1));
         assert_eq!(max[f], most.1);
         assert_eq!(starts[clip[f] as usize] + u64::from(position[f]), most.0 as u64, "{name} {feature}");
+    }
+}
+
+/// With `--precision bf16` what encodes on the device multiplies in bf16; with f16, or none, in f32: the records say which.
+fn features_by_products_in_bf16_are_those_of_the_rows() {
+    let dir = folder();
+    let at = dir.path();
+    let [_, late, jump] = three(at);
+    for (precision, of_late) in [("bf16", "bf16"), ("f16", "f32")] {
+        let rest =
+            format!("--sae late --sae jump --allow-misaligned --precision {precision} --out {precision}");
+        run(at, &format!("{AUDIO} --hooks hook_layers.1 {rest}")).ok();
+        let store = at.join(precision);
+        let rows = floats(&resid(&store, "hook_layers.1").2);
+        let (meta, record) = (json_file(&store.join("store.json")), json_file(&store.join("run.json")));
+        for (number, (name, hook, sae)) in [&late, &jump].into_iter().enumerate() {
+            let said = if *name == "late" { of_late } else { "f32" };
+            assert_eq!(meta["saes"][number]["precision"], said, "{name}");
+            assert_eq!(record["details"]["sae_precision"][number], json!({ "sae": name, "precision": said }));
+            // what is computed again in f32 is the f32 of the rows
+            same_features(&stored(&store, hook, name), &sae.encode(&rows).expect("finite rows"));
+        }
+        let text = run(at, &format!("store info {precision}")).ok().stdout;
+        let of_row = if of_late == "bf16" { "a row, by products in bf16)" } else { "a row)" };
+        assert!(text.contains(&format!("late of hook_layers.1 (topk, 33 of 300 {of_row}")), "{text}");
     }
 }
 

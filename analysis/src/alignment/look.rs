@@ -4,7 +4,7 @@ use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::musicgen::generate::Text;
 use auscult_model::musicgen::{Decoder, Site};
-use auscult_model::sae::{Encoder, Sae};
+use auscult_model::sae::{Encoder, Sae, SaePrecision};
 use auscult_runtime::Edits;
 use serde::Serialize;
 
@@ -61,7 +61,7 @@ pub fn first_look<'a>(
     };
     pass.run_with_texts(codes, &vec![text; codes.len()])?;
     let mut scores: Vec<Vec<SiteScore>> = saes.iter().map(|_| Vec::new()).collect();
-    let encoder = |(sae, _): &(&'a Sae, Site)| Encoder::new(sae, decoder.backend());
+    let encoder = |(sae, _): &(&'a Sae, Site)| Encoder::new(sae, SaePrecision::F32, decoder.backend());
     let mut encoders: Vec<Encoder<'a>> = saes.iter().map(encoder).collect::<Result<_, _>>()?;
     for site in &sites {
         let width = site.width(config);

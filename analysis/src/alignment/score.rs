@@ -3,7 +3,7 @@
 use auscult_audio::Clip;
 use auscult_model::Codes;
 use auscult_model::musicgen::{At, Site};
-use auscult_model::sae::{Encoder, Sae};
+use auscult_model::sae::{Encoder, Sae, SaePrecision};
 use serde::Serialize;
 
 use super::cost::CodeCost;
@@ -117,7 +117,7 @@ impl<'a> Aligner<'a> {
     /// # Errors
     /// Failures of the device.
     pub fn new(sae: &'a Sae, model: &'a mut MusicgenCapture) -> Result<Self> {
-        Ok(Self { encoder: Encoder::new(sae, model.decoder().backend())?, model })
+        Ok(Self { encoder: Encoder::new(sae, SaePrecision::F32, model.decoder().backend())?, model })
     }
 
     /// Codes of clips. A batch holds clips of one length that follow each other.

@@ -6,7 +6,7 @@
 
 use auscult_model::ModelError;
 use auscult_model::musicgen::TeacherForced;
-use auscult_model::sae::{DeviceSae, Sae, SaeOutputs};
+use auscult_model::sae::{DeviceSae, Sae, SaeOutputs, SaePrecision};
 use auscult_runtime::{Backend, Edits};
 
 use crate::error::{AnalysisError, Result};
@@ -23,16 +23,20 @@ pub struct HookSae {
 
 impl HookSae {
     /// An autoencoder as a store will hold it: called `name` there, read from `path`, whose files hash to `sha256`, at
-    /// `hook`, whose site is `site`.
+    /// `hook`, whose site is `site`. What encodes on the device multiplies in `precision` where it can, all else in f32.
     ///
     /// # Errors
-    /// Failures of the device.
+    /// A weight beyond the range of the precision; failures of the device.
     pub fn new(
         sae: Sae,
         (name, path, sha256): (String, String, String),
         (hook, site): (String, String),
+        precision: SaePrecision,
         backend: &dyn Backend,
     ) -> Result<Self> {
+        let mut choices = [precision, SaePrecision::F32].into_iter();
+        let known = choices.find(|precision| sae.encodes_on(backend.info(), *precision));
+        let fused = known.map(|precision| sae.on_device(backend, precision)).transpose()?;
         let meta = SaeMeta {
             name,
             path,
@@ -43,8 +47,8 @@ impl HookSae {
             features: sae.features(),
             k: sae.k(),
             architecture: sae.settings().activation.architecture().to_string(),
+            precision: fused.as_ref().map(DeviceSae::precision).unwrap_or_default().to_string(),
         };
-        let fused = sae.encodes_on(backend.info()).then(|| sae.on_device(backend)).transpose()?;
         Ok(Self { meta, sae, fused })
     }
 

@@ -39,6 +39,8 @@ pub mod sae_encode;
 pub mod sae_feature_grad;
 pub mod sae_feature_sums;
 pub mod sae_group;
+pub mod sae_rescore;
+pub mod sae_screen;
 pub mod sae_threshold_grad;
 pub mod sample;
 pub mod scale;
@@ -107,6 +109,8 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &sae_feature_grad::INFO,
     &sae_feature_sums::INFO,
     &sae_group::INFO,
+    &sae_rescore::INFO,
+    &sae_screen::INFO,
     &sae_threshold_grad::INFO,
     &sample::INFO,
     &scale::INFO,

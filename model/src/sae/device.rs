@@ -5,13 +5,18 @@
 //! found. A gated one is a threshold too: of `mag = x (W_enc exp(r_mag)) + b_mag` that is active which is above both 0 and what
 //! `mag` is where the gate opens, `b_mag - exp(r_mag) b_gate`. Such rows are given places, and more where one fills them.
 
-use super::{Activation, Normalize, Sae, SparseRows, floats};
+use super::{Activation, Normalize, Sae, SaePrecision, SparseRows, floats};
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
-use auscult_kernels::TensorDesc;
-use auscult_kernels::ops::sae_add_threshold::SaeAddThreshold;
-use auscult_kernels::ops::sae_decode::SaeDecode;
-use auscult_kernels::ops::sae_encode::{MOST_K, SaeEncode};
+use auscult_kernels::ops::{
+    capture::Capture,
+    sae_add_threshold::SaeAddThreshold,
+    sae_decode::SaeDecode,
+    sae_encode::{MOST_K, SaeEncode},
+    sae_rescore::SaeRescore,
+    sae_screen::{SaeScreen, screened},
+};
+use auscult_kernels::{DType, Plan, ShapeError, TensorDesc};
 use auscult_runtime::{Backend, DeviceInfo, GraphBuilder, GraphError, Tensor, Value};
 use rayon::prelude::*;
 
@@ -26,9 +31,11 @@ pub struct DeviceSae {
     /// Whether the autoencoder itself has no more than that active.
     is_limit: bool,
     /// f32 `[features, width]`.
-    encoder: Tensor,
+    pub(super) encoder: Tensor,
+    /// bf16 `[features, width]`, where that is what is multiplied first.
+    pub(super) narrow: Option<Tensor>,
     /// f32 `[features]`: with what is subtracted from a row folded in, less the threshold.
-    bias: Tensor,
+    pub(super) bias: Tensor,
     /// f32 `[features]`: what is added to the values of active features.
     threshold: Option<Tensor>,
     /// f32 `[features, width]`.
@@ -67,22 +74,49 @@ impl Form {
 
 impl Sae {
     /// Whether [`on_device`](Self::on_device) can have it encode on a device: without normalisation, and without a limit of
-    /// active features beyond what the encoder keeps. [`Sae::encode`] can always.
-    pub fn encodes_on(&self, device: &DeviceInfo) -> bool {
-        let Ok((k, _)) = self.places() else { return false };
-        let row = TensorDesc::f32([1, self.width]);
-        let plan = SaeEncode { k }.plan(&row, &self.encoder.desc, &self.bias.desc);
-        plan.is_ok_and(|plan| {
+    /// active features beyond what the encoder keeps; in bf16 only with such a limit. [`Sae::encode`] can always.
+    pub fn encodes_on(&self, device: &DeviceInfo, precision: SaePrecision) -> bool {
+        let plans = match (self.places(), precision) {
+            (Ok((k, _)), SaePrecision::F32) => self.plans_f32(k),
+            (Ok((k, true)), SaePrecision::Bf16) => self.plans_bf16(k),
+            _ => return false,
+        };
+        let runs = |plan: &Plan| {
             device.ptx.as_ref().is_none_or(|ptx| plan.kernel.ptx_for(&plan.params, ptx).is_some())
-        })
+        };
+        plans.is_ok_and(|plans| plans.iter().all(runs))
+    }
+
+    /// What encodes a row.
+    fn plans_f32(&self, k: usize) -> Result<Vec<Plan>, ShapeError> {
+        let row = TensorDesc::f32([1, self.width]);
+        Ok(vec![SaeEncode { k }.plan(&row, &self.encoder.desc, &self.bias.desc)?])
+    }
+
+    fn plans_bf16(&self, k: usize) -> Result<Vec<Plan>, ShapeError> {
+        let row = TensorDesc::f32([1, self.width]);
+        let [narrow_row, narrow] =
+            [&row, &self.encoder.desc].map(|t| TensorDesc::new(DType::BF16, t.shape.clone()));
+        let (round, screen, rescore) = narrow_ops(k, self.features);
+        let candidates = TensorDesc::u32([1, screen.k]);
+        Ok(vec![
+            round.plan(&row, None)?,
+            screen.plan(&narrow_row, &narrow, &self.bias.desc)?,
+            rescore.plan(&row, &self.encoder.desc, &self.bias.desc, &candidates)?,
+        ])
     }
 
     /// The autoencoder on a device, for graphs that encode and decode.
     ///
     /// # Errors
-    /// One that normalises rows, whose limit of active features is above 1024, or whose magnitudes are not normal numbers; memory.
-    pub fn on_device(&self, backend: &dyn Backend) -> Result<DeviceSae> {
+    /// One that normalises rows, whose limit of active features is above 1024, or whose magnitudes are not normal numbers; for bf16
+    /// one without a limit of active features, or with a weight beyond its range; memory.
+    pub fn on_device(&self, backend: &dyn Backend, precision: SaePrecision) -> Result<DeviceSae> {
         let (k, is_limit) = self.places()?;
+        let narrow = match precision {
+            SaePrecision::F32 => None,
+            SaePrecision::Bf16 => Some(self.narrow_encoder()?.upload(backend)?),
+        };
         let form = self.form()?;
         let bias = form.bias_less_threshold();
         let Form { weight, threshold, .. } = form;
@@ -91,6 +125,7 @@ impl Sae {
             k,
             is_limit,
             encoder: weight.upload(backend)?,
+            narrow,
             bias: bias.upload(backend)?,
             threshold: threshold.map(|threshold| threshold.upload(backend)).transpose()?,
             decoder: self.decoder.upload(backend)?,
@@ -227,9 +262,18 @@ impl DeviceSae {
     /// # Errors
     /// Another shape.
     pub fn encode(&self, graph: &mut GraphBuilder, x: Value) -> Result<(Value, Value), GraphError> {
-        let (op, [encoder, bias]) = self.encoder();
-        let inputs = [x, graph.constant(&encoder), graph.constant(&bias)].map(Some);
-        let (indices, values) = match graph.op_all(&op, &inputs, &[])?.as_slice() {
+        let (encoder, bias) = (graph.constant(&self.encoder), graph.constant(&self.bias));
+        let written = match &self.narrow {
+            None => graph.op_all(&self.encoder_op(), &[x, encoder, bias].map(Some), &[])?,
+            Some(narrow) => {
+                let (round, screen, rescore) = self.narrow_ops();
+                let rounded = graph.op(&round, &[Some(x), None])?;
+                let narrow = graph.constant(narrow);
+                let found = graph.op_all(&screen, &[rounded, narrow, bias].map(Some), &[])?;
+                graph.op_all(&rescore, &[x, encoder, bias, found[0]].map(Some), &[])?
+            }
+        };
+        let (indices, values) = match written.as_slice() {
             &[indices, values] => (indices, values),
             written => unreachable!("the encoder writes indices and values, not {} slots", written.len()),
         };
@@ -253,9 +297,19 @@ impl DeviceSae {
         graph.op(&SaeDecode, &[Some(indices), Some(values), Some(decoder), Some(b_dec), minus])
     }
 
-    /// The encoder of the k largest, and what it reads behind x.
-    pub(super) fn encoder(&self) -> (SaeEncode, [Tensor; 2]) {
-        (SaeEncode { k: self.k }, [self.encoder.clone(), self.bias.clone()])
+    /// What its products are of.
+    pub fn precision(&self) -> SaePrecision {
+        if self.narrow.is_some() { SaePrecision::Bf16 } else { SaePrecision::F32 }
+    }
+
+    /// The op that encodes in f32.
+    pub(super) fn encoder_op(&self) -> SaeEncode {
+        SaeEncode { k: self.k }
+    }
+
+    /// The ops that encode in bf16.
+    pub(super) fn narrow_ops(&self) -> (Capture, SaeScreen, SaeRescore) {
+        narrow_ops(self.k, self.features())
     }
 
     /// What is added to the values of active features.
@@ -267,4 +321,9 @@ impl DeviceSae {
     pub(super) fn decoder(&self) -> [Tensor; 2] {
         [self.decoder.clone(), self.b_dec.clone()]
     }
+}
+
+/// What finds the `k` largest of so many features in bf16: rows are rounded and screened, and what was found is computed in f32.
+pub(super) fn narrow_ops(k: usize, features: usize) -> (Capture, SaeScreen, SaeRescore) {
+    (Capture { dtype: DType::BF16 }, SaeScreen { k: screened(k, features) }, SaeRescore { k })
 }

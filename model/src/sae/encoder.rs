@@ -1,6 +1,6 @@
 //! The encoder of rows that lie on the host, on whatever device there is.
 
-use super::{DeviceSae, Sae, SparseRows};
+use super::{DeviceSae, HostEncoder, Sae, SaePrecision, SparseRows};
 use crate::error::Result;
 use auscult_kernels::TensorDesc;
 use auscult_runtime::{Backend, DeviceInfo, Edits, GraphBuilder, Program};
@@ -13,6 +13,7 @@ const BLOCK_ROWS: usize = 4096;
 /// Either way features are those of [`Sae::encode`].
 pub struct Encoder<'a> {
     sae: &'a Sae,
+    host: HostEncoder<'a>,
     device: Option<OnDevice>,
 }
 
@@ -29,17 +30,18 @@ fn is_device(info: &DeviceInfo) -> bool {
 }
 
 impl<'a> Encoder<'a> {
-    /// An encoder on a device.
+    /// An encoder on a device, whose products are of `precision`.
     ///
     /// # Errors
-    /// The device.
-    pub fn new(sae: &'a Sae, backend: &Arc<dyn Backend>) -> Result<Self> {
-        let mut encoder = Self { sae, device: None };
-        if is_device(backend.info()) && sae.encodes_on(backend.info()) {
-            let on_device = sae.on_device(&**backend)?;
-            encoder.device = Some(OnDevice { backend: backend.clone(), sae: on_device, program: None });
+    /// Those of [`Sae::host_encoder`]; the device.
+    pub fn new(sae: &'a Sae, precision: SaePrecision, backend: &Arc<dyn Backend>) -> Result<Self> {
+        if is_device(backend.info()) && sae.encodes_on(backend.info(), precision) {
+            let on_device = sae.on_device(&**backend, precision)?;
+            let device = Some(OnDevice { backend: backend.clone(), sae: on_device, program: None });
+            // those that the host may take over have no form in bf16
+            return Ok(Self { sae, host: sae.host_encoder(SaePrecision::F32)?, device });
         }
-        Ok(encoder)
+        Ok(Self { sae, host: sae.host_encoder(precision)?, device: None })
     }
 
     /// The autoencoder.
@@ -58,7 +60,7 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// Those of [`Sae::encode`]; the device.
     pub fn encode(&mut self, rows: &[f32]) -> Result<SparseRows> {
-        let Some(device) = &mut self.device else { return self.sae.encode(rows) };
+        let Some(device) = &mut self.device else { return self.host.encode(rows) };
         self.sae.check_rows(rows)?;
         let mut parts = Vec::new();
         for block in rows.chunks(BLOCK_ROWS * self.sae.width()) {
@@ -66,7 +68,7 @@ impl<'a> Encoder<'a> {
                 Some(part) => parts.push(part),
                 None => {
                     self.device = None;
-                    return self.sae.encode(rows);
+                    return self.host.encode(rows);
                 }
             }
         }

@@ -52,20 +52,31 @@ impl DeviceSae {
         let names = |names: [&String; 2]| Place::Output(names.map(String::clone).to_vec());
         let sums = || Arc::new(ColumnSums { groups: clips, skip });
         let code = |back, slot| Operand::BesideSlot { back, slot };
-        let (encode, [weight, bias]) = self.encoder();
         let [decoder, b_dec] = self.decoder();
         let encoder = |into| {
-            let inputs = vec![Operand::Site, tensor(&weight), tensor(&bias)];
-            insert(Arc::new(encode), inputs, names([&outputs.indices, into]))
+            let (weight, bias) = (tensor(&self.encoder), tensor(&self.bias));
+            let codes = names([&outputs.indices, into]);
+            let Some(narrow) = &self.narrow else {
+                return vec![insert(Arc::new(self.encoder_op()), vec![Operand::Site, weight, bias], codes)];
+            };
+            let (round, screen, rescore) = self.narrow_ops();
+            let found = vec![Operand::Beside(1), tensor(narrow), bias.clone()];
+            vec![
+                insert(Arc::new(round), vec![Operand::Site, Operand::Absent], Place::Beside),
+                insert(Arc::new(screen), found, Place::Beside),
+                insert(Arc::new(rescore), vec![Operand::Site, weight, bias, code(1, 0)], codes),
+            ]
         };
         // where the decoder finds features and values
         let (mut inserts, codes) = match self.threshold() {
-            None => (vec![encoder(&outputs.values)], [code(1, 0), code(1, 1)]),
+            None => (encoder(&outputs.values), [code(1, 0), code(1, 1)]),
             Some(threshold) => {
                 let inputs = vec![code(1, 0), code(1, 1), tensor(&threshold)];
                 let values = Place::Output(vec![outputs.values.clone()]);
                 let added = insert(Arc::new(SaeAddThreshold), inputs, values);
-                (vec![encoder(&outputs.above), added], [code(2, 0), code(1, 0)])
+                let mut inserts = encoder(&outputs.above);
+                inserts.push(added);
+                (inserts, [code(2, 0), code(1, 0)])
             }
         };
         let [indices, values] = codes;

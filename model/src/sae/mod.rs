@@ -2,7 +2,8 @@
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6, of EleutherAI's sparsify, of Gemma Scope and of Llama Scope (pickles of
 //! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens'. [`Sae::encode`] and [`Sae::decode`] are encoder
-//! and decoder on the host, for any of them, [`Sae::on_device`] those that do not normalise as ops of a graph, [`Encoder`] is
+//! and decoder on the host, for any of them, [`Sae::on_device`] those that do not normalise as ops of a graph, with products in f32
+//! or bf16 ([`SaePrecision`]), [`Encoder`] is
 //! the one that is at hand; [`Sae::duplicates`] finds what was learned twice. Generation takes those that its graph can express ([`Sae::top_k`]).
 //! [`train`] makes new ones.
 
@@ -17,6 +18,7 @@ mod gemma_scope;
 mod inserts;
 mod llama_scope;
 mod open;
+mod precision;
 mod saelens;
 mod save;
 mod settings;
@@ -26,9 +28,10 @@ mod turned;
 
 pub use device::DeviceSae;
 pub use duplicates::{Duplicates, Pair};
-pub use encode::{NotFinite, SparseRows};
+pub use encode::{HostEncoder, NotFinite, SparseRows};
 pub use encoder::Encoder;
 pub use inserts::SaeOutputs;
+pub use precision::SaePrecision;
 pub use save::CFG_FILE;
 pub(crate) use save::WEIGHTS_FILE;
 pub use settings::{Activation, Metadata, Normalize, Settings};
