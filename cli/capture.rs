@@ -94,7 +94,7 @@ pub struct Args {
     /// Check every weight for NaN and infinity first
     #[arg(long)]
     pub check_finite: bool,
-    /// Say on stderr which kernels the decoder's forward pass runs on this device, and how they are launched
+    /// Say on stderr which kernels the codec and the decoder's forward pass run on this device, and how they are launched
     #[arg(long)]
     pub explain: bool,
     /// Positions of a shard of the store, at least 1
@@ -222,6 +222,7 @@ fn explain(model: &mut MusicgenCapture, args: &Args) -> Result<()> {
         Batch::Clips(clips) => clips,
     };
     let frames = time::frames(samples, spec.hop_length);
+    eprint!("{}", model.codec().explain_encode(clips, samples)?);
     eprint!("the decoder over {clips} clips of {frames} frames:\n{}", model.explain(clips, frames)?);
     Ok(())
 }

@@ -28,6 +28,9 @@ pub enum Command {
         /// The file to write
         #[arg(long)]
         out: PathBuf,
+        /// Say on stderr which kernels run on this device, and how they are launched
+        #[arg(long)]
+        explain: bool,
     },
     /// Decode such a file to WAV or FLAC
     Decode {
@@ -42,22 +45,31 @@ pub enum Command {
         /// Write 32-bit floats in place of 16-bit integers
         #[arg(long)]
         float: bool,
+        /// Say on stderr which kernels run on this device, and how they are launched
+        #[arg(long)]
+        explain: bool,
     },
 }
 
 pub fn run(context: &Context, command: &Command) -> Result<()> {
     match command {
-        Command::Encode { input, model, out } => encode(context, input, model, out),
-        Command::Decode { input, model, out, float } => decode(context, input, model, out, *float),
+        Command::Encode { input, model, out, explain } => encode(context, input, model, out, *explain),
+        Command::Decode { input, model, out, float, explain } => {
+            let encoding = if *float { Encoding::Float32 } else { Encoding::Int16 };
+            decode(context, input, model, out, encoding, *explain)
+        }
     }
 }
 
-fn encode(context: &Context, input: &Path, model: &Path, out: &Path) -> Result<()> {
+fn encode(context: &Context, input: &Path, model: &Path, out: &Path, explain: bool) -> Result<()> {
     let channels = channels(model)?;
     let codec = Encodec::open(model, context.backend()?)?;
     let rate = codec.config().sampling_rate;
     let (planes, _) = read_planes(input, rate, channels, usize::MAX)?;
     let samples = planes[0].len();
+    if explain {
+        eprint!("{}", codec.explain_encode(1, samples)?);
+    }
     let spinner = context.bar(1, "{spinner} encoding {elapsed}");
     let codes = codes_of(&planes, channels, &codec)?;
     spinner.finish_and_clear();
@@ -111,9 +123,16 @@ pub fn write_codes(path: &Path, codes: &Codes, config: &EncodecConfig, samples: 
     Ok(())
 }
 
-fn decode(context: &Context, input: &Path, model: &Path, out: &Path, float: bool) -> Result<()> {
+fn decode(
+    context: &Context,
+    input: &Path,
+    model: &Path,
+    out: &Path,
+    encoding: Encoding,
+    explain: bool,
+) -> Result<()> {
     let format = Format::named("--out", out)?.unwrap_or(Format::Wav);
-    if float && format == Format::Flac {
+    if encoding == Encoding::Float32 && format == Format::Flac {
         return Err(Failure::usage("`--float` with flac, expected wav, which holds floats"));
     }
     let codes = read_codes(input)?;
@@ -123,15 +142,17 @@ fn decode(context: &Context, input: &Path, model: &Path, out: &Path, float: bool
         .check(channels * codec.codebooks(), codec.config().codebook_size)
         .map_err(|e| Failure::input(format!("{}: {e}", input.display())))?;
     let rate = codec.config().sampling_rate;
+    if explain {
+        eprint!("{}", codec.explain_decode(codes.frames())?);
+    }
     let spinner = context.bar(1, "{spinner} decoding {elapsed}");
     let planes = (0..channels).map(|c| Ok(codec.decode(&codes.channel(c, channels)?)?));
     let planes = planes.collect::<Result<Vec<_>>>()?;
     spinner.finish_and_clear();
     let samples = planes[0].len();
-    let encoding = if float { Encoding::Float32 } else { Encoding::Int16 };
     let beyond = write_audio(out, planes, rate, (format, encoding))?.written.clipped;
     // floats keep what lies beyond full scale
-    let clipped = if float { 0 } else { beyond };
+    let clipped = if encoding == Encoding::Float32 { 0 } else { beyond };
     let seconds = samples as f64 / f64::from(rate);
     let text = format!(
         "{}: {samples} samples ({seconds:.2} s), {beyond} beyond full scale, {clipped} clipped",

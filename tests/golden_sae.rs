@@ -1,7 +1,9 @@
 //! Encoders of autoencoders against stored outputs of torch, on every executor, of rows that are hard on a selection; and an
 //! autoencoder's graph against its form on the host.
 //!
-//! Missing adapters show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+//! What is missing of the executors shows as ignored: see `common/executors.rs`.
+
+mod common;
 
 use auscult_kernels::ops::{
     capture::Capture,
@@ -11,14 +13,14 @@ use auscult_kernels::ops::{
 };
 use auscult_kernels::{DType, TensorDesc, noise};
 use auscult_model::sae::{Activation, Encoder, NotFinite, Sae, SaeParts, SaePrecision, Settings, SparseRows};
-use auscult_runtime::{
-    Backend, Contents, CpuBackend, CudaBackend, Edits, GraphBuilder, Program, PtxSim, Tensor, WgpuBackend,
-};
+use auscult_runtime::{Backend, Contents, Edits, GraphBuilder, Program, Tensor};
+use common::executors::{Executor, Executors};
+use common::golden::golden_dir;
 use libtest_mimic::{Arguments, Failed, Trial};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,24 +35,12 @@ const VALUES: f32 = 1e-5;
 /// another order than float64.
 const BAND: f32 = 2e-6;
 
-fn executors() -> Vec<(&'static str, Arc<dyn Backend>)> {
-    let mut all: Vec<(&'static str, Arc<dyn Backend>)> =
-        vec![("cpu", Arc::new(CpuBackend::new(None).expect("the host has a processor")))];
-    if let Ok(gpu) = WgpuBackend::new(None) {
-        all.push(("wgpu", Arc::new(gpu)));
-    }
-    all.push(("ptx_sim", Arc::new(PtxSim::new().expect("the host gives threads"))));
-    if let Ok(gpu) = CudaBackend::new(None) {
-        all.push(("cuda", Arc::new(gpu)));
-    }
-    all
-}
-
 fn main() -> ExitCode {
     let args = Arguments::from_args();
-    let executors = executors();
+    let executors = Executors::open();
     let mut trials = vec![Trial::test("goldens are what the script wrote", sums)];
-    for (name, backend) in &executors {
+    trials.extend(executors.missing());
+    for Executor { name, backend } in &executors.there {
         for case in CASES {
             for precision in PRECISIONS {
                 let backend = backend.clone();
@@ -79,16 +69,11 @@ fn main() -> ExitCode {
             case.judge(&case.on_host(precision)?)
         }));
     }
-    if !executors.iter().any(|(name, _)| *name == "wgpu") {
-        let required = std::env::var("AUSCULT_REQUIRE_WGPU").is_ok_and(|value| value == "1");
-        let missing = || Err("needs a wgpu adapter: a GPU driver, or mesa-vulkan-drivers".into());
-        trials.push(Trial::test("wgpu (needs an adapter)", missing).with_ignored_flag(!required));
-    }
     libtest_mimic::run(&args, trials).exit_code()
 }
 
 fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+    golden_dir().join(path)
 }
 
 fn sums() -> Result<(), Failed> {

@@ -16,7 +16,7 @@ pub struct Args {
     /// A MusicGen checkpoint directory
     #[arg(long)]
     pub model: PathBuf,
-    /// Length of every take, the prompt's included
+    /// Length of every take, the audio prompt's included
     #[arg(long, value_name = "S")]
     pub seconds: f64,
     /// A directory that is empty or absent, or a file `*.wav` or `*.flac` for a single take
@@ -25,7 +25,8 @@ pub struct Args {
     /// What the music is told to be; given again for more prompts. Unconditional without it and `--melody`
     #[arg(long, value_name = "STRING")]
     pub text: Vec<String>,
-    /// A UTF-8 file with a prompt on every line
+    /// A UTF-8 file with a prompt on every line; of a file `*.jsonl` objects {"text": ..., "seconds": ...}, whose seconds are
+    /// those of `--seconds` where they are left out
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     pub prompts: Option<PathBuf>,
     /// Texts shorter than the longest: mask lets each see itself alone, attend pads them as audiocraft does
@@ -84,6 +85,9 @@ pub struct Args {
     /// Write the only take to standard output as WAV while it plays, beside `--out`
     #[arg(long)]
     pub stream: bool,
+    /// Say on stderr which kernels play the first take on this device, and how they are launched
+    #[arg(long)]
+    pub explain: bool,
     #[command(flatten, next_help_heading = "Edits")]
     pub edits: EditArgs,
     /// Sites whose rows are kept while takes play: hook_layers.{1,5}, layers.3.mlp_out, ...

@@ -1,7 +1,5 @@
 //! Edits as they are written on the command line: `HOOK:FEATURE`, `HOOK:FEATURE=X`, `HOOK=FILE`.
 
-use crate::failure::Failure;
-use anyhow::Result;
 use auscult_model::musicgen::Site;
 use auscult_model::musicgen::generate::Halves;
 use std::fmt;
@@ -65,26 +63,16 @@ impl EditArgs {
                 && self.patch.is_empty())
     }
 
-    /// Refuses what only matters to edits where there are none.
-    ///
-    /// # Errors
-    /// Names the option.
-    pub fn check(&self) -> Result<()> {
-        if self.any() || self.controls.is_some() {
-            return Ok(());
-        }
+    /// The option that only matters to edits, where it was given and there are none.
+    pub fn idle(&self) -> Option<&'static str> {
         let given = [
             ("--edit-rows", self.edit_rows.0 != Halves::Both),
             ("--edit-window", self.edit_window.is_some()),
             ("--sae", !self.sae.is_empty()),
             ("--stats", !self.stats.is_empty()),
         ];
-        match given.iter().find(|(_, is_given)| *is_given) {
-            Some((option, _)) => Err(Failure::usage(format!(
-                "`{option}` is given and nothing is edited, expected an edit such as `--ablate HOOK:FEATURE`"
-            ))),
-            None => Ok(()),
-        }
+        let idle = given.iter().find(|(_, is_given)| *is_given && !self.any());
+        idle.map(|(option, _)| *option)
     }
 
     /// The features that are named, with their hooks.

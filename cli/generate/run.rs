@@ -28,7 +28,9 @@ const BLOCK: usize = 50;
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     args.sampling()?;
-    args.edits.check()?;
+    if let Some(option) = args.edits.idle() {
+        context.note(&format!("`{option}` changes nothing: there is no edit"));
+    }
     if args.stream && context.global.json {
         return Err(Failure::usage(
             "`--stream` and `--json` both write to standard output, expected one of them",
@@ -55,6 +57,9 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     let slots = plan.slots(args, &model)?;
     let mut generator = Generator::new(&model.decoder, &plan.takes, &plan.options(slots))?;
+    if args.explain {
+        eprint!("{}", generator.explain(&plan.takes[0])?);
+    }
     record.details.insert("slots".into(), slots.into());
     record.details.insert("memory_bytes".into(), generator.memory_bytes().into());
     let store = args.capture.as_deref();
@@ -91,8 +96,6 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 pub struct Model {
     pub decoder: Decoder,
     pub codec: Encodec,
-    /// Whether the device has memory of its own.
-    pub accelerator: bool,
     pub files: ModelRecord,
 }
 
@@ -116,7 +119,7 @@ impl Model {
             Ok((decoder, Encodec::open(&args.model, backend.clone())?))
         })?;
         record.models.clone_from(&files.files);
-        Ok(Self { decoder, codec, accelerator: backend.info().accelerator, files })
+        Ok(Self { decoder, codec, files })
     }
 }
 

@@ -64,10 +64,9 @@ fn info_says_what_an_autoencoder_is() {
         assert!(text.contains(part), "expected `{part}` in\n{text}");
     }
     let gated = run(dir.path(), &format!("sae info {}", golden("gated-5").display())).ok().stdout;
-    assert!(
-        gated.contains("any number a row (gated)") && gated.contains("`architecture` is gated"),
-        "{gated}"
-    );
+    assert!(gated.contains("any number a row (gated)") && gated.contains("can be edited"), "{gated}");
+    let scaled = run(dir.path(), &format!("sae info {}", golden("constant-norm").display())).ok().stdout;
+    assert!(scaled.contains("`normalize_activations` is constant_norm_rescale"), "{scaled}");
 }
 
 fn damaged_autoencoders_are_bad_input() {

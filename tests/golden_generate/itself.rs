@@ -137,7 +137,7 @@ fn caches_equal_one_pass(executor: &Executor) -> Check {
                         &format!("{case}, {precision}, read as {read_as}, take {number}, {half:?}, {site}"),
                         &got,
                         &want,
-                        executor.tolerance,
+                        executor.tolerance(),
                     )?;
                 }
             }
@@ -161,7 +161,7 @@ fn takes_do_not_hear_each_other(executor: &Executor) -> Check {
     let alone = play(&decoder, std::slice::from_ref(&one), &options(0)?, Context::Full)?.remove(0);
     let width = decoder.config().hidden_size;
     let loud: Arc<[f32]> = auscult_kernels::noise("loud", width).map(|v| 9.0 * v).collect();
-    let count = if executor.slow { 7 } else { 64 };
+    let count = if executor.is_slow() { 7 } else { 64 };
     let mut takes: Vec<Take> = (0..count).map(|i| take(Some(&texts[i % 2]), i as u64)).collect();
     for (i, other) in takes.iter_mut().enumerate() {
         other.frames = 5 + 3 * (i % 7);
@@ -311,7 +311,7 @@ fn features_of_are_switched(
                 let want: Vec<f32> =
                     x.iter().zip(&d).map(|(&x, &d)| (f64::from(x) + c(f) * f64::from(d)) as f32).collect();
                 let name = format!("{}, {action:?} of feature {feature}, position {s}", rule.architecture());
-                measure(&name, &behind[s * width..][..width], &want, executor.tolerance)?;
+                measure(&name, &behind[s * width..][..width], &want, executor.tolerance())?;
             }
         }
     }
@@ -346,7 +346,7 @@ fn directions_are_written(executor: &Executor) -> Check {
             let row = other.get(s * width..(s + 1) * width).unwrap_or(&[]);
             let name = format!("{name}, position {s}");
             let want = want(x, &direction, row);
-            measure(&name, &behind[s * width..][..width], &want, executor.tolerance)?;
+            measure(&name, &behind[s * width..][..width], &want, executor.tolerance())?;
         }
     }
     Ok(())
@@ -374,7 +374,7 @@ fn kept_to_columns_and_rows(executor: &Executor) -> Check {
 fn prompts_are_shared(executor: &Executor) -> Check {
     let (decoder, texts) = model(executor, "tiny")?;
     // around what a page of the caches holds, 16
-    let lengths: &[usize] = if executor.slow { &[16, 19] } else { &[1, 2, 16, 19, 33] };
+    let lengths: &[usize] = if executor.is_slow() { &[16, 19] } else { &[1, 2, 16, 19, 33] };
     for &frames in lengths {
         let prompt = prompt(&decoder, frames)?;
         let continued =
@@ -382,7 +382,7 @@ fn prompts_are_shared(executor: &Executor) -> Check {
         let takes: Vec<Take> = (0..4).map(continued).collect();
         let together =
             play(&decoder, &takes, &GeneratorOptions { slots: 3, ..Default::default() }, Context::Full)?;
-        for (i, take) in takes.iter().enumerate().skip(if executor.slow { 3 } else { 0 }) {
+        for (i, take) in takes.iter().enumerate().skip(if executor.is_slow() { 3 } else { 0 }) {
             let alone =
                 play(&decoder, std::slice::from_ref(take), &GeneratorOptions::default(), Context::Full)?;
             ensure(alone[0].codes == together[i].codes, || format!("prompt of {frames}: take {i} differs"))?;

@@ -48,7 +48,7 @@ pub struct TrainArgs {
     /// Sites, with an autoencoder for each; of a store its only one by default. Of rows of a file, the site they come from
     #[arg(long, visible_alias = "hook", value_name = "LIST")]
     hooks: Option<String>,
-    /// saelens-5.3.2, topk, batchtopk, jumprelu or relu; all but the first two run on the processor
+    /// saelens-5.3.2, topk, batchtopk, jumprelu or relu
     #[arg(long, default_value = "topk")]
     mode: Mode,
     /// Features of an autoencoder
@@ -225,7 +225,7 @@ fn config(args: &TrainArgs, width: usize) -> TrainConfig {
         _ => 0,
     };
     TrainConfig {
-        k: if args.mode.is_sparse() || args.mode == Mode::BatchTopK { k } else { k.min(features) },
+        k: if matches!(args.mode, Mode::JumpRelu | Mode::Relu) { k.min(features) } else { k },
         batch: args.batch.unwrap_or(base.batch),
         seed: args.seed,
         lr: args.lr.unwrap_or(base.lr),

@@ -222,6 +222,11 @@ impl Decoder {
         &self.backend
     }
 
+    /// Bytes of device memory that its weights take once all of them were used.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.device_bytes()
+    }
+
     pub(crate) fn weights(&self) -> &DecoderWeights {
         &self.weights
     }

@@ -2,7 +2,7 @@
 
 use super::config::MusicgenDecoderConfig;
 use super::decoder::Precision;
-use super::parts::{Cross, Head, Layer, Norm, View, take_cross, take_layer, take_norm};
+use super::parts::{Attention, Cross, Head, Layer, Norm, View, take_cross, take_layer, take_norm};
 use crate::device::{HostTensor, present};
 use crate::error::{ModelError, Result};
 use auscult_kernels::DType;
@@ -175,6 +175,20 @@ impl DecoderWeights {
             heads.map(|heads: Vec<_>| self.put_head(&host.norm, &heads)).transpose()
         };
         once(lean, make)?.as_ref().map_or_else(|| self.head(), Ok)
+    }
+
+    /// Bytes of everything on the device, in the type of the precision.
+    pub fn device_bytes(&self) -> usize {
+        let size = self.precision.dtype().size();
+        let linear = |tensor: &HostTensor| tensor.desc.elements() * size;
+        let mut bytes = self.host_embeddings.iter().map(|table| table.desc.bytes()).sum::<usize>();
+        bytes += self.head.host.logits.iter().map(linear).sum::<usize>();
+        let attention = |a: &Attention<HostTensor>| {
+            [&a.query, &a.key, &a.value, &a.out].map(linear).iter().sum::<usize>()
+        };
+        bytes += self.cross.iter().map(|part| attention(&part.host.attn)).sum::<usize>();
+        let layer = |l: &Layer<HostTensor>| attention(&l.self_attn) + linear(&l.fc1) + linear(&l.fc2);
+        bytes + self.layers.iter().map(|part| layer(&part.host)).sum::<usize>()
     }
 
     /// Types that lean layers lie on the device in.

@@ -361,27 +361,21 @@ fn chosen(plan: &Plan, read: &[&[u8]], places: usize) -> (Vec<u32>, Vec<f32>) {
     found
 }
 
-/// [`linear`] of rows `x` and of some rows of zeros behind them where there are few, with a weight f32 `[features, width]`:
+/// `x weight^T` of rows `x` and of some rows of zeros behind them where there are few, with a weight f32 `[features, width]`:
 /// `[at least rows, features]`.
 pub(super) fn product(mut x: Vec<f32>, weight: &[u8], width: usize) -> Result<Vec<f32>> {
     x.resize(x.len().max(LEAST_ROWS * width), 0.0);
-    linear(&x, width, bytemuck::cast_slice(weight), None)
-}
-
-/// `x weight^T + bias` on the host: x `[rows, width]`, weight `[outs, width]`, bias `[outs]`; `[rows, outs]`.
-pub(super) fn linear(x: &[f32], width: usize, weight: &[f32], bias: Option<&[f32]>) -> Result<Vec<f32>> {
-    let (rows, outs) = (x.len() / width, weight.len() / width);
-    let (x_desc, weight_desc) = (TensorDesc::f32([rows, width]), TensorDesc::f32([outs, width]));
-    let bias_desc = bias.map(|bias| TensorDesc::f32([bias.len()]));
+    let (rows, features) = (x.len() / width, weight.len() / 4 / width);
+    let (x_desc, weight_desc) = (TensorDesc::f32([rows, width]), TensorDesc::f32([features, width]));
     let op = Linear { activation: After::None };
-    let plan = op.plan(&x_desc, &weight_desc, bias_desc.as_ref(), None).map_err(GraphError::from)?;
-    let mut y = vec![0.0f32; rows * outs];
+    let plan = op.plan(&x_desc, &weight_desc, None, None).map_err(GraphError::from)?;
+    let mut y = vec![0.0f32; rows * features];
     run(
         &plan,
         &mut [
-            HostSlot::Read(bytemuck::cast_slice(x)),
-            HostSlot::Read(bytemuck::cast_slice(weight)),
-            HostSlot::Read(bias.map_or(&[], bytemuck::cast_slice)),
+            HostSlot::Read(bytemuck::cast_slice(&x)),
+            HostSlot::Read(weight),
+            HostSlot::Read(&[]),
             HostSlot::Read(&[]),
             HostSlot::Write(bytemuck::cast_slice_mut(&mut y)),
         ],

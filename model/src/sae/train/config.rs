@@ -43,12 +43,6 @@ impl Mode {
             Self::Relu => "relu",
         }
     }
-
-    /// Whether a row has at most k active features, so that a step touches few: these run as a graph on any device. The others
-    /// run on the processor, with dense matrix products.
-    pub const fn is_sparse(self) -> bool {
-        matches!(self, Self::Saelens532 | Self::TopK)
-    }
 }
 
 impl fmt::Display for Mode {
@@ -78,7 +72,7 @@ pub struct TrainConfig {
     pub width: usize,
     /// Features of the autoencoder.
     pub features: usize,
-    /// Features of a row that are active: at most, in `batchtopk` on average; of no meaning in `jumprelu` and `relu`.
+    /// Features of a row that are active: at most, in `batchtopk` on average, then 1024 at most; of no meaning in `jumprelu` and `relu`.
     pub k: usize,
     /// Rows of a step.
     pub batch: usize,
@@ -154,6 +148,15 @@ impl TrainConfig {
             Mode::BatchTopK => Self { k: 64, batch: 1024, l1: 0.0, l1_warmup: 0, ..saelens },
             Mode::JumpRelu => Self { batch: 1024, l1: 1e-2, bandwidth: 0.05, ..saelens },
             Mode::Relu => Self { batch: 1024, l1: 5e-2, ..saelens },
+        }
+    }
+
+    /// Places that the active features of a row have: as many as can be active, but in `batchtopk` no more than the encoder finds.
+    pub(super) fn places(&self) -> usize {
+        match self.mode {
+            Mode::Saelens532 | Mode::TopK => self.k,
+            Mode::BatchTopK => self.features.min(MOST_KEPT),
+            Mode::JumpRelu | Mode::Relu => self.features,
         }
     }
 
