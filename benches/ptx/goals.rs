@@ -133,7 +133,8 @@ pub fn wgsl() -> Result<()> {
         let (x, weight) = (TensorDesc::f32([rows, cols]), TensorDesc::f32([outs, cols]));
         Linear { activation: Activation::None }.plan(&x, &weight, None, None)
     };
-    let kinds: [(&str, usize, &dyn Fn([usize; 3]) -> Planned); 2] = [("f16", 2, &half), ("f32", 4, &full)];
+    type Plans<'p> = &'p dyn Fn([usize; 3]) -> Planned;
+    let kinds: [(&str, usize, Plans<'_>); 2] = [("f16", 2, &half), ("f32", 4, &full)];
     for (dtype, size, plan) in kinds {
         for (what, cols, outs) in [("q, k, v, out", 1024, 1024), ("fc1", 1024, 4096), ("fc2", 4096, 1024)] {
             let real = plan([ROWS, cols, outs])?;
