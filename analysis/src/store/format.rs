@@ -109,6 +109,14 @@ pub struct SaeMeta {
     pub k: Option<usize>,
     /// `topk`, `jumprelu` and so on, as SAELens names them.
     pub architecture: String,
+    /// What its encoder multiplied: f32, or bf16, whose best were computed again in f32.
+    #[serde(default = "full_precision")]
+    pub precision: String,
+}
+
+/// Of stores that do not say.
+fn full_precision() -> String {
+    "f32".into()
 }
 
 impl SaeMeta {

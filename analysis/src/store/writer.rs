@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use auscult_model::Codes;
 use auscult_runtime::files::{FileError, sha256_file};
 use auscult_runtime::safetensors_io::{GrowingTensorFile, TensorSpec, write_safetensors};
+use auscult_runtime::weights::first_non_finite;
 use rayon::prelude::*;
 
 use super::features::{OpenFeatures, SaeRows, disorder};
@@ -239,7 +240,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// [`AnalysisError::Answer`] if something is not of the announced size, features are none of the autoencoder or out of
-    /// order, or a `clip_id` is not new; [`AnalysisError::File`]. After an error the writer must be dropped.
+    /// order, or a `clip_id` is not new; [`AnalysisError::NotFinite`]; [`AnalysisError::File`]. After an error the writer must be dropped.
     pub fn append(
         &mut self,
         clip: NewClip,
@@ -266,6 +267,11 @@ impl StoreWriter {
             let expected = row.positions * site.width * self.meta.dtype.size();
             if rows.len() != expected {
                 return Err(self.tensor(&id, &format!("bytes at `{}`", site.hook), rows.len(), expected));
+            }
+            if let Some(at) = first_non_finite(self.meta.dtype.dtype(), rows) {
+                let (clip, hook) = (id, site.hook.clone());
+                let (position, column) = (at / site.width, at % site.width);
+                return Err(AnalysisError::NotFinite { clip, hook, position, column });
             }
         }
         self.check_features(&row, features)?;

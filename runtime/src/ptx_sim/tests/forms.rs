@@ -22,6 +22,8 @@ fn comparisons_combined_with_a_predicate() {
         ("setp.lt.or.f32", "pred f32 f32 pred", &[two, one, 1], 1),
         ("setp.nan.or.f32", "pred f32 f32 pred", &[NAN, one, 0], 1),
         ("setp.nan.or.f32", "pred f32 f32 pred", &[two, one, 0], 0),
+        ("setp.nan.and.f32", "pred f32 f32 pred", &[one, NAN, 1], 1),
+        ("setp.nan.and.f32", "pred f32 f32 pred", &[one, NAN, 0], 0),
         ("setp.neu.and.f32", "pred f32 f32 pred", &[NAN, NAN, 1], 1),
         ("setp.neu.and.f32", "pred f32 f32 pred", &[one, one, 1], 0),
         ("setp.eq.and.u32", "pred u32 u32 pred", &[5, 5, 1], 1),
@@ -42,6 +44,10 @@ fn comparisons_and_arithmetic_by_type() {
     check(&[
         ("setp.ge.f32", "pred f32 f32", &[f(2.0), f(2.0)], 1),
         ("setp.ge.f32", "pred f32 f32", &[f(2.0), NAN], 0),
+        ("setp.eq.u64", "pred u64 u64", &[1 << 40, 1 << 40], 1),
+        ("setp.eq.u64", "pred u64 u64", &[1 << 40, 0], 0),
+        ("setp.ne.u64", "pred u64 u64", &[1 << 40, 0], 1),
+        ("setp.ne.u64", "pred u64 u64", &[7, 7], 0),
         ("setp.ge.u64", "pred u64 u64", &[1 << 63, 1], 1),
         ("setp.ge.u64", "pred u64 u64", &[1 << 32, 1 << 33], 0),
         ("setp.gt.u64", "pred u64 u64", &[1 << 63, 1], 1),
@@ -72,7 +78,7 @@ const ACCESSES: &str = "
     .reg .b16 h<2>; .reg .b32 w<16>; .reg .f32 f<6>; .reg .u64 x_ptr, y_ptr, long;
     .shared .align 16 .b8 room[32];
     ld.param.u64 x_ptr, [x]; ld.param.u64 y_ptr, [y]; ld.param.f32 f0, [params + 4];
-    ld.global.b16 h0, [x_ptr]; ld.global.nc.b16 h1, [x_ptr + 6];
+    ld.global.b16 h0, [x_ptr]; ld.global.nc.b16 h1, [x_ptr + 4]; ld.global.nc.u16 h1, [x_ptr + 6];
     ld.global.nc.b32 w0, [x_ptr + 8]; ld.global.nc.f32 f1, [x_ptr + 12]; ld.global.nc.u32 w1, [x_ptr + 16];
     ld.global.nc.v2.u32 {w2, w3}, [x_ptr + 24]; ld.global.v2.b32 {w4, w5}, [x_ptr + 32];
     ld.global.nc.v4.b32 {w6, w7, w8, w9}, [x_ptr + 48];
