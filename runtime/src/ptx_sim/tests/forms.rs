@@ -75,10 +75,10 @@ const ACCESSES: &str = "
 .visible .entry accesses(.param .u64 x, .param .u64 y, .param .align 4 .b8 params[16])
 .reqntid 1
 {
-    .reg .b16 h<2>; .reg .b32 w<16>; .reg .f32 f<6>; .reg .u64 x_ptr, y_ptr, long;
+    .reg .b16 h<3>; .reg .b32 w<16>; .reg .f32 f<6>; .reg .u64 x_ptr, y_ptr, long;
     .shared .align 16 .b8 room[32];
     ld.param.u64 x_ptr, [x]; ld.param.u64 y_ptr, [y]; ld.param.f32 f0, [params + 4];
-    ld.global.b16 h0, [x_ptr]; ld.global.nc.b16 h1, [x_ptr + 4]; ld.global.nc.u16 h1, [x_ptr + 6];
+    ld.global.b16 h0, [x_ptr]; ld.global.nc.b16 h1, [x_ptr + 6]; ld.global.nc.u16 h2, [x_ptr + 10];
     ld.global.nc.b32 w0, [x_ptr + 8]; ld.global.nc.f32 f1, [x_ptr + 12]; ld.global.nc.u32 w1, [x_ptr + 16];
     ld.global.nc.v2.u32 {w2, w3}, [x_ptr + 24]; ld.global.v2.b32 {w4, w5}, [x_ptr + 32];
     ld.global.nc.v4.b32 {w6, w7, w8, w9}, [x_ptr + 48];
@@ -96,6 +96,7 @@ const ACCESSES: &str = "
     st.global.cs.v4.f32 [y_ptr + 32], {f0, f1, f4, f5};
     st.global.v4.b32 [y_ptr + 48], {w2, w3, w14, w15};
     st.global.v4.b32 [y_ptr + 64], {w6, w7, w8, w9}; st.global.v2.b32 [y_ptr + 80], {w12, w13};
+    st.global.b16 [y_ptr + 88], h2; st.global.b16 [y_ptr + 90], h0;
     ret;
 }
 ";
@@ -105,7 +106,7 @@ fn accesses_by_width() {
     // word i holds 0x0101 (2 i + 2) above 0x0101 (2 i + 1): a different half-word everywhere
     let word = |i: u32| 0x0101_0101 * (2 * i + 1) + 0x0101_0000;
     let x: Vec<u8> = (0..24).flat_map(|i| word(i).to_le_bytes()).collect();
-    let run = Run::new(ACCESSES, "accesses").read("x", x).write("y", 88).params(&[7, 8, 9, 10]);
+    let run = Run::new(ACCESSES, "accesses").read("x", x).write("y", 92).params(&[7, 8, 9, 10]);
     let y = run.run().unwrap().buffers.swap_remove(1);
     let got: Vec<u32> = y.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
     let (low, high) = (word(0) & 0xffff, word(1) >> 16);
@@ -113,7 +114,8 @@ fn accesses_by_width() {
     let words = [2, 4, 9, 8, 6, 7].map(word);
     let singles = [8, word(3), word(18), word(19)];
     let rest = [16, 17, 20, 21, 12, 13, 14, 15, 22, 23].map(word);
-    assert_eq!(got, [&halves[..], &words, &singles, &rest].concat());
+    let last = [low << 16 | word(2) >> 16];
+    assert_eq!(got, [&halves[..], &words, &singles, &rest, &last].concat());
 }
 
 /// The product of a matrix whose rows are 1, 2 ... 16 throughout and one whose columns are 1, 2 ... 8: the fragment of lane l
