@@ -108,6 +108,18 @@ const fn ptx_64(source: &'static str, entry: &'static str) -> Ptx {
     }
 }
 
+/// The form for head_dim 64 in f32, on tensor cores: 128 queries a block.
+const fn ptx_64_f32(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        // queries in two parts, two stages of 32 keys and values
+        dynamic_shared: |_| 96 << 10,
+        // two blocks a multiprocessor
+        registers: 255,
+        static_shared: 0,
+        ..ptx_64(source, entry)
+    }
+}
+
 /// A form for every head_dim: 64 queries a block.
 const fn ptx_any(source: &'static str, entry: &'static str) -> Ptx {
     Ptx {
@@ -131,14 +143,17 @@ fn ptx_grid(params: &[u8], queries: u32) -> [u32; 3] {
     [u32::try_from(blocks).unwrap_or(u32::MAX), 1, 1]
 }
 
-/// In f32 throughout.
+/// Of f32 values, products in three pieces of tf32 where head_dim is 64.
 pub static F32: KernelInfo = KernelInfo {
     name: "attention_f32",
     slots: &slots(DType::F32),
     fields: FIELDS,
     params_size: size_of::<Params>(),
     wgsl: &[wgsl(&[("value_type", 0.0)])],
-    ptx: &[ptx_any(include_str!("attention_f32.ptx"), "attention_f32")],
+    ptx: &[
+        ptx_64_f32(include_str!("attention_f32_hd64.ptx"), "attention_f32_hd64"),
+        ptx_any(include_str!("attention_f32.ptx"), "attention_f32"),
+    ],
     reference: reference::f32,
     cpu: Some(cpu::f32),
     cases: || cases::cases(DType::F32),

@@ -2,7 +2,7 @@
 
 mod attention;
 mod copies;
-mod harness;
+pub mod harness;
 mod products;
 
 use half::f16;

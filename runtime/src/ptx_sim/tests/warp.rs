@@ -6,7 +6,7 @@ fn shuffled(instruction: &str) -> Vec<u32> {
     by_thread(
         32,
         &format!(
-            ".reg .u32 v; .reg .pred p; add.u32 v, tid, 100; shfl.sync.{instruction};
+            ".reg .u32 v; .reg .pred p; add.u32 v, tid, 100; {instruction};
             @!p add.u32 result, result, 1000;"
         ),
     )
@@ -19,27 +19,27 @@ fn want(of: impl Fn(u32) -> (u32, bool)) -> Vec<u32> {
 
 #[test]
 fn shuffles() {
-    assert_eq!(shuffled("bfly.b32 result|p, v, 5, 31, -1"), want(|l| (l ^ 5, true)));
-    assert_eq!(shuffled("idx.b32 result|p, v, 7, 31, -1"), want(|_| (7, true)));
+    assert_eq!(shuffled("shfl.sync.bfly.b32 result|p, v, 5, 31, -1"), want(|l| (l ^ 5, true)));
+    assert_eq!(shuffled("shfl.sync.idx.b32 result|p, v, 7, 31, -1"), want(|_| (7, true)));
     assert_eq!(
-        shuffled("down.b32 result|p, v, 3, 31, -1"),
+        shuffled("shfl.sync.down.b32 result|p, v, 3, 31, -1"),
         want(|l| if l < 29 { (l + 3, true) } else { (l, false) })
     );
     assert_eq!(
-        shuffled("up.b32 result|p, v, 3, 0, -1"),
+        shuffled("shfl.sync.up.b32 result|p, v, 3, 0, -1"),
         want(|l| if l > 2 { (l - 3, true) } else { (l, false) })
     );
     // segments of 8 lanes: the mask of segments is 24 << 8
     assert_eq!(
-        shuffled("down.b32 result|p, v, 1, 0x181f, -1"),
+        shuffled("shfl.sync.down.b32 result|p, v, 1, 0x181f, -1"),
         want(|l| if l % 8 < 7 { (l + 1, true) } else { (l, false) })
     );
     assert_eq!(
-        shuffled("up.b32 result|p, v, 1, 0x1800, -1"),
+        shuffled("shfl.sync.up.b32 result|p, v, 1, 0x1800, -1"),
         want(|l| if l % 8 > 0 { (l - 1, true) } else { (l, false) })
     );
-    assert_eq!(shuffled("idx.b32 result|p, v, 2, 0x181f, -1"), want(|l| (l / 8 * 8 + 2, true)));
-    assert_eq!(shuffled("idx.b32 result|p, v, tid, 31, -1"), want(|l| (l, true)));
+    assert_eq!(shuffled("shfl.sync.idx.b32 result|p, v, 2, 0x181f, -1"), want(|l| (l / 8 * 8 + 2, true)));
+    assert_eq!(shuffled("shfl.sync.idx.b32 result|p, v, tid, 31, -1"), want(|l| (l, true)));
 }
 
 #[test]
@@ -59,11 +59,16 @@ fn shuffles_need_their_lanes() {
 fn votes() {
     let vote =
         |body: &str| by_thread(32, &format!(".reg .pred p, q; setp.lt.u32 p, tid, 5; {body}")).unwrap();
-    let answer = |mode: &str, p: &str| {
-        vote(&format!("vote.sync.{mode}.pred q, {p}, -1; selp.u32 result, 1, 0, q;"))[9]
-    };
-    assert_eq!((answer("any", "p"), answer("all", "p"), answer("uni", "p")), (1, 0, 0));
-    assert_eq!((answer("any", "!p"), answer("all", "!p")), (1, 0));
+    let answer = |mode: &str, p: &str| vote(&format!("{mode} q, {p}, -1; selp.u32 result, 1, 0, q;"))[9];
+    assert_eq!(
+        (
+            answer("vote.sync.any.pred", "p"),
+            answer("vote.sync.all.pred", "p"),
+            answer("vote.sync.uni.pred", "p")
+        ),
+        (1, 0, 0)
+    );
+    assert_eq!((answer("vote.sync.any.pred", "!p"), answer("vote.sync.all.pred", "!p")), (1, 0));
     assert_eq!(vote("vote.sync.ballot.b32 result, p, -1;"), [0x1f; 32]);
     assert_eq!(vote("vote.sync.ballot.b32 result, !p, -1;"), [0xffff_ffe0; 32]);
     assert_eq!(vote("mov.u32 result, 0; @p activemask.b32 result;")[3..6], [0x1f, 0x1f, 0]);
@@ -75,16 +80,17 @@ fn votes() {
 #[test]
 fn reductions() {
     let reduced = |name: &str| {
-        by_thread(32, &format!(".reg .s32 v; sub.s32 v, tid, 3; redux.sync.{name} result, v, -1;")).unwrap()
+        by_thread(32, &format!(".reg .s32 v; sub.s32 v, tid, 3; {name} result, v, -1;")).unwrap()
     };
-    assert_eq!(reduced("add.s32"), [400; 32]);
-    assert_eq!(reduced("min.s32"), [-3_i32 as u32; 32]);
-    assert_eq!(reduced("max.s32"), [28; 32]);
-    assert_eq!(reduced("min.u32"), [0; 32]);
-    assert_eq!(reduced("max.u32"), [u32::MAX; 32]);
-    assert_eq!(reduced("and.b32"), [0; 32]);
-    assert_eq!(reduced("or.b32"), [u32::MAX; 32]);
-    assert_eq!(reduced("xor.b32"), [(0..32_u32).fold(0, |x, t| x ^ t.wrapping_sub(3)); 32]);
+    assert_eq!(reduced("redux.sync.add.s32"), [400; 32]);
+    assert_eq!(reduced("redux.sync.add.u32"), [400; 32]);
+    assert_eq!(reduced("redux.sync.min.s32"), [-3_i32 as u32; 32]);
+    assert_eq!(reduced("redux.sync.max.s32"), [28; 32]);
+    assert_eq!(reduced("redux.sync.min.u32"), [0; 32]);
+    assert_eq!(reduced("redux.sync.max.u32"), [u32::MAX; 32]);
+    assert_eq!(reduced("redux.sync.and.b32"), [0; 32]);
+    assert_eq!(reduced("redux.sync.or.b32"), [u32::MAX; 32]);
+    assert_eq!(reduced("redux.sync.xor.b32"), [(0..32_u32).fold(0, |x, t| x ^ t.wrapping_sub(3)); 32]);
 }
 
 #[test]

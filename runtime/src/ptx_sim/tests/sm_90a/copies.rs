@@ -142,6 +142,56 @@ fn tiles_are_copied_cut_at_edges_and_filled_with_zeros() {
 }
 
 #[test]
+fn tiles_of_four_axes_are_copied_and_cut() {
+    // 70 x 3 x 3 x 5 of the same rows
+    let volume = |slot| TensorMap {
+        extents: vec![70, 3, 3, 5],
+        strides: vec![160, 160 * 3, 160 * 9],
+        tile: vec![64, 2, 2, 2],
+        ..volume(slot)
+    };
+    let x = [8, 1, 2, 3];
+    let y = [0, 2, 0, 3];
+    let words = [&x[..3], &y[..3], &[1024, 3]].concat();
+    let done = Run::new(TILE_COPY, "tile_copy")
+        .read("x", half_bytes(45, 80, 6))
+        .update("y", half_bytes(45, 80, 7))
+        .params(&words)
+        .map("x_map", volume(0))
+        .map("y_map", volume(1))
+        .replace("x0, x1, x2, y0", "x0, x1, x2, x3, y0")
+        .replace("    ld.param.u32    y0", "    ld.param.u32    x3, [params + 28];\n    ld.param.u32    y0")
+        .replace(
+            "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes",
+            "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes",
+        )
+        .replace("{x0, x1, x2}", "{x0, x1, x2, x3}")
+        .replace(
+            "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group",
+            "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group",
+        )
+        .replace("{y0, y1, y2}", "{y0, y1, y2, x3}")
+        .run()
+        .unwrap();
+    let inside = |at: [u32; 4]| at[0] < 70 && at[1] < 3 && at[2] < 3 && at[3] < 5;
+    for (element, bytes) in (0_u32..).zip(done.buffers[1].as_chunks().0) {
+        let (row, column) = (element / 80, element % 80);
+        let place = [column, row % 3, row / 3 % 3, row / 9];
+        let tile = [64, 2, 2, 2];
+        let copied =
+            inside(place) && (0..4).all(|axis| (y[axis]..y[axis] + tile[axis]).contains(&place[axis]));
+        let want = if !copied {
+            value(7, row as usize, column as usize)
+        } else {
+            let from: [u32; 4] = std::array::from_fn(|axis| place[axis] - y[axis] + x[axis]);
+            let row = from[3] * 9 + from[2] * 3 + from[1];
+            if inside(from) { value(6, row as usize, from[0] as usize) } else { 0.0 }
+        };
+        assert_eq!(f16::from_le_bytes(*bytes).to_f32(), want, "at {place:?}");
+    }
+}
+
+#[test]
 fn maps_that_do_not_agree_permute_chunks() {
     let plain = tile_copy([0; 3], [0; 3], [Swizzle::None; 2]).run().unwrap();
     let mixed = tile_copy([0; 3], [0; 3], [Swizzle::Bytes128, Swizzle::None]).run().unwrap();
@@ -289,6 +339,32 @@ fn matrices_are_loaded_by_rows_and_stored_by_columns() {
     for (i, bytes) in y.as_chunks().0.iter().enumerate() {
         assert_eq!(f16::from_le_bytes(*bytes).to_f32(), value(8, i % 16, i / 16), "{i}");
     }
+}
+
+/// What the four matrices of a 16 x 16 become: each is turned over or not, and all have changed places.
+fn moved(load: &str, store: &str) -> Vec<f32> {
+    let run = matrices()
+        .replace("ldmatrix.sync.aligned.m8n8.x4.shared.b16", load)
+        .replace("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16", store);
+    let y = run.run().unwrap().buffers.swap_remove(1);
+    y.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect()
+}
+
+#[test]
+fn matrices_are_turned_over_by_either_end_or_by_none() {
+    let of = |at: fn(usize, usize) -> (usize, usize)| -> Vec<f32> {
+        (0..256).map(|i| at(i / 16, i % 16)).map(|(row, column)| value(8, row, column)).collect()
+    };
+    let turned = of(|row, column| (column, row));
+    // element (8 i + a, 8 j + b) comes from (8 j + a, 8 i + b)
+    let swapped = of(|row, column| (column / 8 * 8 + row % 8, row / 8 * 8 + column % 8));
+    let (rows, columns) =
+        ("ldmatrix.sync.aligned.m8n8.x4.shared.b16", "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16");
+    let (to_rows, to_columns) =
+        ("stmatrix.sync.aligned.m8n8.x4.shared.b16", "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16");
+    assert_eq!(moved(columns, to_rows), turned);
+    assert_eq!(moved(rows, to_rows), swapped);
+    assert_eq!(moved(columns, to_columns), swapped);
 }
 
 #[test]

@@ -7,8 +7,9 @@ use half::bf16;
 
 const WGMMA_TILE: &str = include_str!("wgmma_tile.ptx");
 const WGMMA_REGISTERS: &str = include_str!("wgmma_registers.ptx");
+const WGMMA_WIDE: &str = include_str!("wgmma_wide.ptx");
 
-pub const PROGRAMS: [&str; 2] = [WGMMA_TILE, WGMMA_REGISTERS];
+pub const PROGRAMS: [&str; 3] = [WGMMA_TILE, WGMMA_REGISTERS, WGMMA_WIDE];
 
 /// 64-column tiles of a row-major f16 matrix.
 fn half_map(slot: usize, rows: usize, cols: usize) -> TensorMap {
@@ -274,4 +275,39 @@ fn faults_planted_in_the_product_of_registers_are_found() {
             ),
         ],
     );
+}
+
+/// A product of 128 columns of numbers in a type, with a piece of its text exchanged.
+fn wide(bytes: impl Fn(f32) -> [u8; 2], from: &str, to: &str) -> Vec<f32> {
+    let all = |rows: usize, seed| -> Vec<u8> {
+        (0..rows * 16).flat_map(|i| bytes(value(seed, i / 16, i % 16))).collect()
+    };
+    let run = Run::new(WGMMA_WIDE, "wgmma_wide")
+        .read("x", all(64, 3))
+        .read("z", all(128, 4))
+        .write("y", 4 * 64 * 128)
+        .replace(from, to);
+    floats(&run.run().unwrap().buffers[2])
+}
+
+#[test]
+fn products_of_128_columns_are_right_in_both_halves() {
+    let want: Vec<f32> =
+        (0..64 * 128).map(|i| (0..16).map(|k| value(3, i / 128, k) * value(4, i % 128, k)).sum()).collect();
+    let f16 = |v| half::f16::from_f32(v).to_le_bytes();
+    let brain = |v| bf16::from_f32(v).to_le_bytes();
+    let plain = "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16";
+    assert_eq!(wide(f16, plain, plain), want);
+    assert_eq!(wide(brain, plain, "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16"), want);
+    // the same as two products of 64 columns each: the second half lies 64 rows of z behind
+    let columns = |first: u32| {
+        let names: Vec<String> = (first..first + 32).map(|i| format!("acc{i}")).collect();
+        names.join(", ")
+    };
+    let name = "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16";
+    let first = format!("{name} {{{}}}, {{a0, a1, a2, a3}}, z_desc, keep, 1, 1, 0;", columns(0));
+    let second = format!("{name} {{{}}}, {{a0, a1, a2, a3}}, z_half, keep, 1, 1, 0;", columns(32));
+    let whole = &WGMMA_WIDE[WGMMA_WIDE.find("wgmma.mma_async").unwrap()..];
+    let whole = &whole[..=whole.find(';').unwrap()];
+    assert_eq!(wide(brain, whole, &format!("{first}\n    {second}")), want);
 }

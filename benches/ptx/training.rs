@@ -1,0 +1,124 @@
+//! Autoencoders and their training.
+
+use super::job::{Job, Result, job};
+use auscult_kernels::ops::{
+    adam::{Adam, AdamStep, RATES},
+    sae_adam_rows::{Length, SaeAdamRows},
+    sae_clip::{SCHEDULE, SaeClip},
+    sae_dead_bias::SaeDeadBias,
+    sae_decode::SaeDecode,
+    sae_encode::SaeEncode,
+    sae_feature_grad::SaeFeatureGrad,
+    sae_feature_sums::{HISTORY, SUMS, SaeFeatureSums},
+    sae_group::SaeGroup,
+    sum_rows::SumRows,
+};
+use auscult_kernels::{Fill, TensorDesc};
+
+/// Rows of a batch that an autoencoder is trained on, few and many; its features, and those that are active in a row.
+const BATCH: [usize; 2] = [64, 4096];
+const FEATURES: usize = 32_768;
+const ACTIVE: usize = 100;
+
+/// Active features of the short batch, and the same turned round: where a feature's entries begin, and (entry, row) of all.
+fn active() -> (Vec<u32>, Vec<u32>, Vec<u32>) {
+    let places = 0..BATCH[0] * ACTIVE;
+    // a prime, and so coprime to the number of features: those of a row differ
+    let feature = |at: usize| (at / ACTIVE * 7919 + at % ACTIVE * 0x9e37_79b1) % FEATURES;
+    let mut order: Vec<usize> = places.clone().collect();
+    order.sort_by_key(|&at| (feature(at), at));
+    let starts = (0..=FEATURES).map(|f| order.partition_point(|&at| feature(at) < f) as u32).collect();
+    let pair = |at: usize| [at as u32, (at / ACTIVE) as u32];
+    (places.map(|at| feature(at) as u32).collect(), starts, order.into_iter().flat_map(pair).collect())
+}
+
+/// One step of the training of an autoencoder of MusicGen-small, but for encoder and decoder.
+pub fn training() -> Result<Vec<Job>> {
+    let (indices, starts, order) = active();
+    let adam = Adam { beta1: 0.0, beta2: 0.999, eps: 1e-8 };
+    let places = |rows: usize| (TensorDesc::u32([rows, ACTIVE]), TensorDesc::f32([rows, ACTIVE]));
+    let rows_of = |rows: usize| TensorDesc::f32([rows, 1024]);
+    let pairs = |rows: usize| TensorDesc::u32([rows * ACTIVE, 2]);
+    let (bounds, history) = (TensorDesc::u32([FEATURES + 1]), TensorDesc::u32([FEATURES, HISTORY]));
+    let (table, sums) = (TensorDesc::f32([FEATURES, 1024]), TensorDesc::f32([FEATURES, SUMS]));
+    let (bias, rates) = (TensorDesc::f32([FEATURES]), TensorDesc::f32([RATES]));
+    let positive = |name| (name, Fill::Between(0.125, 1.0));
+    let turned = || vec![("starts", Fill::Words(starts.clone())), ("order", Fill::Words(order.clone()))];
+    let with = |fill: Vec<_>| [turned(), fill].concat();
+    Ok(vec![
+        job("64 rows, 100 of 32,768 x 1024", BATCH, |rows| {
+            let (indices, values) = places(rows);
+            SaeFeatureGrad.plan(&indices, &values, &table, &rows_of(rows), &TensorDesc::f32([1]))
+        })?
+        .filled(vec![("indices", Fill::Words(indices.clone())), positive("values")]),
+        job("64 rows, 100 of 32,768", BATCH, |rows| {
+            let (indices, values) = places(rows);
+            SaeGroup { features: FEATURES, rows, k: ACTIVE, aux_k: 0 }.plan(&indices, &values)
+        })?
+        .filled(vec![("indices", Fill::Words(indices.clone())), positive("values")]),
+        job("64 rows, 100 of 32,768 x 1024", BATCH, |rows| {
+            let (values, x) = (places(rows).1, rows_of(rows));
+            SaeFeatureSums.plan([&bounds, &pairs(rows), &values, &values, &x, &x, &history])
+        })?
+        .filled(with(vec![("history", Fill::Below(1000))])),
+        job("32,768 features, 1024 columns", BATCH, |rows| {
+            SaeClip { scale: 2.0 / rows as f32, max_norm: 1.0 }.plan(
+                &sums,
+                &TensorDesc::f32([1024, 1]),
+                &TensorDesc::f32([SCHEDULE]),
+            )
+        })?
+        .filled(vec![positive("sums")]),
+        job("64 rows, 100 of 32,768 x 1024", BATCH, |rows| {
+            let (coefs, moments) = (places(rows).1, TensorDesc::f32([FEATURES, 1, 1024]));
+            SaeAdamRows { adam, length: Length::Unit }.plan([
+                &table,
+                &moments,
+                &bounds,
+                &pairs(rows),
+                &coefs,
+                &rows_of(rows),
+                &sums,
+                &rates,
+            ])
+        })?
+        .filled(with(vec![
+            positive("moments"),
+            ("sums", Fill::Between(1.0, 900.0)),
+            positive("rates"),
+        ])),
+        job("32,768 values", BATCH, |_| {
+            let moments = TensorDesc::f32([1, FEATURES]);
+            AdamStep { adam, column: 1 }.plan(&bias, &moments, &sums, &rates)
+        })?
+        .filled(vec![positive("moments"), positive("rates")]),
+        job("[64, 1024]", BATCH, |rows| SumRows { factor: -1.0 }.plan(&rows_of(rows)))?,
+        job("32,768 features", BATCH, |_| SaeDeadBias { after: 39 }.plan(&bias, &history))?
+            .filled(vec![("history", Fill::Below(40))]),
+    ])
+}
+
+/// Of the rows of `CLIPS` clips, and of one block of rows.
+pub fn autoencoders() -> Result<Vec<Job>> {
+    Ok(vec![
+        job(
+            "[128, 256] x [2048, 256], 32 best",
+            [(128, 256, 2048, 32), (65_536, 1024, 32_768, 100)],
+            |sizes| {
+                let (rows, width, features, k) = sizes;
+                let weight = TensorDesc::f32([features, width]);
+                SaeEncode { k }.plan(&TensorDesc::f32([rows, width]), &weight, &TensorDesc::f32([features]))
+            },
+        )?,
+        job("128 rows, 100 of [4096, 1024]", [(128, 4096), (65_536, 32_768)], |(rows, features)| {
+            SaeDecode.plan(
+                &TensorDesc::u32([rows, 100]),
+                &TensorDesc::f32([rows, 100]),
+                &TensorDesc::f32([features, 1024]),
+                &TensorDesc::f32([1024]),
+                None,
+            )
+        })?
+        .filled(vec![("indices", Fill::Below(4096))]),
+    ])
+}
