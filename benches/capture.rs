@@ -21,7 +21,7 @@ use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::{DecoderOptions, Precision};
-use auscult_model::sae::{Sae, SaeOutputs, SaeParts};
+use auscult_model::sae::{Sae, SaeOutputs, SaeParts, SaePrecision};
 use auscult_runtime::{Edits, Step};
 use common::{Options, Result, round, scratch, time};
 use serde_json::{Value, json};
@@ -167,7 +167,7 @@ fn autoencoders(options: &Options, clips: usize) -> Result<()> {
         Codes::new(config.num_codebooks, frames, (0..config.num_codebooks * frames).map(code).collect())?;
     let codes = vec![codes; clips];
     // one for all hooks: it reads and writes what five would
-    let autoencoder = random_sae(width, options.features)?.on_device(&*options.backend)?;
+    let autoencoder = random_sae(width, options.features)?.on_device(&*options.backend, SaePrecision::F32)?;
     let mut kept = Edits::new();
     let mut encoded = Edits::new();
     for hook in HOOKS {

@@ -1,4 +1,4 @@
-//! The encoder of a sparse autoencoder at real sizes, beside its floor: the same matrix product alone.
+//! The encoder of a sparse autoencoder at real sizes, in f32 and in bf16, beside its floor: the same matrix product alone.
 //!
 //! `cargo bench --bench sae -- [--device cpu|wgpu:N|cuda:N] [--threads N] [--repeat N] [--rows N] [--width N] [--features N]
 //! [--k N]`
@@ -6,12 +6,17 @@
 //! Lines are JSON, as those of `benches/peers/torch_sae.py`, which times a linear layer and a top-k in torch. `floor_s` is the
 //! product's arithmetic at the rate of a square matrix product that is measured in the same run.
 
+use auscult_kernels::ops::capture::Capture;
 use auscult_kernels::ops::linear::{Activation, Linear};
 use auscult_kernels::ops::sae_encode::SaeEncode;
-use auscult_kernels::{Plan, TensorDesc, noise};
+use auscult_kernels::ops::sae_rescore::SaeRescore;
+use auscult_kernels::ops::sae_screen::{SaeScreen, screened};
+use auscult_kernels::{Access, DType, Plan, TensorDesc, noise};
 use auscult_runtime::selftest::Ceiling;
 use auscult_runtime::{Backend, Contents, CpuBackend, CudaBackend, Span, WgpuBackend};
+use half::bf16;
 use serde_json::json;
+use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
@@ -57,31 +62,50 @@ impl Options {
     }
 }
 
-/// A launch with memory of its own: noise where it reads.
+/// Launches with memory of their own: noise where they read, but for what one before them wrote.
 struct Job<'a> {
     backend: &'a dyn Backend,
-    plan: Plan,
-    spans: Vec<Option<Span>>,
+    steps: Vec<(Plan, Vec<Option<Span>>)>,
 }
 
+/// A launch, and the names of its slots; a name stands for the same memory in all launches of a job.
+type Step = (Plan, &'static [&'static str]);
+
 impl<'a> Job<'a> {
-    fn new(backend: &'a dyn Backend, plan: Plan) -> Result<Self> {
-        let mut spans = Vec::new();
-        for (slot, desc) in plan.kernel.slots.iter().zip(&plan.slots) {
-            let Some(desc) = desc else {
-                spans.push(None);
-                continue;
-            };
-            let span = backend.alloc(Contents::Undefined(desc.bytes()))?.span();
-            let values: Vec<f32> = noise(&format!("sae/{}", slot.name), desc.elements()).collect();
-            backend.upload(&span, bytemuck::cast_slice(&values))?;
-            spans.push(Some(span));
+    fn new(backend: &'a dyn Backend, plans: Vec<Step>) -> Result<Self> {
+        let mut known: HashMap<&str, Span> = HashMap::new();
+        let mut steps = Vec::new();
+        for (plan, names) in plans {
+            let mut spans = Vec::new();
+            for ((slot, desc), name) in plan.kernel.slots.iter().zip(&plan.slots).zip(names) {
+                let Some(desc) = desc else {
+                    spans.push(None);
+                    continue;
+                };
+                if !known.contains_key(name) {
+                    let span = backend.alloc(Contents::Undefined(desc.bytes()))?.span();
+                    let values: Vec<f32> = noise(&format!("sae/{name}"), desc.elements()).collect();
+                    match (slot.access, desc.dtype) {
+                        (Access::Read, DType::BF16) => {
+                            let narrow: Vec<bf16> = values.into_iter().map(bf16::from_f32).collect();
+                            backend.upload(&span, bytemuck::cast_slice(&narrow))?;
+                        }
+                        (Access::Read, _) => backend.upload(&span, bytemuck::cast_slice(&values))?,
+                        _ => {}
+                    }
+                    known.insert(name, span);
+                }
+                spans.push(known.get(name).cloned());
+            }
+            steps.push((plan, spans));
         }
-        Ok(Self { backend, plan, spans })
+        Ok(Self { backend, steps })
     }
 
     fn run(&self) -> Result<()> {
-        self.backend.dispatch(&self.plan, &self.spans)?;
+        for (plan, spans) in &self.steps {
+            self.backend.dispatch(plan, spans)?;
+        }
         Ok(self.backend.wait()?)
     }
 
@@ -112,13 +136,33 @@ fn main() -> Result<()> {
     let (x, weight) = (TensorDesc::f32([rows, width]), TensorDesc::f32([features, width]));
     let bias = TensorDesc::f32([features]);
     let linear = Linear { activation: Activation::None };
-    let plans = [
-        ("encode", SaeEncode { k }.plan(&x, &weight, &bias)?),
-        ("product alone", linear.plan(&x, &weight, Some(&bias), None)?),
+    let narrow = |desc: &TensorDesc| TensorDesc::new(DType::BF16, desc.shape.clone());
+    let screen = SaeScreen { k: screened(k, features) };
+    let found = TensorDesc::u32([rows, screen.k]);
+    let round_step: Step = (Capture { dtype: DType::BF16 }.plan(&x, None)?, &["x", "", "rounded"]);
+    let screen_step: Step = (
+        screen.plan(&narrow(&x), &narrow(&weight), &bias)?,
+        &["rounded", "narrow", "bias", "candidates", "screened"],
+    );
+    let rescore_step: Step = (
+        SaeRescore { k }.plan(&x, &weight, &bias, &found)?,
+        &["x", "weight", "bias", "candidates", "indices", "values"],
+    );
+    let jobs: [(&str, Vec<Step>); 4] = [
+        (
+            "encode",
+            vec![(SaeEncode { k }.plan(&x, &weight, &bias)?, &["x", "weight", "bias", "indices", "values"])],
+        ),
+        ("encode bf16", vec![round_step, screen_step.clone(), rescore_step]),
+        ("screen bf16 alone", vec![screen_step]),
+        (
+            "product alone",
+            vec![(linear.plan(&x, &weight, Some(&bias), None)?, &["x", "weight", "bias", "", "y"])],
+        ),
     ];
-    for (job, plan) in plans {
-        let flops = plan.cost.flops as f64;
-        let times = Job::new(&*backend, plan)?.times(repeat)?;
+    let flops = 2.0 * (rows * width * features) as f64;
+    for (job, steps) in jobs {
+        let times = Job::new(&*backend, steps)?.times(repeat)?;
         println!(
             "{}",
             json!({ "job": job, "rows": rows, "width": width, "features": features, "k": k,

@@ -1,7 +1,7 @@
 //! Training of a sparse autoencoder at real sizes: steps a second, beside their floor.
 //!
 //! `cargo bench --bench train -- [--device cpu|wgpu:N|cuda:N] [--threads N] [--steps N] [--batch N,N,...] [--width N]
-//! [--features N] [--k N]`
+//! [--features N] [--k N] [--mode MODE]`
 //!
 //! Lines are JSON, as those of `benches/peers/torch_train.py`, which makes the same steps in torch. `floor_s` is the encoder's
 //! product at the rate of a square one, and the rows of active features, of both matrices and their moments, read and written once
@@ -29,12 +29,14 @@ struct Options {
     width: usize,
     features: usize,
     k: usize,
+    mode: Mode,
 }
 
 impl Options {
     fn read() -> Result<Self> {
         let (mut device, mut threads, mut batches) = ("cpu".to_string(), None, vec![64, 4096]);
         let [mut steps, mut width, mut features, mut k] = [10, 1024, 32_768, 100];
+        let mut mode = Mode::Saelens532;
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -50,6 +52,7 @@ impl Options {
                 "--width" => width = value()?.parse()?,
                 "--features" => features = value()?.parse()?,
                 "--k" => k = value()?.parse()?,
+                "--mode" => mode = value()?.parse()?,
                 _ => return Err(format!("unknown argument {arg}").into()),
             }
         }
@@ -59,13 +62,13 @@ impl Options {
             Some(("cuda", number)) => Arc::new(CudaBackend::new(Some(number.parse()?))?),
             _ => return Err(format!("unknown device {device}").into()),
         };
-        Ok(Self { backend, steps, batches, width, features, k })
+        Ok(Self { backend, steps, batches, width, features, k, mode })
     }
 }
 
 fn main() -> Result<()> {
     let options = Options::read()?;
-    let Options { backend, steps, width, features, k, .. } = &options;
+    let Options { backend, steps, width, features, k, mode, .. } = &options;
     let ceiling = Ceiling::measure(&**backend)?;
     let info = backend.info();
     let round = |value: f64| (value * 1e4).round() / 1e4;
@@ -77,8 +80,7 @@ fn main() -> Result<()> {
         })
     );
     for &batch in &options.batches {
-        let config =
-            TrainConfig { k: *k, batch, ..TrainConfig::new(Mode::Saelens532, *width, *features, 1 << 20) };
+        let config = TrainConfig { k: *k, batch, ..TrainConfig::new(*mode, *width, *features, 1 << 20) };
         // a few batches, over and over: the features of one are not those of the next
         let batches: Vec<Vec<f32>> =
             (0..4).map(|i| noise(&format!("train/{i}"), batch * width).collect()).collect();
@@ -105,10 +107,10 @@ fn main() -> Result<()> {
         println!(
             "{}",
             json!({
-                "job": "train step", "rows": batch, "width": width, "features": features, "k": k, "active": round(active),
+                "job": "train step", "mode": mode.name(), "rows": batch, "width": width, "features": features, "k": k, "active": round(active),
                 "best_s": round(best), "median_s": round(median), "steps_per_s": round(1.0 / median),
                 "floor_s": round(floor), "of_floor": round(floor / best),
-                "published_h": (batch == 64).then(|| round(PUBLISHED * median / 3600.0)),
+                "published_h": (batch == 64 && *mode == Mode::Saelens532).then(|| round(PUBLISHED * median / 3600.0)),
             })
         );
     }

@@ -4,6 +4,7 @@ mod saes;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::text::told;
 use anyhow::{Context as _, Result};
 use auscult_analysis::capture::{
     Batch, CaptureJob, Event, Keep, Model, MusicgenCapture, Outcome, Summary, capture,
@@ -14,7 +15,8 @@ use auscult_analysis::store::{self, StoreDtype};
 use auscult_analysis::time;
 use auscult_audio::{LastClip, Windows};
 use auscult_model::config::CheckpointConfig;
-use auscult_model::musicgen::{DecoderOptions, Posemb};
+use auscult_model::musicgen::{DecoderOptions, Posemb, Precision};
+use auscult_model::sae::SaePrecision;
 use auscult_model::t5::{TextEncoder, TextPad, Tokenizer};
 use auscult_runtime::Backend;
 use indicatif::ProgressBar;
@@ -43,7 +45,8 @@ pub struct Args {
     pub hooks: Option<String>,
     /// An autoencoder whose features are stored too, and how well they stand for the rows: PATH at the hook that its files
     /// name, HOOK=PATH at another; again for each. Those of the top-k kind without normalisation encode on the device, all
-    /// others on the processor
+    /// others on the processor. They multiply in f32; with `--precision bf16` top-k ones on the device do in bf16, and what may
+    /// be among the largest once more in f32
     #[arg(long, value_name = "PATH")]
     pub sae: Vec<String>,
     /// Store features alone; the activations that they are of never leave the device where it encodes
@@ -91,7 +94,7 @@ pub struct Args {
     /// Check every weight for NaN and infinity first
     #[arg(long)]
     pub check_finite: bool,
-    /// Say on stderr which kernels the decoder's forward pass runs on this device, and how they are launched
+    /// Say on stderr which kernels the codec and the decoder's forward pass run on this device, and how they are launched
     #[arg(long)]
     pub explain: bool,
     /// Positions of a shard of the store, at least 1
@@ -131,7 +134,12 @@ pub fn capture_into_store(
     let (mut model, mut record) =
         context.open_hashed("opening", &args.model, || open(args, &hooks, backend.clone(), &options))?;
     let mut run = RunRecord::start(std::env::args().collect());
-    let saes = saes::at_hooks(saes, model.hooks(), args.allow_misaligned, &*backend, &mut run)?;
+    let sae_precision = match context.global.precision {
+        Some(Precision::BF16) => SaePrecision::Bf16,
+        _ => SaePrecision::F32,
+    };
+    let saes =
+        saes::at_hooks(saes, model.hooks(), args.allow_misaligned, sae_precision, &*backend, &mut run)?;
     model = model.with_saes(saes, if args.sae_only { Keep::Features } else { Keep::Rows });
     let windows = Windows {
         window: args.window,
@@ -184,6 +192,7 @@ fn check_text(model: &Path, text: &str) -> Result<PathBuf> {
     // a folder that is no checkpoint is told as such
     CheckpointConfig::load(model)?;
     let tokenizer = Tokenizer::open(model)?;
+    told("--text", &[text])?;
     tokenizer.prompt(text).context("`--text` cannot be encoded")?;
     Ok(tokenizer.file().to_path_buf())
 }
@@ -213,6 +222,7 @@ fn explain(model: &mut MusicgenCapture, args: &Args) -> Result<()> {
         Batch::Clips(clips) => clips,
     };
     let frames = time::frames(samples, spec.hop_length);
+    eprint!("{}", model.codec().explain_encode(clips, samples)?);
     eprint!("the decoder over {clips} clips of {frames} frames:\n{}", model.explain(clips, frames)?);
     Ok(())
 }

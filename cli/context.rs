@@ -20,7 +20,8 @@ pub struct Global {
     /// GPU, else the processor
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Storage and matrix precision of the decoder: f32, bf16 or f16; f16 by default on cuda, f32 elsewhere
+    /// Storage and matrix precision of the decoder: f32, bf16 or f16; f16 by default on cuda, f32 elsewhere. Autoencoders of the
+    /// k largest features multiply in f32 unless bf16 is asked for
     #[arg(long, global = true, value_name = "TYPE")]
     pub precision: Option<Precision>,
     /// Threads of the processor; all by default

@@ -1,9 +1,9 @@
 //! `auscult demo`: the main job from nothing, with no downloads.
 
+use crate::audio_file::write_wav;
 use crate::capture::{self, capture_into_store};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::wav::write_wav;
 use anyhow::Result;
 use auscult_analysis::input::from_paths;
 use auscult_analysis::record::{DeviceRecord, ModelRecord, RunRecord};

@@ -106,12 +106,17 @@ fn self_test(backend: &dyn Backend, device: &mut Value) -> usize {
         let small =
             |case: &Case| case.plan.cost.flops <= SELF_TEST_FLOPS && case.plan.cost.bytes <= SELF_TEST_BYTES;
         let cases: Vec<Case> = (kernel.cases)().into_iter().filter(small).collect();
-        let failures: Vec<String> = cases
-            .iter()
-            .filter_map(|case| selftest::check(backend, case).err().map(|e| format!("{}: {e}", case.why)))
-            .collect();
+        let mut failures = Vec::new();
+        let mut worst = 0.0_f64;
+        for case in &cases {
+            match selftest::check(backend, case) {
+                Ok(off) => worst = worst.max(off),
+                Err(message) => failures.push(format!("{}: {message}", case.why)),
+            }
+        }
         broken += failures.len();
-        kernels.insert(kernel.name.into(), json!({ "cases": cases.len(), "failures": failures }));
+        let result = json!({ "cases": cases.len(), "worst_error": worst, "failures": failures });
+        kernels.insert(kernel.name.into(), result);
     }
     device["self_test"] = kernels.into();
     broken
@@ -158,16 +163,23 @@ fn describe(report: &Value) -> String {
             text += &format!("    FAILED rates: {error}\n");
         }
         let Some(kernels) = device["self_test"].as_object() else { continue };
-        let mut cases = 0;
-        let mut failures = 0;
+        let (mut all, mut failed) = (0, 0);
+        let width = kernels.keys().map(String::len).max().unwrap_or(0);
         for (name, result) in kernels {
-            cases += result["cases"].as_u64().unwrap_or(0);
-            for failure in result["failures"].as_array().into_iter().flatten() {
-                failures += 1;
+            let cases = result["cases"].as_u64().unwrap_or(0);
+            let failures: Vec<&Value> = result["failures"].as_array().into_iter().flatten().collect();
+            all += cases;
+            failed += failures.len();
+            text += &match (failures.len(), result["worst_error"].as_f64().unwrap_or(f64::NAN)) {
+                (0, 0.0) => format!("    {name:width$}  {cases:3} cases  exact\n"),
+                (0, off) => format!("    {name:width$}  {cases:3} cases  off by at most {off:.1e}\n"),
+                (count, _) => format!("    {name:width$}  {cases:3} cases  {count} FAILED\n"),
+            };
+            for failure in failures {
                 text += &format!("    FAILED {name}: {}\n", text_of(failure));
             }
         }
-        text += &format!("    self-test: {} kernels, {cases} cases, {failures} failures\n", kernels.len());
+        text += &format!("    self-test: {} kernels, {all} cases, {failed} failures\n", kernels.len());
     }
     if let Some(auto) = report["auto"].as_str() {
         text += &format!("auto picks {auto}");

@@ -102,7 +102,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 fn of_model(error: &ModelError) -> Option<u8> {
     match error {
         ModelError::Site { .. } | ModelError::Argument { .. } => Some(2),
-        ModelError::Write(_) | ModelError::Graph(_) | ModelError::Run(_) | ModelError::Device(_) => Some(1),
+        ModelError::Write(_)
+        | ModelError::Graph(_)
+        | ModelError::Run(_)
+        | ModelError::Device(_)
+        | ModelError::Batch { .. } => Some(1),
         ModelError::Refused { .. } | ModelError::Misfit { .. } => Some(4),
         // what is neither read nor opened is being written
         ModelError::Io { action, .. } if !["read", "open"].contains(action) => Some(1),

@@ -1,5 +1,6 @@
 //! The `auscult` command line: flags, progress, exit codes. The only place that prints, and the only one that exits.
 
+mod audio_file;
 mod bench;
 mod capture;
 mod codec;
@@ -13,7 +14,6 @@ mod model;
 mod sae;
 mod store;
 mod text;
-mod wav;
 
 use clap::{Parser, Subcommand};
 use context::{Context, Global};

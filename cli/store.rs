@@ -67,8 +67,16 @@ fn show(context: &Context, store: &Path) -> Result<()> {
     for sae in &meta.saes {
         let k = sae.k.map_or("any number".to_string(), |k| k.to_string());
         text += &format!(
-            "features  {} of {} ({}, {k} of {} a row)\n",
-            sae.name, sae.hook, sae.architecture, sae.features
+            "features  {} of {} ({}, {k} of {} a row{})\n",
+            sae.name,
+            sae.hook,
+            sae.architecture,
+            sae.features,
+            if sae.precision == "f32" {
+                String::new()
+            } else {
+                format!(", by products in {}", sae.precision)
+            }
         );
     }
     text += &format!(

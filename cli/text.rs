@@ -27,27 +27,40 @@ pub enum Command {
         /// The file to write; `<OUT>.run.json` beside it records the run
         #[arg(long)]
         out: PathBuf,
+        /// Say on stderr which kernels run on this device, and how they are launched
+        #[arg(long)]
+        explain: bool,
     },
 }
 
 pub fn run(context: &Context, command: &Command) -> Result<()> {
-    let Command::Encode { text, file, model, out } = command;
+    let Command::Encode { text, file, model, out, explain } = command;
     let mut record = RunRecord::start(std::env::args().collect());
     let prompts = match file {
         Some(file) => {
             record.inputs.push(InputRecord { file: FileRecord::of(file)?, audio: None });
             lines(file)?
         }
-        None => {
-            let prompt = |(i, text): (usize, &String)| (format!("prompt {i} of `--text`"), text.clone());
-            text.iter().enumerate().map(prompt).collect()
-        }
+        None => told("--text", text)?,
     };
-    encode(context, &prompts, model, out, record)
+    encode(context, &prompts, (model, out), *explain, record)
 }
 
 /// What a person would call the prompt, and the prompt.
 pub type Named = (String, String);
+
+/// The texts of an option, each with words.
+///
+/// # Errors
+/// An empty one.
+pub fn told(option: &str, texts: &[impl AsRef<str>]) -> Result<Vec<Named>> {
+    let words = texts.iter().map(AsRef::as_ref);
+    if words.clone().any(|text| text.trim().is_empty()) {
+        return Err(Failure::usage(format!("`{option}` is empty, expected words")));
+    }
+    let name = |(i, text): (usize, &str)| (format!("prompt {i} of `{option}`"), text.to_string());
+    Ok(words.enumerate().map(name).collect())
+}
 
 /// The lines of a file.
 pub fn lines(file: &Path) -> Result<Vec<Named>> {
@@ -65,8 +78,8 @@ pub fn lines(file: &Path) -> Result<Vec<Named>> {
 fn encode(
     context: &Context,
     prompts: &[Named],
-    model: &Path,
-    out: &Path,
+    (model, out): (&Path, &Path),
+    explain: bool,
     mut record: RunRecord,
 ) -> Result<()> {
     // a folder that is no checkpoint is told as such
@@ -77,6 +90,9 @@ fn encode(
     let ((encoded, widths), hashed) = context.open_hashed("encoding text", model, || {
         let encoder = TextEncoder::open(model, backend.clone())?;
         let slices: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        if explain {
+            eprint!("{}", encoder.explain(&slices)?);
+        }
         Ok((encoder.encode(&slices)?, [encoder.text_width(), encoder.width()]))
     })?;
     record.models = hashed.files;

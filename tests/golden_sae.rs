@@ -1,23 +1,33 @@
 //! Encoders of autoencoders against stored outputs of torch, on every executor, of rows that are hard on a selection; and an
 //! autoencoder's graph against its form on the host.
 //!
-//! Missing adapters show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+//! What is missing of the executors shows as ignored: see `common/executors.rs`.
 
-use auscult_kernels::TensorDesc;
-use auscult_kernels::ops::sae_encode::SaeEncode;
-use auscult_model::sae::{NotFinite, Sae, SaeParts};
-use auscult_runtime::{
-    Backend, Contents, CpuBackend, CudaBackend, Edits, GraphBuilder, Program, PtxSim, Tensor, WgpuBackend,
+mod common;
+
+use auscult_kernels::ops::{
+    capture::Capture,
+    sae_encode::SaeEncode,
+    sae_rescore::SaeRescore,
+    sae_screen::{SaeScreen, screened},
 };
+use auscult_kernels::{DType, TensorDesc, noise};
+use auscult_model::sae::{Activation, Encoder, NotFinite, Sae, SaeParts, SaePrecision, Settings, SparseRows};
+use auscult_runtime::{Backend, Contents, Edits, GraphBuilder, Program, Tensor};
+use common::executors::{Executor, Executors};
+use common::golden::golden_dir;
 use libtest_mimic::{Arguments, Failed, Trial};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 const CASES: [&str; 5] = ["narrow", "published-k", "best-alone", "many-places", "no-bias"];
+
+/// Either writes values of f32, and leaves out no feature of the rows that are stored.
+const PRECISIONS: [SaePrecision; 2] = [SaePrecision::F32, SaePrecision::Bf16];
 
 /// Values agree within this share of themselves, and within [`BAND`] of the row's largest.
 const VALUES: f32 = 1e-5;
@@ -25,50 +35,45 @@ const VALUES: f32 = 1e-5;
 /// another order than float64.
 const BAND: f32 = 2e-6;
 
-fn executors() -> Vec<(&'static str, Arc<dyn Backend>)> {
-    let mut all: Vec<(&'static str, Arc<dyn Backend>)> =
-        vec![("cpu", Arc::new(CpuBackend::new(None).expect("the host has a processor")))];
-    if let Ok(gpu) = WgpuBackend::new(None) {
-        all.push(("wgpu", Arc::new(gpu)));
-    }
-    all.push(("ptx_sim", Arc::new(PtxSim::new().expect("the host gives threads"))));
-    if let Ok(gpu) = CudaBackend::new(None) {
-        all.push(("cuda", Arc::new(gpu)));
-    }
-    all
-}
-
 fn main() -> ExitCode {
     let args = Arguments::from_args();
-    let executors = executors();
+    let executors = Executors::open();
     let mut trials = vec![Trial::test("goldens are what the script wrote", sums)];
-    for (name, backend) in &executors {
+    trials.extend(executors.missing());
+    for Executor { name, backend } in &executors.there {
         for case in CASES {
+            for precision in PRECISIONS {
+                let backend = backend.clone();
+                trials.push(Trial::test(format!("{name}::{precision}::{case}"), move || {
+                    let case = Case::open(case);
+                    case.judge(&case.on(&backend, precision)?)
+                }));
+            }
+        }
+        for precision in PRECISIONS {
             let backend = backend.clone();
-            trials.push(Trial::test(format!("{name}::{case}"), move || {
-                let case = Case::open(case);
-                case.judge(&case.on(&backend)?)
-            }));
+            let name = format!("{name}::{precision}::there and back");
+            trials.push(Trial::test(name, move || there_and_back(&backend, precision)));
         }
         let backend = backend.clone();
-        trials.push(Trial::test(format!("{name}::there and back"), move || there_and_back(&backend)));
-    }
-    for case in CASES {
-        trials.push(Trial::test(format!("host::{case}"), move || {
-            let case = Case::open(case);
-            case.judge(&case.on_host()?)
+        trials.push(Trial::test(format!("{name}::every activation"), {
+            let backend = backend.clone();
+            move || every_activation(&backend)
         }));
+        trials.push(Trial::test(format!("{name}::any number of features"), move || any_number(&backend)));
     }
-    if !executors.iter().any(|(name, _)| *name == "wgpu") {
-        let required = std::env::var("AUSCULT_REQUIRE_WGPU").is_ok_and(|value| value == "1");
-        let missing = || Err("needs a wgpu adapter: a GPU driver, or mesa-vulkan-drivers".into());
-        trials.push(Trial::test("wgpu (needs an adapter)", missing).with_ignored_flag(!required));
+    for (case, precision) in CASES.into_iter().flat_map(|case| PRECISIONS.map(|precision| (case, precision)))
+    {
+        trials.push(Trial::test(format!("host::{precision}::{case}"), move || {
+            let case = Case::open(case);
+            case.judge(&case.on_host(precision)?)
+        }));
     }
     libtest_mimic::run(&args, trials).exit_code()
 }
 
 fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+    golden_dir().join(path)
 }
 
 fn sums() -> Result<(), Failed> {
@@ -122,14 +127,27 @@ impl Case {
         }
     }
 
-    fn on(&self, backend: &Arc<dyn Backend>) -> Result<Encoded, Failed> {
+    fn on(&self, backend: &Arc<dyn Backend>, precision: SaePrecision) -> Result<Encoded, Failed> {
         let mut graph = GraphBuilder::new(Edits::new());
         let rows = self.rows.len() / self.width;
         let x = graph.input("rows", TensorDesc::f32([rows, self.width]))?;
-        let weight = uploaded(&**backend, &[self.features, self.width], &self.weight)?;
-        let bias = uploaded(&**backend, &[self.features], &self.bias)?;
-        let inputs = [x, graph.constant(&weight), graph.constant(&bias)].map(Some);
-        let written = graph.op_all(&SaeEncode { k: self.k }, &inputs, &[])?;
+        let shape = TensorDesc::f32([self.features, self.width]);
+        let weight = graph.constant(&uploaded(&**backend, shape.clone(), &self.weight)?);
+        let bias = graph.constant(&uploaded(&**backend, TensorDesc::f32([self.features]), &self.bias)?);
+        let written = match precision {
+            SaePrecision::F32 => graph.op_all(&SaeEncode { k: self.k }, &[x, weight, bias].map(Some), &[])?,
+            SaePrecision::Bf16 => {
+                let narrow: Vec<u16> =
+                    self.weight.iter().map(|&w| half::bf16::from_f32(w).to_bits()).collect();
+                let shape = TensorDesc::new(DType::BF16, shape.shape);
+                let narrow = graph.constant(&uploaded(&**backend, shape, &narrow)?);
+                let rounded = graph.op(&Capture { dtype: DType::BF16 }, &[Some(x), None])?;
+                let screen = SaeScreen { k: screened(self.k, self.features) };
+                let found = graph.op_all(&screen, &[rounded, narrow, bias].map(Some), &[])?;
+                let rescore = SaeRescore { k: self.k };
+                graph.op_all(&rescore, &[x, weight, bias, found[0]].map(Some), &[])?
+            }
+        };
         graph.output("indices", written[0])?;
         graph.output("values", written[1])?;
         let program = Program::new(backend.clone(), graph.finish()?)?;
@@ -138,7 +156,7 @@ impl Case {
     }
 
     /// As an autoencoder whose `b_dec` is 0.
-    fn on_host(&self) -> Result<Encoded, Failed> {
+    fn on_host(&self, precision: SaePrecision) -> Result<Encoded, Failed> {
         let at = |c: usize, f: usize| self.weight[f * self.width + c];
         let w_enc = (0..self.width * self.features).map(|i| at(i / self.features, i % self.features));
         let parts = SaeParts {
@@ -148,10 +166,11 @@ impl Case {
             b_dec: vec![0.0; self.width],
         };
         let sae = Sae::new(parts, Some(self.k), None)?;
-        let refused = sae.encode(&self.rows).map_err(|error| error.to_string());
+        let encoder = sae.host_encoder(precision)?;
+        let refused = encoder.encode(&self.rows).map_err(|error| error.to_string());
         let said = refused.expect_err("a row is not a number");
         assert!(said.starts_with("`rows` is NaN in row 5, column "), "{said}");
-        let encoded = sae.encode_with(&self.rows, NotFinite::Mark)?;
+        let encoded = encoder.encode_with(&self.rows, NotFinite::Mark)?;
         Ok((encoded.indices, encoded.values))
     }
 
@@ -212,21 +231,24 @@ impl Case {
     }
 }
 
-fn uploaded(backend: &dyn Backend, shape: &[usize], values: &[f32]) -> Result<Tensor, Failed> {
-    let desc = TensorDesc::f32(shape);
+fn uploaded<T: bytemuck::Pod>(
+    backend: &dyn Backend,
+    desc: TensorDesc,
+    values: &[T],
+) -> Result<Tensor, Failed> {
     let buffer = backend.alloc(Contents::Undefined(desc.bytes()))?;
     backend.upload(&buffer.span(), bytemuck::cast_slice(values))?;
     Ok(Tensor { desc, span: buffer.span() })
 }
 
 /// A stored autoencoder's graph chooses what the host chooses; what it decodes is `b_dec` and the directions, less the rows.
-fn there_and_back(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+fn there_and_back(backend: &Arc<dyn Backend>, precision: SaePrecision) -> Result<(), Failed> {
     let sae = Sae::open(&golden("sae/published"))?;
     let bytes = fs::read(golden("sae/published/expected.safetensors"))?;
     let rows = SafeTensors::deserialize(&bytes)?.tensor("rows")?.data().to_vec();
     let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&rows);
     let (width, count) = (sae.width(), rows.len() / sae.width());
-    let on_device = sae.on_device(&**backend)?;
+    let on_device = sae.on_device(&**backend, precision)?;
     let mut graph = GraphBuilder::new(Edits::new());
     let x = graph.input("rows", TensorDesc::f32([count, width]))?;
     let (indices, values) = on_device.encode(&mut graph, x)?;
@@ -240,7 +262,7 @@ fn there_and_back(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
     program.run(&[("rows", bytemuck::cast_slice(&rows))])?;
     let host = sae.encode(&rows)?;
     let (k, b_dec) = (host.k, sae.parts().b_dec);
-    assert_eq!(on_device.k(), k);
+    assert_eq!((on_device.k(), on_device.precision()), (k, precision));
     assert_eq!(program.output_u32("indices")?, host.indices);
     let (values, decoded, missed) =
         (program.output_f32("values")?, program.output_f32("decoded")?, program.output_f32("missed")?);
@@ -264,5 +286,92 @@ fn there_and_back(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
             assert!(near(missed[i], less), "row {row}, column {c}: {}, want {less}", missed[i]);
         }
     }
+    Ok(())
+}
+
+/// The features of rows by the graph of a device, with as many places as it gives at first.
+fn by_graph(backend: &Arc<dyn Backend>, sae: &Sae, rows: &[f32]) -> Result<Option<SparseRows>, Failed> {
+    let on_device = sae.on_device(&**backend, SaePrecision::F32)?;
+    let mut graph = GraphBuilder::new(Edits::new());
+    let x = graph.input("rows", TensorDesc::f32([rows.len() / sae.width(), sae.width()]))?;
+    let (indices, values) = on_device.encode(&mut graph, x)?;
+    graph.output("indices", indices)?;
+    graph.output("values", values)?;
+    let program = Program::new(backend.clone(), graph.finish()?)?;
+    program.run(&[("rows", bytemuck::cast_slice(rows))])?;
+    let (indices, values) = (program.output_u32("indices")?, program.output_f32("values")?);
+    Ok((!on_device.overflows(&values)).then(|| on_device.sparse_rows(indices, values)))
+}
+
+/// The same features in the same order, whose values differ by what other sums leave.
+fn same_features(got: &SparseRows, want: &SparseRows, why: &str) {
+    assert_eq!((got.k, got.rows()), (want.k, want.rows()), "{why}");
+    let largest = want.values.iter().fold(0.0_f32, |most, &v| most.max(v));
+    for (place, (&got, &want)) in got.values.iter().zip(&want.values).enumerate() {
+        assert!((got - want).abs() <= 4e-6 * largest, "{why}, place {place}: {got}, want {want}");
+    }
+    assert_eq!(got.indices, want.indices, "{why}");
+}
+
+/// An autoencoder of noise, whose thresholds are above and below 0 and whose gates open early and late.
+fn of_noise(width: usize, features: usize, bias: f32, activation: &str) -> Sae {
+    let of = |name: &str, n: usize, scale: f32, middle: f32| -> Vec<f32> {
+        noise(&format!("{activation} {name}"), n).map(|v| middle + scale * v).collect()
+    };
+    let parts = SaeParts {
+        w_enc: of("w_enc", width * features, 0.5, 0.0),
+        b_enc: of("b_enc", features, 0.3, bias),
+        w_dec: of("w_dec", width * features, 1.0, 0.0),
+        b_dec: of("b_dec", width, 0.5, 0.0),
+    };
+    let activation = match activation {
+        "relu" => Activation::Relu,
+        "jumprelu" => Activation::JumpRelu { threshold: of("threshold", features, 0.8, 0.3) },
+        "gated" => Activation::Gated {
+            r_mag: of("r_mag", features, 0.7, 0.0),
+            b_mag: of("b_mag", features, 0.5, 0.0),
+        },
+        other => panic!("{other} is none of the activations"),
+    };
+    Sae::with_settings(parts, Settings::new(activation)).expect("they fit together")
+}
+
+fn every_activation(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let rows: Vec<f32> = noise("rows of any activation", 19 * 24).collect();
+    for activation in ["relu", "jumprelu", "gated"] {
+        let sae = of_noise(24, 200, 0.0, activation);
+        let want = sae.encode(&rows)?;
+        assert!((2..200).contains(&want.k), "{activation}: {}", want.k);
+        let got = by_graph(backend, &sae, &rows)?.expect("a place for every feature");
+        same_features(&got, &want, activation);
+        same_features(&Encoder::new(&sae, SaePrecision::F32, backend)?.encode(&rows)?, &want, activation);
+    }
+    Ok(())
+}
+
+/// Rows are given more places where they need them, and what a device cannot keep is the host's.
+fn any_number(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let device = backend.info().ptx.is_some() || backend.info().wgsl.is_some();
+    for activation in ["relu", "jumprelu"] {
+        let sae = of_noise(6, 2500, -1.0, activation);
+        let mut encoder = Encoder::new(&sae, SaePrecision::F32, backend)?;
+        assert_eq!(encoder.is_on_device(), device);
+        let one = |scale: f32| -> Vec<f32> { noise("rows of many", 5 * 6).map(|v| scale * v).collect() };
+        let mut most = Vec::new();
+        // the last ones again with all the places that were made
+        for scale in [1.2, 2.5, 40.0, 1.2] {
+            let rows = one(scale);
+            let want = sae.encode(&rows)?;
+            most.push(want.k);
+            same_features(&encoder.encode(&rows)?, &want, &format!("{activation}, {} a row", want.k));
+            assert_eq!(encoder.is_on_device(), device && most.iter().all(|&k| k <= 1024), "{most:?}");
+        }
+        assert!(most[0] < 256 && (257..1024).contains(&most[1]) && most[2] > 1024, "{activation}: {most:?}");
+    }
+    let rows = [1.0, f32::NAN, 0.0, 0.0, 0.0, 0.0];
+    let sae = of_noise(6, 300, 0.0, "relu");
+    let said =
+        Encoder::new(&sae, SaePrecision::F32, backend)?.encode(&rows).expect_err("refused").to_string();
+    assert_eq!(said, sae.encode(&rows).expect_err("refused").to_string());
     Ok(())
 }

@@ -1,16 +1,17 @@
 //! The text half of MusicGen against stored outputs of Hugging Face transformers, on every executor: states of every
 //! block, buckets of relative positions, tokens.
 //!
-//! Missing adapters show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+//! What is missing of the executors shows as ignored: see `common/executors.rs`.
 
 mod common;
 
 use auscult_kernels::DType;
 use auscult_model::t5::config::T5Config;
 use auscult_model::t5::{T5Encoder, TextProjection, TextSite, TextStates, Tokenizer};
-use auscult_runtime::{Backend, CpuBackend, CudaBackend, Edits, PtxSim, WgpuBackend};
+use auscult_runtime::Edits;
 use common::checkpoint::{Layout, TextEmbedding, write_checkpoint};
 use common::compare::{Tolerance, measure};
+use common::executors::{Executor, Executors};
 use common::golden::{Case, golden_dir};
 use common::procedural::Stored;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -19,7 +20,6 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 type Check = Result<(), Failed>;
 
@@ -28,36 +28,16 @@ const CPU: Tolerance = Tolerance { rel_l2: 3e-6, elem_over_rms: 3e-5 };
 
 const ENCODERS: [&str; 3] = ["relu", "gated", "wide"];
 
-/// An executor under test, and what it is held to.
-#[derive(Clone)]
-struct Executor {
-    name: &'static str,
-    backend: Arc<dyn Backend>,
-    tolerance: Tolerance,
-}
-
-fn executors() -> Vec<Executor> {
-    let cpu = CpuBackend::new(None).expect("the host has a processor");
-    let mut all = vec![Executor { name: "cpu", backend: Arc::new(cpu), tolerance: CPU }];
-    if let Ok(gpu) = WgpuBackend::new(None) {
-        all.push(Executor { name: "wgpu", backend: Arc::new(gpu), tolerance: Tolerance::GPU_F32 });
-    }
-    all.push(Executor {
-        name: "ptx_sim",
-        backend: Arc::new(PtxSim::new().expect("the host gives threads")),
-        tolerance: Tolerance::GPU_F32,
-    });
-    if let Ok(gpu) = CudaBackend::new(None) {
-        all.push(Executor { name: "cuda", backend: Arc::new(gpu), tolerance: Tolerance::GPU_F32 });
-    }
-    all
+/// What an executor is held to.
+fn tolerance(executor: &Executor) -> Tolerance {
+    if executor.name == "cpu" { CPU } else { executor.tolerance() }
 }
 
 fn main() -> ExitCode {
     let args = Arguments::from_args();
-    let executors = executors();
-    let mut trials = Vec::new();
-    for executor in &executors {
+    let executors = Executors::open();
+    let mut trials: Vec<Trial> = executors.missing().collect();
+    for executor in &executors.there {
         for name in ENCODERS {
             let (executor, label) = (executor.clone(), format!("{}::{name}", executor.name));
             trials.push(Trial::test(label, move || encoder(&text_case(name), &executor)));
@@ -65,18 +45,13 @@ fn main() -> ExitCode {
         let (executor, label) = (executor.clone(), format!("{}::alone and in a batch", executor.name));
         trials.push(Trial::test(label, move || alone_and_in_a_batch(&executor)));
     }
-    let cpu = executors[0].clone();
+    let cpu = executors.cpu().clone();
     trials.push(Trial::test("cpu::layouts", move || layouts(&cpu)));
     trials.push(Trial::test("tables::buckets", buckets));
     trials.push(Trial::test("tokenizer::tokenizer.json", || tokens(&golden_dir().join("text/tokenizer"))));
     trials.push(Trial::test("tokenizer::published form", published_form));
     trials.push(Trial::test("tokenizer::spiece.model", spiece_model));
     trials.push(Trial::test("tokenizer::padding and truncation", padding_and_truncation));
-    if !executors.iter().any(|executor| executor.name == "wgpu") {
-        let required = std::env::var("AUSCULT_REQUIRE_WGPU").is_ok_and(|value| value == "1");
-        let missing = || Err("needs a wgpu adapter: a GPU driver, or mesa-vulkan-drivers".into());
-        trials.push(Trial::test("wgpu (needs an adapter)", missing).with_ignored_flag(!required));
-    }
     libtest_mimic::run(&args, trials).exit_code()
 }
 
@@ -137,7 +112,7 @@ fn encoder(case: &Case, executor: &Executor) -> Check {
             let name = format!("{run}.{site}");
             let lengths: Vec<usize> = states.iter().map(TextStates::tokens).collect();
             assert_eq!(lengths, prompts.iter().map(Vec::len).collect::<Vec<_>>(), "{name}");
-            measure(&name, &joined(states), case.tensor(&name).f32(), executor.tolerance)?;
+            measure(&name, &joined(states), case.tensor(&name).f32(), tolerance(executor))?;
         }
         let states = encoder.encode(&slices(&prompts))?;
         let (_, last) = captured.last().expect("the final norm");
@@ -148,7 +123,7 @@ fn encoder(case: &Case, executor: &Executor) -> Check {
             continue;
         }
         let name = format!("{run}.projected");
-        measure(&name, &joined(&projected), case.tensor(&name).f32(), executor.tolerance)?;
+        measure(&name, &joined(&projected), case.tensor(&name).f32(), tolerance(executor))?;
     }
     Ok(())
 }

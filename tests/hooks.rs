@@ -1,7 +1,8 @@
 //! Every site of the decoder can be captured and edited, and edits are applied in a fixed order.
 //!
 //! Four things are proven of every site: what is captured equals what the f64 reference executor captures; an identity edit
-//! leaves the logits bit for bit; zeroing changes them; an edit at a site that does not exist is an error.
+//! leaves the logits bit for bit; zeroing changes them; an edit at a site that does not exist is an error. All of it on every
+//! executor; what is missing of them shows as ignored: see `common/executors.rs`.
 
 mod common;
 
@@ -10,61 +11,99 @@ use auscult_kernels::ops::{add::Add, scale::Scale};
 use auscult_model::Codes;
 use auscult_model::musicgen::{Activations, At, Decoder, DecoderOptions, Precision, Site};
 use auscult_runtime::weights::HostBytes;
-use auscult_runtime::{Backend, Contents, CpuBackend, Edit, Edits, Insert, Step, Tensor};
+use auscult_runtime::{Contents, CpuBackend, Edit, Edits, Insert, Step, Tensor};
 use common::checkpoint::{Layout, write_checkpoint};
-use common::compare::{Tolerance, compare};
+use common::compare::compare;
+use common::executors::{Check, Executor, on_every_executor};
 use common::generation::Generation;
 use common::golden::Case;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 const BATCH: usize = 2;
 const FRAMES: usize = 9;
 
+/// What every executor is held to.
+const CHECKS: &[Check] = &[
+    ("every capture equals the reference executors", every_capture_equals_the_reference_executors),
+    (
+        "a capture does not depend on what else is captured",
+        a_capture_does_not_depend_on_what_else_is_captured,
+    ),
+    ("the identity edit leaves the logits bit for bit", the_identity_edit_leaves_the_logits_bit_for_bit),
+    (
+        "zeroing changes the logits at every site before them",
+        zeroing_changes_the_logits_at_every_site_before_them,
+    ),
+    (
+        "a narrow capture of the stream is stored by the product",
+        a_narrow_capture_of_the_stream_is_stored_by_the_product,
+    ),
+    (
+        "what is added at cross attention reaches the logits",
+        what_is_added_at_cross_attention_reaches_the_logits,
+    ),
+    (
+        "a capture sees the value before inserts and what follows the value behind them",
+        a_capture_sees_the_value_before_inserts_and_what_follows_the_value_behind_them,
+    ),
+    ("nothing behind the deepest site is computed", nothing_behind_the_deepest_site_is_computed),
+    ("aliases reach the same site", aliases_reach_the_same_site),
+    (
+        "an unknown site is an error that names the nearest",
+        an_unknown_site_is_an_error_that_names_the_nearest,
+    ),
+    ("an insert of another shape is refused", an_insert_of_another_shape_is_refused),
+];
+
+fn main() -> ExitCode {
+    on_every_executor(CHECKS)
+}
+
 struct Setup {
     decoder: Decoder,
-    backend: Arc<dyn Backend>,
+    executor: Executor,
     codes: Vec<Codes>,
     _dir: tempfile::TempDir,
 }
 
-fn setup(backend: CpuBackend) -> Setup {
-    setup_with(backend, &DecoderOptions::default())
+fn setup(executor: &Executor) -> Setup {
+    setup_with(executor, &DecoderOptions::default())
 }
 
 /// Products of f32, and products of f16 as GPUs with matrix units run them: the graph differs between sites.
-fn both() -> [Setup; 2] {
+fn both(executor: &Executor) -> [Setup; 2] {
     let half = DecoderOptions {
         precision: Precision::F16,
         activations: Activations::AsWeights,
         ..DecoderOptions::default()
     };
-    [DecoderOptions::default(), half].map(|options| setup_with(CpuBackend::new(None).unwrap(), &options))
+    [DecoderOptions::default(), half].map(|options| setup_with(executor, &options))
 }
 
-fn setup_with(backend: CpuBackend, options: &DecoderOptions) -> Setup {
-    setup_of(&Case::committed("tiny"), backend, options)
+fn setup_with(executor: &Executor, options: &DecoderOptions) -> Setup {
+    setup_of(&Case::committed("tiny"), executor, options)
 }
 
 /// A decoder without cross-attention, whose columns stand behind what conditions them.
-fn melody(backend: CpuBackend) -> Setup {
-    setup_of(&Generation::committed("melody").model(), backend, &DecoderOptions::default())
+fn melody(executor: &Executor) -> Setup {
+    setup_of(&Generation::committed("melody").model(), executor, &DecoderOptions::default())
 }
 
-fn every() -> impl Iterator<Item = Setup> {
-    both().into_iter().chain([melody(CpuBackend::new(None).unwrap())])
+fn every(executor: &Executor) -> impl Iterator<Item = Setup> {
+    both(executor).into_iter().chain([melody(executor)])
 }
 
-fn setup_of(case: &Case, backend: CpuBackend, options: &DecoderOptions) -> Setup {
+fn setup_of(case: &Case, executor: &Executor, options: &DecoderOptions) -> Setup {
     let dir = tempfile::tempdir().unwrap();
     write_checkpoint(case, dir.path(), &Layout::default());
-    let backend: Arc<dyn Backend> = Arc::new(backend);
-    let decoder = Decoder::open(dir.path(), backend.clone(), options).unwrap();
+    let decoder = Decoder::open(dir.path(), executor.backend.clone(), options).unwrap();
     let (codebooks, vocab) = (decoder.config().num_codebooks, decoder.config().vocab_size);
     let clip = |seed: usize| {
         let code = |i: usize| u32::try_from((i * 31 + seed * 17 + i * i) % vocab).unwrap();
         Codes::new(codebooks, FRAMES, (0..codebooks * FRAMES).map(code).collect()).unwrap()
     };
-    Setup { decoder, backend, codes: (0..BATCH).map(clip).collect(), _dir: dir }
+    Setup { decoder, executor: executor.clone(), codes: (0..BATCH).map(clip).collect(), _dir: dir }
 }
 
 impl Setup {
@@ -91,7 +130,7 @@ impl Setup {
 
     fn vector(&self, values: Vec<f32>) -> Tensor {
         let desc = auscult_kernels::TensorDesc::f32([values.len()]);
-        let buffer = self.backend.alloc(Contents::Host(HostBytes::from_f32s(values))).unwrap();
+        let buffer = self.executor.backend.alloc(Contents::Host(HostBytes::from_f32s(values))).unwrap();
         Tensor { desc, span: buffer.span() }
     }
 }
@@ -100,24 +139,23 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-#[test]
-fn every_capture_equals_the_reference_executors() {
+fn every_capture_equals_the_reference_executors(executor: &Executor) {
     for setup in [setup, melody] {
-        let fast = setup(CpuBackend::new(None).unwrap());
-        let reference = setup(CpuBackend::reference().unwrap());
+        let fast = setup(executor);
+        let reference = Executor { name: "reference", backend: Arc::new(CpuBackend::reference().unwrap()) };
+        let reference = setup(&reference);
         for site in fast.sites() {
             let mut edits = Edits::new();
             edits.capture(site, DType::F32);
             let got = fast.run(edits.clone(), &site.to_string());
             let want = reference.run(edits, &site.to_string());
-            compare(&site.to_string(), &got, &want, Tolerance::CPU_F32);
+            compare(&site.to_string(), &got, &want, executor.tolerance());
         }
     }
 }
 
-#[test]
-fn a_capture_does_not_depend_on_what_else_is_captured() {
-    for s in every() {
+fn a_capture_does_not_depend_on_what_else_is_captured(executor: &Executor) {
+    for s in every(executor) {
         let mut all = Edits::new();
         for site in s.sites() {
             all.capture(site, DType::F32);
@@ -133,9 +171,8 @@ fn a_capture_does_not_depend_on_what_else_is_captured() {
     }
 }
 
-#[test]
-fn the_identity_edit_leaves_the_logits_bit_for_bit() {
-    for s in every() {
+fn the_identity_edit_leaves_the_logits_bit_for_bit(executor: &Executor) {
+    for s in every(executor) {
         let plain = bits(&s.logits(None));
         for site in s.sites() {
             let edited = s.logits(Some((site, vec![Insert::unary(Scale { factor: 1.0 })])));
@@ -144,9 +181,8 @@ fn the_identity_edit_leaves_the_logits_bit_for_bit() {
     }
 }
 
-#[test]
-fn zeroing_changes_the_logits_at_every_site_before_them() {
-    for s in every() {
+fn zeroing_changes_the_logits_at_every_site_before_them(executor: &Executor) {
+    for s in every(executor) {
         let plain = bits(&s.logits(None));
         for site in s.sites() {
             let edited = bits(&s.logits(Some((site, vec![Insert::unary(Scale { factor: 0.0 })]))));
@@ -164,9 +200,8 @@ fn zeroing_changes_the_logits_at_every_site_before_them() {
 
 /// The stream behind a product, captured in the type of the factors, is stored by the product itself, to the bits that a launch of
 /// its own stores: the site that follows shows the same values, and no product stands before its edits.
-#[test]
-fn a_narrow_capture_of_the_stream_is_stored_by_the_product() {
-    let [_, s] = both();
+fn a_narrow_capture_of_the_stream_is_stored_by_the_product(executor: &Executor) {
+    let [_, s] = both(executor);
     let kernels = |edits: Edits| {
         let forward = s.decoder.teacher_forced(BATCH, FRAMES, edits).unwrap();
         let named = |step: &Step| match step {
@@ -216,9 +251,8 @@ fn a_narrow_capture_of_the_stream_is_stored_by_the_product() {
     }
 }
 
-#[test]
-fn what_is_added_at_cross_attention_reaches_the_logits() {
-    let s = setup(CpuBackend::new(None).unwrap());
+fn what_is_added_at_cross_attention_reaches_the_logits(executor: &Executor) {
+    let s = setup(executor);
     let width = s.decoder.config().hidden_size;
     let plain = bits(&s.logits(None));
     for layer in 0..s.decoder.config().num_hidden_layers {
@@ -229,9 +263,8 @@ fn what_is_added_at_cross_attention_reaches_the_logits() {
     }
 }
 
-#[test]
-fn a_capture_sees_the_value_before_inserts_and_what_follows_the_value_behind_them() {
-    let s = setup(CpuBackend::new(None).unwrap());
+fn a_capture_sees_the_value_before_inserts_and_what_follows_the_value_behind_them(executor: &Executor) {
+    let s = setup(executor);
     let site = Site::Layer(1, At::ResidPost);
     let next = Site::Layer(2, At::ResidPre);
     let captured = |ops: Vec<Insert>, first: bool, output: Site| {
@@ -262,9 +295,8 @@ fn a_capture_sees_the_value_before_inserts_and_what_follows_the_value_behind_the
     assert_eq!(bits(&want), bits(&behind));
 }
 
-#[test]
-fn nothing_behind_the_deepest_site_is_computed() {
-    let s = setup(CpuBackend::new(None).unwrap());
+fn nothing_behind_the_deepest_site_is_computed(executor: &Executor) {
+    let s = setup(executor);
     for site in s.sites() {
         let mut edits = Edits::new();
         edits.capture(site, DType::F32);
@@ -284,9 +316,8 @@ fn nothing_behind_the_deepest_site_is_computed() {
     }
 }
 
-#[test]
-fn aliases_reach_the_same_site() {
-    let s = setup(CpuBackend::new(None).unwrap());
+fn aliases_reach_the_same_site(executor: &Executor) {
+    let s = setup(executor);
     let by_name = |name: &str| {
         let mut edits = Edits::new();
         edits.push(name, Edit::Capture { into: "x".into(), dtype: DType::F32 });
@@ -297,9 +328,8 @@ fn aliases_reach_the_same_site() {
     assert_ne!(by_name("hook_layers.0"), by_name("layers.1.resid_post"));
 }
 
-#[test]
-fn an_unknown_site_is_an_error_that_names_the_nearest() {
-    let s = setup(CpuBackend::new(None).unwrap());
+fn an_unknown_site_is_an_error_that_names_the_nearest(executor: &Executor) {
+    let s = setup(executor);
     let message = |name: &str| {
         let mut edits = Edits::new();
         edits.capture(name, DType::F32);
@@ -313,9 +343,8 @@ fn an_unknown_site_is_an_error_that_names_the_nearest() {
     assert!(message("hook_layers.3").contains("0..=2"));
 }
 
-#[test]
-fn an_insert_of_another_shape_is_refused() {
-    let s = setup(CpuBackend::new(None).unwrap());
+fn an_insert_of_another_shape_is_refused(executor: &Executor) {
+    let s = setup(executor);
     let mut edits = Edits::new();
     let narrow = s.vector(vec![1.0; 3]);
     edits.insert("layers.0.resid_post", vec![Insert::binary(Add { alpha: 1.0 }, narrow)]);

@@ -1,5 +1,6 @@
 //! Rows put in the place of the stream's: the model's own change nothing, others do what an edit does, and reconstructions cost
-//! the model what they cost the reference.
+//! the model what they cost the reference. All of it on every executor; what is missing of them shows as ignored: see
+//! `common/executors.rs`.
 
 mod common;
 
@@ -9,17 +10,33 @@ use auscult_kernels::ops::scale::Scale;
 use auscult_model::Codes;
 use auscult_model::musicgen::{CrossEntropy, Decoder, DecoderOptions, Site};
 use auscult_model::sae::{Sae, SaeParts};
-use auscult_runtime::{Backend, CpuBackend, Edits, Insert};
+use auscult_runtime::{Edits, Insert};
 use common::checkpoint::{Layout, write_checkpoint};
+use common::executors::{Check, Executor, on_every_executor};
 use common::generation::Generation;
 use common::golden::{Case, golden_dir};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::fs;
-use std::sync::Arc;
+use std::process::ExitCode;
 
 const BATCH: usize = 2;
 const FRAMES: usize = 9;
+
+/// What every executor is held to.
+const CHECKS: &[Check] = &[
+    (
+        "the models own rows change nothing and zeros do what zeroing does",
+        the_models_own_rows_change_nothing_and_zeros_do_what_zeroing_does,
+    ),
+    ("every clip gets its own rows", every_clip_gets_its_own_rows),
+    ("reconstructions cost what they cost the reference", reconstructions_cost_what_they_cost_the_reference),
+    ("refusals name the argument", refusals_name_the_argument),
+];
+
+fn main() -> ExitCode {
+    on_every_executor(CHECKS)
+}
 
 struct Setup {
     decoder: Decoder,
@@ -28,19 +45,18 @@ struct Setup {
 }
 
 /// A decoder with cross-attention, one behind a prefix, and one of two channels.
-fn every() -> [Setup; 3] {
+fn every(executor: &Executor) -> [Setup; 3] {
     [
-        setup(&Case::committed("tiny")),
-        setup(&Generation::committed("melody").model()),
-        setup(&Generation::committed("stereo").model()),
+        setup(&Case::committed("tiny"), executor),
+        setup(&Generation::committed("melody").model(), executor),
+        setup(&Generation::committed("stereo").model(), executor),
     ]
 }
 
-fn setup(case: &Case) -> Setup {
+fn setup(case: &Case, executor: &Executor) -> Setup {
     let dir = tempfile::tempdir().unwrap();
     write_checkpoint(case, dir.path(), &Layout::default());
-    let backend: Arc<dyn Backend> = Arc::new(CpuBackend::new(None).unwrap());
-    let decoder = Decoder::open(dir.path(), backend, &DecoderOptions::default()).unwrap();
+    let decoder = Decoder::open(dir.path(), executor.backend.clone(), &DecoderOptions::default()).unwrap();
     let (codebooks, vocab) = (decoder.config().num_codebooks, decoder.config().vocab_size);
     let clip = |seed: usize| {
         let code = |i: usize| u32::try_from((i * 31 + seed * 17 + i * i) % vocab).unwrap();
@@ -66,9 +82,8 @@ impl Setup {
     }
 }
 
-#[test]
-fn the_models_own_rows_change_nothing_and_zeros_do_what_zeroing_does() {
-    for s in every() {
+fn the_models_own_rows_change_nothing_and_zeros_do_what_zeroing_does(executor: &Executor) {
+    for s in every(executor) {
         for site in s.sites() {
             let (clean, rows) = s.plain(site, Vec::new());
             let spliced = s.decoder.spliced(BATCH, FRAMES, site).unwrap();
@@ -87,9 +102,8 @@ fn the_models_own_rows_change_nothing_and_zeros_do_what_zeroing_does() {
     }
 }
 
-#[test]
-fn every_clip_gets_its_own_rows() {
-    let [s, melody, _] = every();
+fn every_clip_gets_its_own_rows(executor: &Executor) {
+    let [s, melody, _] = every(executor);
     for s in [s, melody] {
         let site: Site = "layers.1.resid_post".parse().unwrap();
         let (clean, rows) = s.plain(site, Vec::new());
@@ -114,8 +128,7 @@ fn every_clip_gets_its_own_rows() {
 }
 
 /// Sums that Hugging Face's decoder gave in float64, with a hook that replaces a layer's output (`make_splice_fixtures.py`).
-#[test]
-fn reconstructions_cost_what_they_cost_the_reference() {
+fn reconstructions_cost_what_they_cost_the_reference(executor: &Executor) {
     for name in ["tiny", "stereo"] {
         let file = |end: &str| golden_dir().join("splice").join(format!("{name}.{end}"));
         let expected: Value = serde_json::from_slice(&fs::read(file("json")).unwrap()).unwrap();
@@ -123,7 +136,7 @@ fn reconstructions_cost_what_they_cost_the_reference() {
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         let floats =
             |name: &str| -> Vec<f32> { bytemuck::pod_collect_to_vec(tensors.tensor(name).unwrap().data()) };
-        let s = setup(&Case::committed(name));
+        let s = setup(&Case::committed(name), executor);
         let view = tensors.tensor("codes").unwrap();
         let codes: Vec<u32> = bytemuck::pod_collect_to_vec(view.data());
         let [rows, codebooks, frames] = *view.shape() else { panic!("codes of {:?}", view.shape()) };
@@ -159,9 +172,8 @@ fn reconstructions_cost_what_they_cost_the_reference() {
     }
 }
 
-#[test]
-fn refusals_name_the_argument() {
-    let [s, ..] = every();
+fn refusals_name_the_argument(executor: &Executor) {
+    let [s, ..] = every(executor);
     let error = s.decoder.spliced(BATCH, FRAMES, Site::Logits).err().expect("too wide").to_string();
     assert!(error.contains("`site` is logits") && error.contains("the width of the stream"), "{error}");
     let spliced = s.decoder.spliced(BATCH, FRAMES, Site::Embed).unwrap();

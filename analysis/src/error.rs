@@ -118,6 +118,21 @@ pub enum AnalysisError {
         /// What follows from the configuration.
         expected: String,
     },
+    /// What a model shows is no number, or one that the store's type does not hold.
+    #[error(
+        "clip `{clip}`: the row of position {position} at `{hook}` is NaN or infinite in column {column}, expected finite \
+         values; `--check-finite` looks for weights that are not, and `--dtype` bf16 or f32 hold what is beyond f16"
+    )]
+    NotFinite {
+        /// Of which clip.
+        clip: String,
+        /// Where in the model.
+        hook: String,
+        /// Position in the clip.
+        position: usize,
+        /// Column of the row.
+        column: usize,
+    },
     /// A thread of the run panicked: a bug of ours.
     #[error("the {stage} stage panicked: {message}")]
     Panicked {
@@ -196,6 +211,7 @@ impl AnalysisError {
             | Self::Manifest { .. }
             | Self::Store { .. }
             | Self::NothingCaptured { .. }
+            | Self::NotFinite { .. }
             | Self::Weights(_) => Category::BadInput,
             Self::Hash { .. } => Category::Refused,
             Self::Locked { .. }

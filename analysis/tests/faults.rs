@@ -205,6 +205,54 @@ fn too_large_a_batch_names_one_that_fits() {
     assert!(text.contains("not even one clip does") && text.contains("--window"), "{text}");
 }
 
+/// The codec's recurrent part runs all clips of a batch at once, and its memory grows with them.
+#[test]
+fn too_large_a_batch_for_the_codec_names_one_that_fits() {
+    let setup = setup();
+    let open = |longest, tells_free| {
+        let device = Failing { longest, tells_free, ..Arc::into_inner(setup.device(usize::MAX)).unwrap() };
+        let options = DecoderOptions::default();
+        MusicgenCapture::open(&setup.model, Arc::new(device), &options, "embed", StoreDtype::F32).unwrap()
+    };
+    let mut free = open(usize::MAX, true);
+    let config = free.codec().config();
+    let samples = FRAMES * config.hop_length();
+    // the longest of one clip's activations, and the gates of an LSTM over a clip
+    let (widest, gates) = (4 * config.num_filters * samples, 4 * 4 * config.bottleneck_width() * FRAMES);
+    let fitting = widest.div_ceil(gates) + 2;
+    let longest = fitting * gates;
+    let audio: Vec<Vec<f32>> = (0..4 * fitting)
+        .map(|n| (0..samples).map(|i| ((i * (n + 2)) as f32 * 0.01).sin() * 0.5).collect())
+        .collect();
+    let clips: Vec<&[f32]> = audio.iter().map(Vec::as_slice).collect();
+    let want = free.encode(&clips).unwrap();
+    for tells_free in [true, false] {
+        let mut model = open(longest, tells_free);
+        let error = model.encode(&clips).expect_err("it cannot fit");
+        assert_eq!(error.category(), Category::Failed);
+        let AnalysisError::Batch { clips: asked, frames: FRAMES, fits, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(asked, clips.len());
+        assert!((1..=fitting).contains(&fits), "{error}");
+        assert!(
+            error.to_string().ends_with(&format!("a batch of {fits} would (`--batch {fits}`)")),
+            "{error}"
+        );
+        let cause = std::error::Error::source(&error).expect("what the device said").to_string();
+        assert!(cause.contains(&format!("{longest} bytes are free")), "{cause}");
+        assert_eq!(model.encode(&clips[..fits]).expect("it fits, as was told"), want[..fits]);
+        // the codec by itself says the same, and names no option
+        let error = model.codec().encode(&clips).expect_err("it cannot fit").to_string();
+        let told = format!(
+            "the codec has no memory for a batch of {asked} clips of {FRAMES} frames; a batch of {fits} fits"
+        );
+        assert_eq!(error, told);
+    }
+    let error = open(100, true).codec().encode(&clips[..1]).expect_err("nothing fits").to_string();
+    assert!(error.ends_with("a batch of 1 clips of 10 frames; not even one clip fits"), "{error}");
+}
+
 #[test]
 fn every_launch_of_a_pass_is_explained() {
     let setup = setup();

@@ -1,22 +1,23 @@
 #!/bin/sh
 # Everything that only a GPU can show, on a machine that has one and no Rust: prebuilt programs are carried there.
 #
-#     cargo build --release && cargo test --release --test parity --test golden_generate --no-run
-#     cargo bench --bench capture --bench generate --no-run
-#     (copy target/release/auscult, and deps/parity-*, golden_generate-*, capture-* and generate-* under the names before the
-#     dash, into one folder)
+#     cargo build --release && cargo bench --bench capture --bench generate --no-run
+#     cargo test --release --no-run --test parity --test golden_model --test golden_text --test golden_sae \
+#         --test golden_generate --test hooks --test splice
+#     (copy target/release/auscult, and of deps/ parity-*, golden_model-*, golden_text-*, golden_sae-*, golden_generate-*,
+#     hooks-*, splice-*, capture-* and generate-* under the names before the dash, into one folder)
 #     benches/gpu/check.sh BIN [OUT]
 #
-# Parity on cuda, compute-sanitizer over it, the goldens of generation, doctor, bench, the main job, music out, and the peers
-# in torch; and on the same device
-# through Vulkan parity and bench of WGSL, its cooperative matrices included. Logs go to OUT (gpu-check
+# Parity of every PTX form on cuda, compute-sanitizer over it, the goldens of models, text, autoencoders and generation, hooks
+# and splices, doctor, bench, the main job, music out, and the peers in torch; and on the same device through Vulkan parity and
+# bench of WGSL, its cooperative matrices included, beside PTX. Logs go to OUT (gpu-check
 # by default); what they come to goes to OUT/DATE-DEVICE.txt, and into benches/record/ where that can be written. Ends with
 # 1 if anything failed or could not be run. `SKIP="peer sanitizer"` leaves steps out, and the record says so.
 # PYTHON is the interpreter with torch (python3); SANITIZER_FILTER narrows what the sanitizers see ("::cuda").
 set -u
 
 here=$(cd "$(dirname "$0")/../.." && pwd)
-[ $# -ge 1 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2; }
 bin=$(cd "$1" && pwd) || exit 2
 out=${2:-gpu-check}
 mkdir -p "$out" || exit 2
@@ -68,9 +69,9 @@ sanitize() {
         grep -q ' [1-9][0-9]* passed' "$out/$step.log"
 }
 
-# the goldens lie below the repository's root
-played() {
-    (cd "$here" && AUSCULT_REQUIRE_CUDA=1 "$bin/golden_generate" cuda::) && grep -q ' [1-9][0-9]* passed' "$out/$step.log"
+# the trials of a program on cuda and no others; the goldens lie below the repository's root
+whole() {
+    (cd "$here" && AUSCULT_REQUIRE_CUDA=1 "$bin/$1" cuda::) && grep -q ' [1-9][0-9]* passed' "$out/$step.log"
 }
 
 # json FILE COMMAND...: stdout to FILE, the rest to the step's log
@@ -88,11 +89,14 @@ step parity parity
 for tool in memcheck racecheck initcheck synccheck; do
     step "sanitizer-$tool" sanitize "$tool"
 done
-step generation played
+for program in golden_model golden_text golden_sae golden_generate hooks splice; do
+    step "$program" whole "$program"
+done
 step wgsl-parity wgsl
 step doctor "$bin/auscult" --device cuda doctor && sed 's/^/    /' "$out/doctor.log" >>"$record"
 step bench json bench.json "$bin/auscult" --device cuda bench --json
-step wgsl-bench json bench-wgpu.json "$bin/auscult" --device wgpu bench --json
+# in the types that cuda has by default, so that the same products stand side by side
+step wgsl-bench json bench-wgpu.json "$bin/auscult" --device wgpu --precision f16 bench --json
 step wgsl-products "$python" "$here/benches/gpu/products.py" "$out/bench.json" "$out/bench-wgpu.json" &&
     cat "$out/wgsl-products.log" >>"$record"
 step capture json capture.json "$bin/capture" --device cuda --precision f16 --clips 64 --repeat 5

@@ -12,7 +12,7 @@ use auscult_analysis::record::RunRecord;
 use auscult_analysis::store::{Hook, sae_names};
 use auscult_audio::Windows;
 use auscult_model::musicgen::Site;
-use auscult_model::sae::Sae;
+use auscult_model::sae::{Sae, SaePrecision};
 use auscult_runtime::Backend;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -101,7 +101,8 @@ pub fn hooks(opened: &[Opened]) -> Result<String> {
     Ok(named.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(","))
 }
 
-/// Brings each autoencoder to its hook, and notes in the record what was read of it and where it does not belong.
+/// Brings each autoencoder to its hook, and notes in the record what was read of it, where it does not belong, and what those
+/// on the device multiply in: `precision`.
 ///
 /// # Errors
 /// A hook that is not there; another width than the hook's; another hook than it was trained at, unless that is allowed.
@@ -109,12 +110,13 @@ pub fn at_hooks(
     opened: Vec<Opened>,
     hooks: &[Hook],
     allow_misaligned: bool,
+    precision: SaePrecision,
     backend: &dyn Backend,
     record: &mut RunRecord,
 ) -> Result<Vec<HookSae>> {
     let paths: Vec<&Path> = opened.iter().map(|one| one.dir.as_path()).collect();
     let names = sae_names(&paths);
-    let mut misaligned: Vec<Value> = Vec::new();
+    let (mut misaligned, mut precisions): (Vec<Value>, Vec<Value>) = Default::default();
     let mut saes = Vec::with_capacity(opened.len());
     for (one, name) in opened.into_iter().zip(names) {
         let hook = one.hook(hooks)?;
@@ -129,8 +131,13 @@ pub fn at_hooks(
         let files = files::files(&one.dir)?;
         let place = (hook.hook.clone(), hook.site.clone());
         let origin = (name, one.dir.display().to_string(), files::sha256(&files));
-        saes.push(HookSae::new(one.sae, origin, place, backend)?);
+        let sae = HookSae::new(one.sae, origin, place, precision, backend)?;
+        precisions.push(json!({ "sae": one.dir, "precision": sae.meta().precision }));
+        saes.push(sae);
         record.inputs.extend(files);
+    }
+    if !precisions.is_empty() {
+        record.details.insert("sae_precision".into(), precisions.into());
     }
     if !misaligned.is_empty() {
         record.details.insert("misaligned".into(), misaligned.into());

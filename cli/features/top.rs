@@ -1,9 +1,9 @@
 //! `auscult features top`.
 
 use super::{From, bar, check_features, once};
+use crate::audio_file::write_wav;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::wav::write_wav;
 use anyhow::Result;
 use auscult_analysis::features::{Codes, Peak, Span, span, top};
 use auscult_analysis::record::{RUN_JSON, RunRecord};

@@ -1,7 +1,7 @@
 //! The command line of `auscult generate`, and the small languages in it.
 
 use super::edits::EditArgs;
-use super::output::Format;
+use crate::audio_file::Format;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::capture::Batch;
@@ -16,7 +16,7 @@ pub struct Args {
     /// A MusicGen checkpoint directory
     #[arg(long)]
     pub model: PathBuf,
-    /// Length of every take, the prompt's included
+    /// Length of every take, the audio prompt's included
     #[arg(long, value_name = "S")]
     pub seconds: f64,
     /// A directory that is empty or absent, or a file `*.wav` or `*.flac` for a single take
@@ -25,7 +25,8 @@ pub struct Args {
     /// What the music is told to be; given again for more prompts. Unconditional without it and `--melody`
     #[arg(long, value_name = "STRING")]
     pub text: Vec<String>,
-    /// A UTF-8 file with a prompt on every line
+    /// A UTF-8 file with a prompt on every line; of a file `*.jsonl` objects {"text": ..., "seconds": ...}, whose seconds are
+    /// those of `--seconds` where they are left out
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     pub prompts: Option<PathBuf>,
     /// Texts shorter than the longest: mask lets each see itself alone, attend pads them as audiocraft does
@@ -84,6 +85,9 @@ pub struct Args {
     /// Write the only take to standard output as WAV while it plays, beside `--out`
     #[arg(long)]
     pub stream: bool,
+    /// Say on stderr which kernels play the first take on this device, and how they are launched
+    #[arg(long)]
+    pub explain: bool,
     #[command(flatten, next_help_heading = "Edits")]
     pub edits: EditArgs,
     /// Sites whose rows are kept while takes play: hook_layers.{1,5}, layers.3.mlp_out, ...
@@ -151,8 +155,11 @@ impl Args {
     }
 
     /// Whether a single file is asked for.
-    pub fn single_file(&self) -> bool {
-        self.named_format().is_some()
+    ///
+    /// # Errors
+    /// A name of audio that is not written.
+    pub fn single_file(&self) -> Result<bool> {
+        Ok(self.named_format()?.is_some())
     }
 
     /// How audio is written.
@@ -160,7 +167,7 @@ impl Args {
     /// # Errors
     /// A format that the file's name contradicts, or that does not hold floats.
     pub fn format(&self) -> Result<Format> {
-        let format = match (self.format, self.named_format()) {
+        let format = match (self.format, self.named_format()?) {
             (Some(asked), Some(named)) if asked != named => {
                 let message = format!(
                     "`--format` is {asked} and `--out` is {}, expected one and the same",
@@ -176,8 +183,8 @@ impl Args {
         Ok(format)
     }
 
-    fn named_format(&self) -> Option<Format> {
-        self.out.extension()?.to_str()?.to_ascii_lowercase().parse().ok()
+    fn named_format(&self) -> Result<Option<Format>> {
+        Format::named("--out", &self.out)
     }
 }
 

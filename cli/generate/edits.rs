@@ -63,6 +63,18 @@ impl EditArgs {
                 && self.patch.is_empty())
     }
 
+    /// The option that only matters to edits, where it was given and there are none.
+    pub fn idle(&self) -> Option<&'static str> {
+        let given = [
+            ("--edit-rows", self.edit_rows.0 != Halves::Both),
+            ("--edit-window", self.edit_window.is_some()),
+            ("--sae", !self.sae.is_empty()),
+            ("--stats", !self.stats.is_empty()),
+        ];
+        let idle = given.iter().find(|(_, is_given)| *is_given && !self.any());
+        idle.map(|(option, _)| *option)
+    }
+
     /// The features that are named, with their hooks.
     pub fn features(&self) -> impl Iterator<Item = &Feature> {
         let amounts = self.scale.iter().chain(&self.set).map(|amount| &amount.of);

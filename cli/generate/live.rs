@@ -1,5 +1,6 @@
 //! A take on standard output while it plays.
 
+use crate::audio_file::weave;
 use anyhow::Result;
 use auscult_audio::wav::{Encoding, WavStream};
 use auscult_model::Codes;
@@ -45,6 +46,6 @@ impl<'c> Live<'c> {
         let streams = self.audio.iter_mut().enumerate();
         let planes = streams.map(|(c, stream)| Ok(stream.push(&codes.channel(c, channels)?)?));
         let planes = planes.collect::<Result<Vec<_>>>()?;
-        Ok(self.out.write(&super::output::weave(planes))?)
+        Ok(self.out.write(&weave(planes))?)
     }
 }

@@ -1,6 +1,6 @@
 //! The melody that takes follow: from an audio file to its loudest pitch classes.
 
-use super::prompt::planes;
+use crate::audio_file::read_planes;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::record::{FileRecord, InputRecord};
@@ -21,7 +21,7 @@ pub fn load(path: &Path, decoder: &Decoder, model: &Path) -> Result<(Melody, Inp
         );
         return Err(Failure::usage(message));
     }
-    let (channels, audio) = planes(path, RATE, 1, usize::MAX)?;
+    let (channels, audio) = read_planes(path, RATE, 1, usize::MAX)?;
     let melody = Melody::new(Chroma::new().classes(&channels[0])?, Chroma::frames_per_second())?;
     Ok((melody, InputRecord { file: FileRecord::of(path)?, audio: Some(audio) }))
 }

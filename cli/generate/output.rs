@@ -1,8 +1,8 @@
 //! What a run leaves: audio, codes, and a record of each take.
 
+use crate::audio_file::{Audio, Format, write_audio};
 use crate::codec::write_codes;
 use crate::failure::Failure;
-use crate::wav::{write_channels, write_flac};
 use anyhow::Result;
 use auscult_analysis::record::RunRecord;
 use auscult_audio::integrated_loudness;
@@ -11,43 +11,13 @@ use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::{Generated, Take, WindowRecord};
 use auscult_runtime::files::{FileError, atomic_write_bytes};
 use serde_json::{Value, json};
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 /// The records of all takes, one a line.
 const TAKES: &str = "takes.jsonl";
 
 /// Takes of one run at most.
 const MOST_TAKES: usize = 1 << 20;
-
-/// What audio is written as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Wav,
-    Flac,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Wav => "wav",
-            Self::Flac => "flac",
-        })
-    }
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "wav" => Ok(Self::Wav),
-            "flac" => Ok(Self::Flac),
-            _ => Err(format!("`{text}`, expected wav or flac")),
-        }
-    }
-}
 
 /// Where a run writes.
 pub enum Target {
@@ -120,19 +90,14 @@ impl Target {
         told: &Told,
         made: &Generated,
         codec: &Encodec,
-        (format, encoding): (Format, Encoding),
+        form: (Format, Encoding),
     ) -> Result<Value> {
         let rate = codec.config().sampling_rate;
         let channels = made.codes.codebooks() / codec.codebooks();
         let planes = (0..channels).map(|c| Ok(codec.decode(&made.codes.channel(c, channels)?)?));
         let planes = planes.collect::<Result<Vec<_>>>()?;
-        let samples = weave(planes);
-        let channels = u16::try_from(channels).expect("a decoder has one channel or two");
-        let path = self.audio(number, format);
-        let written = match format {
-            Format::Wav => write_channels(&path, &samples, channels, rate, encoding)?,
-            Format::Flac => write_flac(&path, &samples, channels, rate)?,
-        };
+        let path = self.audio(number, form.0);
+        let Audio { samples, channels, written } = write_audio(&path, planes, rate, form)?;
         let beyond = written.clipped;
         let mut record = json!({ "take": number, "file": name(&path) });
         if let Self::Dir(dir) = self {
@@ -210,15 +175,6 @@ pub fn check_empty(argument: &str, dir: &Path) -> Result<()> {
 /// A file's own name, as records beside it use it.
 pub fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().display().to_string()
-}
-
-/// Samples of the channels, alternating.
-pub fn weave(mut planes: Vec<Vec<f32>>) -> Vec<f32> {
-    if planes.len() == 1 {
-        return planes.remove(0);
-    }
-    let samples = planes.iter().map(Vec::len).min().unwrap_or(0);
-    (0..samples).flat_map(|i| planes.iter().map(move |plane| plane[i])).collect()
 }
 
 fn describe(window: &WindowRecord, take: &Take) -> Value {

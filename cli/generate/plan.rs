@@ -2,7 +2,7 @@
 
 use super::activity::{self, Listen};
 use super::args::{Args, Sight, frames};
-use super::edits::{Along, Steer};
+use super::edits::{Along, Feature, Steer};
 use super::melody;
 use super::memory::{self, Host};
 use super::output::{Told, name};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub struct Plan {
     pub takes: Vec<Take>,
     pub told: Vec<Told>,
-    /// Frames of a take.
+    /// Frames of the longest take.
     pub frames: usize,
     /// Frames in sight at a time.
     pub window: usize,
@@ -46,7 +46,13 @@ impl Plan {
         record: &mut RunRecord,
     ) -> Result<Self> {
         let (decoder, rate) = (&model.decoder, model.decoder.frames_per_second());
-        let total = frames("--seconds", args.seconds, rate)?;
+        let of_prompt = |prompt: &Prompt| match prompt.seconds {
+            Some(seconds) => frames("seconds", seconds, rate).map_err(|e| Failure::input(e.to_string())),
+            None => frames("--seconds", args.seconds, rate),
+        };
+        let lengths = prompts.iter().map(of_prompt).collect::<Result<Vec<_>>>()?;
+        let least = lengths.iter().copied().min().unwrap_or_default();
+        let total = lengths.iter().copied().max().unwrap_or_default();
         let (window, sight) = sight(args, model, total)?;
         let hooks = match &args.hooks {
             Some(list) => parse_sites(list, decoder.config().num_hidden_layers)?,
@@ -63,6 +69,16 @@ impl Plan {
                 ));
             }
         }
+        for steer in
+            args.edits.steer.iter().filter(|steer| steer.beta.is_none() && args.edits.stats.is_empty())
+        {
+            if let Along::Feature(Feature { hook, feature }) = &steer.along {
+                context.note(&format!(
+                    "BETA of {}:{feature} is 1: nothing says how strong it was recorded to be; `--stats FILE` or `@BETA` does",
+                    hook.name
+                ));
+            }
+        }
         let told = args.melody.is_some() || prompts.iter().any(|prompt| prompt.text.is_some());
         let guided = told && args.cfg != 1.0;
         if args.edits.any() && args.edits.edit_rows.0 == Halves::Unconditional && !guided {
@@ -70,25 +86,25 @@ impl Plan {
             return Err(Failure::usage(message));
         }
         let melody = read_melody(args, model, record)?.map(Arc::new);
-        let prompt = read_prompt(args, model, total, window, record)?.map(Arc::new);
-        let take = |words: &Prompt, row: u32| -> Result<Take> {
+        let prompt = read_prompt(args, model, least, window, record)?.map(Arc::new);
+        let take = |(words, frames): (&Prompt, usize), row: u32| -> Result<Take> {
             Ok(Take {
                 text: words.text.clone(),
                 melody: melody.clone(),
                 prompt: prompt.clone(),
-                frames: total,
+                frames,
                 seed: args.seed,
                 row: if args.same_noise { 0 } else { row },
                 sampling: args.sampling()?,
                 edits: Vec::new(),
             })
         };
-        let baseline = take(&prompts[0], 0)?;
+        let baseline = take((&prompts[0], lengths[0]), 0)?;
         let variants = plan.variants(context, args, model, &target, &baseline)?;
         let mut row = 0_u32;
-        for words in prompts {
+        for (words, &frames) in prompts.iter().zip(&lengths) {
             for _ in 0..args.count.get() {
-                let base = take(words, row)?;
+                let base = take((words, frames), row)?;
                 for variant in &variants {
                     plan.takes.push(Take { edits: variant.edits.clone(), ..base.clone() });
                     let (label, edits) = (variant.label.clone(), variant.told.clone());
@@ -125,7 +141,7 @@ impl Plan {
         let one = std::slice::from_ref(baseline);
         let sites = looked_at.iter().map(|(site, _)| NamedSite { label: site.to_string(), site: *site });
         let host = self.host(model, &sites.collect::<Vec<_>>(), one);
-        memory::slots(&model.decoder, one, self.window, Batch::Auto, host, model.accelerator)?;
+        memory::slots(&model.decoder, one, self.window, Batch::Auto, host)?;
         context.note("playing a baseline: controls are matched on what fires in it");
         let listen =
             Listen { sites: &looked_at, columns: target.columns.clone(), half: args.edits.edit_rows.0 };
@@ -139,7 +155,7 @@ impl Plan {
     /// Memory that not even one take fits.
     pub fn slots(&self, args: &Args, model: &Model) -> Result<usize> {
         let host = self.host(model, &self.hooks, &self.takes);
-        memory::slots(&model.decoder, &self.takes, self.window, args.batch, host, model.accelerator)
+        memory::slots(&model.decoder, &self.takes, self.window, args.batch, host)
     }
 
     /// How the generator is made.

@@ -1,9 +1,10 @@
 //! Audio that takes continue: from a file to the codes of every channel.
 
+use crate::audio_file::read_planes;
+use crate::codec::codes_of;
 use crate::failure::Failure;
 use anyhow::Result;
-use auscult_analysis::record::{AudioRecord, FileRecord, InputRecord};
-use auscult_audio::{Decoder, Resampler, Strictness};
+use auscult_analysis::record::{FileRecord, InputRecord};
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use std::path::Path;
@@ -28,52 +29,7 @@ pub fn load(
             return Err(Failure::usage(message));
         }
     };
-    let (planes, audio) = planes(path, rate, channels, most)?;
-    let of_planes = planes.iter().map(|plane| Ok(codec.encode(&[plane])?.remove(0)));
-    let mut codes = of_planes.collect::<Result<Vec<_>>>()?;
-    codes.resize(channels, codes[0].clone());
-    Ok((Codes::interleaved(&codes)?, InputRecord { file: FileRecord::of(path)?, audio: Some(audio) }))
-}
-
-/// The first `most` samples at `rate` Hz of one channel, the mean of the file's, or of two; and how they were read.
-pub fn planes(path: &Path, rate: u32, channels: usize, most: usize) -> Result<(Vec<Vec<f32>>, AudioRecord)> {
-    let mut decoder = Decoder::open(path, Strictness::Strict)?;
-    let info = decoder.info().clone();
-    let kept = if info.channels == 2 && channels == 2 { 2 } else { 1 };
-    let resampler = || Resampler::new(info.sample_rate, rate);
-    let mut resamplers = (0..kept).map(|_| resampler()).collect::<Result<Vec<_>, _>>()?;
-    let mut planes = vec![Vec::new(); kept];
-    let mut mono = Vec::new();
-    while planes[0].len() < most {
-        if kept == 1 {
-            mono.clear();
-            if !decoder.next_mono(&mut mono)? {
-                break;
-            }
-            resamplers[0].push(&mono, &mut planes[0])?;
-        } else if let Some(block) = decoder.next_channels()? {
-            for ((resampler, plane), samples) in resamplers.iter_mut().zip(&mut planes).zip(block) {
-                resampler.push(samples, plane)?;
-            }
-        } else {
-            break;
-        }
-    }
-    for (resampler, plane) in resamplers.iter_mut().zip(&mut planes) {
-        resampler.finish(plane)?;
-        plane.truncate(most);
-    }
-    let report = decoder.report();
-    let record = AudioRecord {
-        codec: info.codec.to_string(),
-        container: info.container.to_string(),
-        sample_rate: info.sample_rate,
-        channels: info.channels,
-        gapless: info.gapless.to_string(),
-        resampler: resamplers[0].describe(),
-        frames: report.frames,
-        corrupt_packets: report.corrupt_packets,
-        checksum_matches: report.checksum_matches,
-    };
-    Ok((planes, record))
+    let (planes, audio) = read_planes(path, rate, channels, most)?;
+    let codes = codes_of(&planes, channels, codec)?;
+    Ok((codes, InputRecord { file: FileRecord::of(path)?, audio: Some(audio) }))
 }

@@ -2,10 +2,11 @@
 
 use super::args::Args;
 use super::live::Live;
-use super::output::{Format, Target, check_empty};
+use super::output::{Target, check_empty};
 use super::plan::Plan;
 use super::store::Capturing;
 use super::text::prompts;
+use crate::audio_file::Format;
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
@@ -27,13 +28,16 @@ const BLOCK: usize = 50;
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     args.sampling()?;
+    if let Some(option) = args.edits.idle() {
+        context.note(&format!("`{option}` changes nothing: there is no edit"));
+    }
     if args.stream && context.global.json {
         return Err(Failure::usage(
             "`--stream` and `--json` both write to standard output, expected one of them",
         ));
     }
     let format = args.format()?;
-    let target = Target::check(&args.out, args.single_file())?;
+    let target = Target::check(&args.out, args.single_file()?)?;
     if let Some(store) = &args.capture {
         check_empty("--capture", store)?;
         if *store == args.out {
@@ -53,6 +57,9 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     let slots = plan.slots(args, &model)?;
     let mut generator = Generator::new(&model.decoder, &plan.takes, &plan.options(slots))?;
+    if args.explain {
+        eprint!("{}", generator.explain(&plan.takes[0])?);
+    }
     record.details.insert("slots".into(), slots.into());
     record.details.insert("memory_bytes".into(), generator.memory_bytes().into());
     let store = args.capture.as_deref();
@@ -69,6 +76,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         "seconds": played.seconds,
         "frames_per_second": rate,
         "times_real_time": rate / model.decoder.frames_per_second(),
+        "weights_read_as": generator.weight_types()?,
     });
     record.details.insert("playing".into(), speed.clone());
     record.details.insert("stopped".into(), played.stopped.into());
@@ -88,8 +96,6 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 pub struct Model {
     pub decoder: Decoder,
     pub codec: Encodec,
-    /// Whether the device has memory of its own.
-    pub accelerator: bool,
     pub files: ModelRecord,
 }
 
@@ -113,7 +119,7 @@ impl Model {
             Ok((decoder, Encodec::open(&args.model, backend.clone())?))
         })?;
         record.models.clone_from(&files.files);
-        Ok(Self { decoder, codec, accelerator: backend.info().accelerator, files })
+        Ok(Self { decoder, codec, files })
     }
 }
 

@@ -106,7 +106,7 @@ pub fn align(context: &Context, args: &AlignArgs) -> Result<()> {
         [] => vec![args.window.unwrap_or_else(|| usual_window(&sae, &spec))],
         windows => windows.to_vec(),
     };
-    let mut aligner = Aligner { sae: &sae, model: &mut model };
+    let mut aligner = Aligner::new(&sae, &mut model)?;
     let (mut settings, mut codes): (Vec<Setting>, Vec<Batches>) = (Vec::new(), Vec::new());
     let bar = context.bar(0, "{bar:30} {msg} {elapsed}");
     for &window in &windows {
@@ -130,7 +130,8 @@ pub fn align(context: &Context, args: &AlignArgs) -> Result<()> {
     for index in costed(args.ce, &best.sites, declared.as_ref()) {
         let score = &mut best.sites[index];
         bar.set_message(format!("cross-entropy at {}", score.site));
-        score.cross_entropy = Some(code_cost(aligner.model.decoder(), &sae, score.at(), &codes[at])?);
+        score.cross_entropy =
+            Some(code_cost(aligner.model.decoder(), &mut aligner.encoder, score.at(), &codes[at])?);
     }
     bar.finish_and_clear();
 

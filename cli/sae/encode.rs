@@ -5,14 +5,13 @@ use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::rows::read_rows;
-use auscult_analysis::store::StoreReader;
+use auscult_analysis::store::{StoreReader, index_dtype, narrowed};
 use auscult_kernels::DType;
 use auscult_model::ModelError;
-use auscult_model::musicgen::Site;
-use auscult_model::sae::{Sae, SparseRows};
+use auscult_model::musicgen::{Precision, Site};
+use auscult_model::sae::{Encoder, Sae, SaePrecision, SparseRows};
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Rows that are encoded between two steps of the bar.
@@ -69,10 +68,12 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
             sae.features()
         )));
     }
+    let precision = precision(context)?;
     if let (Some(store), false) = (&args.store, to_file) {
-        return super::store::encode_store(context, args, &sae, store);
+        return super::store::encode_store(context, args, &sae, precision, store);
     }
     let mut checked = Checked { sae: &sae, allow: args.allow_misaligned, misaligned: None };
+    let mut encoder = Encoder::new(&sae, precision, &context.backend()?)?;
     let mut parts: Vec<SparseRows> = Vec::new();
     let mut hook = args.hook.clone();
     match (&args.input, &args.store) {
@@ -84,7 +85,7 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
             sae.check_width(input.display(), rows.width)?;
             let bar = bar(context, rows.values.len() / rows.width);
             for block in rows.values.chunks(BLOCK_ROWS * rows.width) {
-                parts.push(sae.encode(block).map_err(|e| of_file(e, input))?);
+                parts.push(encoder.encode(block).map_err(|e| of_file(e, input))?);
                 bar.inc((block.len() / rows.width) as u64);
             }
             bar.finish_and_clear();
@@ -98,7 +99,7 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
             let bar = bar(context, reader.clips().iter().map(|clip| clip.positions).sum());
             for clip in reader.clips() {
                 let rows = reader.rows(&name, &clip.clip_id)?;
-                parts.push(sae.encode(&rows).map_err(|e| of_file(e, store))?);
+                parts.push(encoder.encode(&rows).map_err(|e| of_file(e, store))?);
                 bar.inc(clip.positions as u64);
             }
             bar.finish_and_clear();
@@ -107,27 +108,22 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
         (None, None) => unreachable!("clap asks for one of them"),
     }
     let misaligned = checked.misaligned;
-    let k = args.k.or(sae.k()).unwrap_or_else(|| parts.iter().map(|part| part.k).max().unwrap_or(1));
-    let parts: Vec<SparseRows> = parts.iter().map(|part| part.resized(k)).collect();
-    let rows: usize = parts.iter().map(SparseRows::rows).sum();
-    let active: usize = parts.iter().map(SparseRows::active).sum();
+    let codes = SparseRows::joined(&parts, args.k.or(sae.k()));
+    let (k, rows, active) = (codes.k, codes.rows(), codes.active());
 
     let mut metadata = vec![
         ("sae".to_string(), args.sae.display().to_string()),
         ("features".to_string(), sae.features().to_string()),
+        ("precision".to_string(), precision.to_string()),
     ];
     metadata.extend(hook.iter().map(|hook| ("hook".to_string(), hook.clone())));
     metadata.extend(misaligned.iter().map(|why| ("misaligned".to_string(), why.clone())));
-    // the type of indices in stores
-    let narrow = u16::try_from(sae.features() - 1).is_ok();
-    let index = if narrow { DType::U16 } else { DType::U32 };
+    let index = index_dtype(sae.features());
     let specs =
         [TensorSpec::new("indices", index, [rows, k]), TensorSpec::new("values", DType::F32, [rows, k])];
-    write_safetensors(&args.out, &metadata, &specs, |i, out| {
-        parts.iter().try_for_each(|part| match i {
-            0 => write_indices(out, &part.indices, narrow),
-            _ => part.values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
-        })
+    write_safetensors(&args.out, &metadata, &specs, |i, out| match i {
+        0 => out.write_all(&narrowed(&codes.indices, index)),
+        _ => codes.values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
     })?;
     let mean = active as f64 / rows.max(1) as f64;
     let text = format!(
@@ -137,10 +133,21 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
     );
     let json = json!({
         "out": args.out, "rows": rows, "k": k, "features": sae.features(), "active": active, "hook": hook,
-        "misaligned": misaligned.map_or(Value::Bool(false), Value::String),
+        "precision": precision.name(), "misaligned": misaligned.map_or(Value::Bool(false), Value::String),
     });
     context.result(&text, &json);
     Ok(())
+}
+
+/// What the encoder multiplies in: f32 unless bf16 is asked for.
+fn precision(context: &Context) -> Result<SaePrecision> {
+    match context.global.precision {
+        None | Some(Precision::F32) => Ok(SaePrecision::F32),
+        Some(Precision::BF16) => Ok(SaePrecision::Bf16),
+        Some(Precision::F16) => Err(Failure::usage(
+            "--precision is f16, expected f32 or bf16: rows of a model go beyond the range of f16",
+        )),
+    }
 }
 
 /// Rows that cannot be encoded are the fault of the file they lie in.
@@ -149,13 +156,6 @@ pub fn of_file(error: ModelError, file: &Path) -> anyhow::Error {
         ModelError::Argument { .. } => Failure::input(format!("{}: {error}", file.display())),
         other => other.into(),
     }
-}
-
-fn write_indices(out: &mut dyn Write, indices: &[u32], narrow: bool) -> std::io::Result<()> {
-    indices.iter().try_for_each(|index| match u16::try_from(*index) {
-        Ok(index) if narrow => out.write_all(&index.to_le_bytes()),
-        _ => out.write_all(&index.to_le_bytes()),
-    })
 }
 
 /// The hook check, which an option turns into a remark.

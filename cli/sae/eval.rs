@@ -11,7 +11,7 @@ use auscult_analysis::alignment::{Aligner, SiteScore, SiteSums, code_cost};
 use auscult_analysis::capture::{Model, MusicgenCapture};
 use auscult_analysis::store::{StoreDtype, StoreReader};
 use auscult_model::musicgen::{DecoderOptions, Site};
-use auscult_model::sae::{Duplicates, Sae};
+use auscult_model::sae::{Duplicates, Encoder, Sae, SaePrecision};
 use auscult_runtime::files::atomic_write_bytes;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -113,11 +113,12 @@ fn of_store(
     let site: Site = hook.site.parse()?;
     checked.check(site)?;
     let clips = &reader.clips()[..args.limit.unwrap_or(usize::MAX).min(reader.clips().len())];
+    let mut encoder = Encoder::new(sae, SaePrecision::F32, &context.backend()?)?;
     let mut sums = SiteSums::new(site, sae);
     let bar = bar(context, clips.iter().map(|clip| clip.positions).sum());
     for clip in clips {
         let rows = reader.rows(&name, &clip.clip_id)?;
-        sums.add(sae, &rows).map_err(|error| match error {
+        sums.add(&mut encoder, &rows).map_err(|error| match error {
             AnalysisError::Model(error) => of_file(error, store),
             other => other.into(),
         })?;
@@ -147,12 +148,12 @@ fn of_model(
     let spec = model.spec().clone();
     let window = args.window.unwrap_or_else(|| usual_window(sae, &spec));
     let clips = clips(context, &inputs, &spec, window, args.limit.unwrap_or(usize::MAX))?;
-    let mut aligner = Aligner { sae, model: &mut model };
+    let mut aligner = Aligner::new(sae, &mut model)?;
     let batches = aligner.encode(&clips)?;
     let bar = context.bar(batches.len() as u64, "{bar:30} batch {pos} of {len} {eta}");
     let mut score = aligner.score(&batches, || bar.inc(1))?.remove(0);
     bar.set_message("cross-entropy");
-    score.cross_entropy = Some(code_cost(model.decoder(), sae, site, &batches)?);
+    score.cross_entropy = Some(code_cost(aligner.model.decoder(), &mut aligner.encoder, site, &batches)?);
     bar.finish_and_clear();
     Ok((hook.to_string(), score))
 }

@@ -17,7 +17,7 @@ pub fn info(context: &Context, dir: &Path) -> Result<()> {
     let mean = norms.iter().map(|&n| f64::from(n)).sum::<f64>() / norms.len() as f64;
     let sparsity = sae.read_sparsity(dir)?.map(|logs| Sparsity::of(&logs));
     let site = sae.hook().and_then(|hook| hook.parse::<Site>().ok());
-    let fused = sae.top_k().err().map(|why| why.to_string());
+    let fused = sae.check_form().err().map(|why| why.to_string());
 
     let active = sae.k().map_or("any number".to_string(), |k| format!("at most {k}"));
     let mut text = format!("{}: {} x {} features\n", dir.display(), sae.width(), sae.features());

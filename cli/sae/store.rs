@@ -10,15 +10,20 @@ use auscult_analysis::store::{
     Fit, NewClip, Opened, Resumed, SHA256SUMS, SaeMeta, SaeRows, StoreMeta, StoreReader, StoreWriter,
     sae_names,
 };
-use auscult_model::sae::Sae;
-use auscult_runtime::{Backend, CpuBackend};
+use auscult_model::sae::{Encoder, Sae, SaePrecision};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Encodes every clip of `store`, in the order of its index.
-pub fn encode_store(context: &Context, args: &EncodeArgs, sae: &Sae, store: &Path) -> Result<()> {
+pub fn encode_store(
+    context: &Context,
+    args: &EncodeArgs,
+    sae: &Sae,
+    precision: SaePrecision,
+    store: &Path,
+) -> Result<()> {
     let mut record = RunRecord::start(std::env::args().collect());
     let reader = StoreReader::open(store)?;
     let name = hook_of(&reader, sae, args.hook.as_deref())?;
@@ -40,11 +45,15 @@ pub fn encode_store(context: &Context, args: &EncodeArgs, sae: &Sae, store: &Pat
         features: sae.features(),
         k: args.k.or(sae.k()),
         architecture: sae.settings().activation.architecture().into(),
+        precision: precision.to_string(),
     };
     let meta =
         StoreMeta { sites: vec![hook], saes: vec![of_sae.clone()], sae_only: true, ..reader.meta().clone() };
     record.models = files.into_iter().map(|input| input.file).collect();
-    record.device = Some(DeviceRecord::from(CpuBackend::new(context.global.threads)?.info()));
+    let backend = context.backend()?;
+    let mut encoder = Encoder::new(sae, precision, &backend)?;
+    record.device = Some(DeviceRecord::from(backend.info()));
+    record.precision = Some(precision.to_string());
     record.details.insert("misaligned".into(), misaligned.clone());
     record.details.insert("audio_directory".into(), made_in(store).into());
 
@@ -56,7 +65,7 @@ pub fn encode_store(context: &Context, args: &EncodeArgs, sae: &Sae, store: &Pat
             return Ok(());
         }
     };
-    let stopped = fill(context, &mut writer, &reader, sae, &of_sae, &resumed)?;
+    let stopped = fill(context, &mut writer, &reader, &mut encoder, &of_sae, &resumed)?;
     let (clips, positions) = (writer.clips(), writer.positions());
     if stopped {
         writer.suspend()?;
@@ -101,7 +110,7 @@ fn fill(
     context: &Context,
     writer: &mut StoreWriter,
     reader: &StoreReader,
-    sae: &Sae,
+    encoder: &mut Encoder<'_>,
     of_sae: &SaeMeta,
     resumed: &Resumed,
 ) -> Result<bool> {
@@ -119,11 +128,11 @@ fn fill(
             return Ok(true);
         }
         let rows = reader.rows(&of_sae.hook, &clip.clip_id)?;
-        let mut features = sae.encode(&rows).map_err(|e| of_file(e, reader.dir()))?;
+        let mut features = encoder.encode(&rows).map_err(|e| of_file(e, reader.dir()))?;
         if let Some(k) = of_sae.k {
             features = features.resized(k);
         }
-        let fit = Fit::of(&rows, &sae.reconstruct(&rows, &features)?, of_sae.width);
+        let fit = Fit::of(&rows, &encoder.sae().reconstruct(&rows, &features)?, of_sae.width);
         let codes = reader.codes(&clip.clip_id)?;
         let new = NewClip { input: 0, ordinal, row: clip.clone() };
         writer.append(new, &codes, &[], &[SaeRows { features, fit }])?;

@@ -22,7 +22,7 @@ pub enum Fill {
         /// Values stay below it.
         below: u32,
     },
-    /// These words, one for each element of 32 bits: whole numbers, or the bits of f32.
+    /// These words, one for each element: whole numbers, or the bits of f32, which slots of bf16 round.
     Words(Vec<u32>),
     /// These words, over and over, for slots of four-byte elements.
     Cycle(&'static [u32]),
@@ -82,6 +82,15 @@ impl Case {
             (DType::F32, &Fill::Multiples(of, most)) => {
                 let most = most as f32;
                 bytes_of(noise(&key, n).map(move |v| of * (v * (most + 1.0)).trunc().max(-most)))
+            }
+            (DType::BF16, &Fill::Multiples(of, most)) => {
+                let most = most as f32;
+                let whole = move |v: f32| (v * (most + 1.0)).trunc().max(-most);
+                bytes_of(noise(&key, n).map(move |v| bf16::from_f32(of * whole(v))))
+            }
+            (DType::BF16, Fill::Words(words)) => {
+                assert_eq!(words.len(), n, "case `{key}`: a word for each element");
+                bytes_of(words.iter().map(|&word| bf16::from_f32(f32::from_bits(word))))
             }
             (DType::U32 | DType::F32, Fill::Cycle(words)) => bytes_of(words.iter().copied().cycle().take(n)),
             (DType::U32 | DType::F32, Fill::Words(words)) => {

@@ -249,6 +249,11 @@ impl Ptx {
             static_shared: 0,
         }
     }
+
+    /// Whether a device has it and it takes a launch with this parameter block.
+    pub fn runs(&self, params: &[u8], device: &PtxDevice) -> bool {
+        self.target.runs_on(device.capability) && (self.takes)(params)
+    }
 }
 
 /// A kernel: everything an executor, a test or a bench needs, and no shape.
@@ -282,7 +287,12 @@ impl KernelInfo {
 
     /// The form that a device runs for a parameter block: the first that it has and that takes the launch.
     pub fn ptx_for(&self, params: &[u8], device: &PtxDevice) -> Option<&'static Ptx> {
-        self.ptx.iter().find(|ptx| ptx.target.runs_on(device.capability) && (ptx.takes)(params))
+        self.ptx.iter().find(|ptx| ptx.runs(params, device))
+    }
+
+    /// The form with this entry, where the device has it and it takes the launch.
+    pub fn ptx_called(&self, entry: &str, params: &[u8], device: &PtxDevice) -> Option<&'static Ptx> {
+        self.ptx.iter().find(|ptx| ptx.entry == entry && ptx.runs(params, device))
     }
 }
 

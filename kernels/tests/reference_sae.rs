@@ -1,10 +1,12 @@
 //! The encoder and the decoder of sparse autoencoders against cases worked by hand, in every form on the host.
 
 use auscult_kernels::{
-    HostFn, HostSlot, KernelInfo, TensorDesc,
+    DType, HostFn, HostSlot, KernelInfo, TensorDesc,
     ops::{
         sae_decode::{self, SaeDecode},
         sae_encode::{self, SaeEncode},
+        sae_rescore::{self, SaeRescore},
+        sae_screen::{self, SaeScreen},
     },
 };
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -56,6 +58,75 @@ fn what_is_not_a_number_spoils_its_row_alone() {
         assert_eq!(indices, [0, 0, 2, 1]);
         assert!(values[0].is_nan() && values[1].is_nan(), "{values:?}");
         assert_eq!(values[2..], [4.0, 3.0]);
+    }
+}
+
+/// Screens rows of two columns.
+fn screen(host: HostFn, k: usize, x: &[f32], weight: &[f32], bias: &[f32]) -> (Vec<u32>, Vec<f32>) {
+    let narrow =
+        |values: &[f32]| -> Vec<half::bf16> { values.iter().map(|&v| half::bf16::from_f32(v)).collect() };
+    let (rows, x, weight) = (x.len() / 2, narrow(x), narrow(weight));
+    let [x_desc, w_desc] = [rows, bias.len()].map(|rows| TensorDesc::new(DType::BF16, [rows, 2]));
+    let plan = SaeScreen { k }.plan(&x_desc, &w_desc, &TensorDesc::f32([bias.len()])).expect("shapes fit");
+    let (mut indices, mut values) = (vec![9; rows * k], vec![f32::NAN; rows * k]);
+    let read = [cast_slice(&x), cast_slice(&weight), cast_slice(bias)].map(HostSlot::Read);
+    let written = [cast_slice_mut(&mut indices), cast_slice_mut(&mut values)].map(HostSlot::Write);
+    host(&plan.params, &mut read.into_iter().chain(written).collect::<Vec<_>>());
+    (indices, values)
+}
+
+#[test]
+fn screens_keep_the_largest_of_either_sign() {
+    for host in forms(&sae_screen::INFO) {
+        // of [2, 3]: 2, 3, 4, 2, -1.5, 0.25; of [-1, -1]: -1, -1, -3, -1, 1.5, 0.25
+        let (indices, values) = screen(host, 5, &[2.0, 3.0, -1.0, -1.0], &WEIGHT, &BIAS);
+        assert_eq!(indices, [2, 1, 0, 3, 5, 4, 5, 0, 1, 3]);
+        assert_eq!(values, [4.0, 3.0, 2.0, 2.0, 0.25, 1.5, 0.25, -1.0, -1.0, -1.0]);
+    }
+}
+
+#[test]
+fn screens_multiply_what_is_rounded_and_add_in_full() {
+    for host in forms(&sae_screen::INFO) {
+        // 257 is 256 in bf16, 259 is 260; a bias keeps its bits
+        let (indices, values) = screen(host, 2, &[257.0, 259.0], &[1.0, 0.0, 0.0, 1.0], &[0.0009765625, 0.5]);
+        assert_eq!((indices, values), (vec![1, 0], vec![260.5, 256.0009765625]));
+    }
+}
+
+#[test]
+fn screens_put_what_is_no_number_first_and_infinity_below_nowhere() {
+    for host in forms(&sae_screen::INFO) {
+        let bias = [1.0, f32::NEG_INFINITY, 2.0, f32::NAN];
+        let (indices, values) = screen(host, 4, &[0.0, 0.0], &[1.0; 8], &bias);
+        assert_eq!(indices, [3, 2, 0, u32::MAX]);
+        assert!(values[0].is_nan(), "{values:?}");
+        assert_eq!(values[1..], [2.0, 1.0, f32::NEG_INFINITY]);
+    }
+}
+
+#[test]
+fn candidates_are_computed_and_the_best_kept() {
+    let [x_desc, weight] = [2, 6].map(|rows| TensorDesc::f32([rows, 2]));
+    let (bias, found) = (TensorDesc::f32([6]), TensorDesc::u32([2, 4]));
+    let plan = SaeRescore { k: 3 }.plan(&x_desc, &weight, &bias, &found).expect("shapes fit");
+    // of [2, 3]: 2, 3, 4, 2, -1.5, 0.25; of [-1, NaN] nothing is a number
+    let candidates = [3_u32, 4, 0, 2, u32::MAX, 1, 4, 5];
+    for (x, rest) in [([2.0, 3.0, 2.0, 3.0], Some([3.0_f32, 0.25, 0.0])), ([2.0, 3.0, -1.0, f32::NAN], None)]
+    {
+        for host in forms(&sae_rescore::INFO) {
+            let (mut indices, mut values) = ([9_u32; 6], [-1.0_f32; 6]);
+            let read = [cast_slice(&x), cast_slice(&WEIGHT), cast_slice(&BIAS), cast_slice(&candidates)];
+            let written = [cast_slice_mut(&mut indices), cast_slice_mut(&mut values)].map(HostSlot::Write);
+            host(&plan.params, &mut read.map(HostSlot::Read).into_iter().chain(written).collect::<Vec<_>>());
+            assert_eq!((&indices[..3], &values[..3]), (&[2, 0, 3][..], &[4.0, 2.0, 2.0][..]));
+            match rest {
+                Some(rest) => assert_eq!((&indices[3..], &values[3..]), (&[1, 5, 0][..], &rest[..])),
+                None => {
+                    assert!(indices[3..] == [0; 3] && values[3..].iter().all(|v| v.is_nan()), "{values:?}")
+                }
+            }
+        }
     }
 }
 

@@ -1,12 +1,16 @@
 //! The references of training's kernels against cases worked by hand.
 
 use auscult_kernels::ops::adam::{Adam, AdamStep};
+use auscult_kernels::ops::sae_active::SaeActive;
 use auscult_kernels::ops::sae_adam_rows::{Length, SaeAdamRows};
+use auscult_kernels::ops::sae_add_threshold::SaeAddThreshold;
+use auscult_kernels::ops::sae_batch_top_k::SaeBatchTopK;
 use auscult_kernels::ops::sae_clip::SaeClip;
 use auscult_kernels::ops::sae_dead_bias::SaeDeadBias;
 use auscult_kernels::ops::sae_feature_grad::SaeFeatureGrad;
 use auscult_kernels::ops::sae_feature_sums::SaeFeatureSums;
 use auscult_kernels::ops::sae_group::SaeGroup;
+use auscult_kernels::ops::sae_threshold_grad::SaeThresholdGrad;
 use auscult_kernels::ops::sum_rows::SumRows;
 use auscult_kernels::{Access, HostSlot, Plan, TensorDesc};
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -264,4 +268,63 @@ fn moved_rows_are_of_length_1() {
     let row = numbers(&out[0]);
     assert!((row[0] - 0.6).abs() < 1e-6 && (row[1] - 0.8).abs() < 1e-6, "{row:?}");
     assert_eq!(numbers(&out[1]), [0.0, 0.0, 4.0, 6.0]);
+}
+
+#[test]
+fn thresholds_are_added_to_what_is_above_them() {
+    let plan = SaeAddThreshold
+        .plan(&TensorDesc::u32([2, 3]), &TensorDesc::f32([2, 3]), &TensorDesc::f32([4]))
+        .unwrap();
+    let values = bits(&[0.5, 0.25, 0.0, 2.0, -1.0, f32::INFINITY]);
+    let y = run(&plan, &[vec![3, 1, 0, 2, 1, 9], values, bits(&[8.0, 4.0, 2.0, 1.0])]);
+    // feature 9 is none
+    assert_eq!(numbers(&y[0]), [1.5, 4.25, 0.0, 4.0, -1.0, f32::INFINITY]);
+}
+
+#[test]
+fn the_largest_of_a_batch_stay() {
+    let of = |most: usize, values: &[f32]| {
+        let one = TensorDesc::f32([1]);
+        let plan = SaeBatchTopK { most }.plan(&TensorDesc::f32([values.len()]), &one, &one).unwrap();
+        let found = run(&plan, &[bits(values), bits(&[10.0]), bits(&[0.75])]);
+        (numbers(&found[0]), numbers(&found[1])[0])
+    };
+    // 3 is the third largest, and there are two of it; 0.75 * 10 + 0.25 * 3
+    assert_eq!(of(3, &[3.0, 5.0, 0.0, 1.0, 4.0, 3.0]), (vec![3.0, 5.0, 0.0, 0.0, 4.0, 3.0], 8.25));
+    // two above 0, of which the smaller is the least; what is below 0 stays
+    assert_eq!(of(3, &[2.0, -1.0, 6.0]), (vec![2.0, -1.0, 6.0], 8.0));
+    assert_eq!(of(3, &[0.0, -1.0]), (vec![0.0, -1.0], 10.0));
+}
+
+#[test]
+fn active_features_come_to_the_front() {
+    let pre = bits(&[0.4, 3.0, -1.0, 0.6, 2.0, 0.0, f32::NAN, 1.5]);
+    let desc = TensorDesc::f32([2, 4]);
+    // thresholds of 0.5, 4, 1, 0.5
+    let logs = bits(&[0.5_f32.ln(), 4.0_f32.ln(), 0.0, 0.5_f32.ln()]);
+    let found = run(&SaeActive.plan(&desc, Some(&TensorDesc::f32([4]))).unwrap(), &[pre, logs]);
+    assert_eq!(found[0], [3, 0, 0, 0, 0, 2, 3, 0]);
+    let values = numbers(&found[1]);
+    assert_eq!(
+        (&values[..5], values[5].is_nan(), &values[6..]),
+        (&[0.6, 0.0, 0.0, 0.0, 2.0][..], true, &[1.5, 0.0][..])
+    );
+}
+
+#[test]
+fn thresholds_move_by_what_is_near() {
+    // thresholds of 1 and 2, a bandwidth of 1: rows 0 and 2 are near the first, row 1 is near the second
+    let shapes: [&[usize]; 5] = [&[3, 2], &[2], &[2, 2], &[3, 2], &[1]];
+    let [pre, logs, w_dec, error, penalty] = shapes.map(TensorDesc::f32);
+    let plan = SaeThresholdGrad { bandwidth: 1.0 }.plan(&pre, &logs, &w_dec, &error, &penalty).unwrap();
+    let given = [
+        bits(&[1.25, 0.0, 2.0, 2.25, 0.75, 3.0]),
+        bits(&[0.0, 2.0_f32.ln()]),
+        bits(&[1.0, 2.0, 3.0, 4.0]),
+        bits(&[1.0, 1.0, 0.5, -1.0, 2.0, 0.0]),
+        bits(&[0.125]),
+    ];
+    let grad = numbers(&run(&plan, &given)[0]);
+    // -1 (3 + 0.125 + 2 + 0.125), and -2 (2 (1.5 - 4) + 0.125)
+    assert!((grad[0] + 5.25).abs() < 1e-6 && (grad[1] - 9.75).abs() < 1e-5, "{grad:?}");
 }

@@ -61,6 +61,18 @@ pub enum ModelError {
     /// A device that failed.
     #[error(transparent)]
     Device(#[from] auscult_runtime::DeviceError),
+    /// A batch that the device has no memory for.
+    #[error("the codec has no memory for a batch of {clips} clips of {frames} frames; {}", told(*fits))]
+    Batch {
+        /// Clips of the batch.
+        clips: usize,
+        /// Frames of each.
+        frames: usize,
+        /// The largest batch that was found to fit; 0 if not even one clip does.
+        fits: usize,
+        /// What was asked for and what there is.
+        source: auscult_runtime::DeviceError,
+    },
     /// A name that is no site of the model.
     #[error("site `{name}` does not exist, expected {expected}")]
     Site {
@@ -110,6 +122,13 @@ pub enum ModelError {
         /// Why.
         source: io::Error,
     },
+}
+
+fn told(fits: usize) -> String {
+    match fits {
+        0 => "not even one clip fits".into(),
+        fits => format!("a batch of {fits} fits"),
+    }
 }
 
 impl ModelError {

@@ -5,6 +5,7 @@
 //! writes random checkpoints, [`convert`] turns pickled ones into safetensors without running what they hold. This crate
 //! knows no flag, no output layout and no audio file.
 
+mod batch;
 mod codes;
 pub mod config;
 pub mod convert;
@@ -21,5 +22,6 @@ mod programs;
 pub mod sae;
 pub mod t5;
 
+pub use batch::largest_batch;
 pub use codes::Codes;
 pub use error::{ModelError, Result};

@@ -41,4 +41,9 @@ impl<K: PartialEq> Programs<K> {
         kept.push((key, shared.clone()));
         Ok(shared)
     }
+
+    /// Lets go of all of them.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }

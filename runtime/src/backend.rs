@@ -210,7 +210,7 @@ impl Timing {
     }
 }
 
-/// An executor of plans. Seven methods that every one has, and two that most leave as they are.
+/// An executor of plans. Seven methods that every one has, and three that most leave as they are.
 ///
 /// Work is ordered: what is dispatched, copied or uploaded first is seen by what follows. It may run late, up to the
 /// next [`download`](Self::download) or [`wait`](Self::wait).
@@ -238,6 +238,11 @@ pub trait Backend: Send + Sync {
 
     /// Returns when everything asked for is done.
     fn wait(&self) -> Result<(), DeviceError>;
+
+    /// Bytes of memory of its own that could still be had, where the device tells.
+    fn free_memory(&self) -> Option<usize> {
+        None
+    }
 
     /// Keeps launches to be replayed as one, without making them; `None` where there is nothing to gain, or the driver
     /// would not.

@@ -1,7 +1,8 @@
-//! Programs on backends that record, and on backends with too little memory.
+//! Programs on backends that record, and on backends with too little memory; and a measurement there.
 
 use auscult_kernels::ops::scale::Scale;
 use auscult_kernels::{Plan, TensorDesc};
+use auscult_runtime::selftest::copy_rate;
 use auscult_runtime::{
     Backend, Buffer, Contents, CpuBackend, DeviceError, DeviceInfo, Edits, GraphBuilder, Launch, Program,
     Recording, RunError, Span,
@@ -13,7 +14,8 @@ use std::sync::{Arc, Mutex};
 struct Device {
     inner: Arc<CpuBackend>,
     records: bool,
-    /// Bytes that can still be had.
+    /// Bytes there are, and those that can still be had; who is refused gives back what was taken.
+    total: usize,
     free: Mutex<usize>,
     dispatched: AtomicUsize,
     replayed: Arc<AtomicUsize>,
@@ -24,6 +26,7 @@ impl Device {
         Arc::new(Self {
             inner: Arc::new(CpuBackend::new(None).unwrap()),
             records,
+            total: free,
             free: Mutex::new(free),
             dispatched: AtomicUsize::new(0),
             replayed: Arc::default(),
@@ -43,12 +46,17 @@ impl Backend for Device {
     fn alloc(&self, contents: Contents) -> Result<Buffer, DeviceError> {
         if let Contents::Undefined(bytes) = contents {
             let mut free = self.free.lock().unwrap();
-            *free = free.checked_sub(bytes).ok_or_else(|| DeviceError::OutOfMemory {
-                device: "small".into(),
-                asked: bytes,
-                free: Some(*free),
-                detail: format!("; {free} of 100000 bytes are free"),
-            })?;
+            let Some(left) = free.checked_sub(bytes) else {
+                let detail = format!("; {free} of 100000 bytes are free");
+                let had = std::mem::replace(&mut *free, self.total);
+                return Err(DeviceError::OutOfMemory {
+                    device: "small".into(),
+                    asked: bytes,
+                    free: Some(had),
+                    detail,
+                });
+            };
+            *free = left;
         }
         self.inner.alloc(contents)
     }
@@ -144,4 +152,12 @@ fn memory_that_is_missing_is_told_for_the_whole_program() {
     assert_eq!((*asked, *free), (whole, Some(whole - 1)), "what was had by then counts as free");
     let text = format!("small: {whole} bytes of memory could not be allocated; ");
     assert!(error.to_string().starts_with(&text), "{error}");
+}
+
+#[test]
+fn a_copy_is_measured_over_what_memory_there_is() {
+    let rate = copy_rate(&*Device::new(false, 120 << 20)).unwrap();
+    assert!(rate.is_finite() && rate > 1e6, "{rate} bytes a second");
+    let error = copy_rate(&*Device::new(false, 1 << 20)).expect_err("too little");
+    assert!(matches!(error, DeviceError::OutOfMemory { .. }), "{error}");
 }

@@ -9,9 +9,11 @@ use std::path::Path;
 crate::trials!(
     features_are_those_of_the_rows_beside_them,
     features_alone_are_the_same,
+    features_by_products_in_bf16_are_those_of_the_rows,
     hooks_come_from_the_files_or_the_options,
     misfits_are_refused_or_recorded,
     options_that_cannot_be_are_refused,
+    rows_are_given_the_places_they_need,
 );
 
 const WIDTH: usize = 128;
@@ -19,6 +21,11 @@ const FEATURES: usize = 300;
 
 /// Writes an autoencoder of the tiny model's width.
 pub fn write_sae(dir: &Path, hook: Option<&str>, activation: Activation) -> Sae {
+    write_biased(dir, hook, activation, 0.0)
+}
+
+/// The same with a number added to every feature's bias.
+fn write_biased(dir: &Path, hook: Option<&str>, activation: Activation, bias: f32) -> Sae {
     let mut state = 7u32;
     let mut noise = |n: usize, scale: f32| -> Vec<f32> {
         let mut value = || {
@@ -29,7 +36,7 @@ pub fn write_sae(dir: &Path, hook: Option<&str>, activation: Activation) -> Sae 
     };
     let parts = SaeParts {
         w_enc: noise(WIDTH * FEATURES, 0.1),
-        b_enc: noise(FEATURES, 0.1),
+        b_enc: noise(FEATURES, 0.1).into_iter().map(|b| b + bias).collect(),
         w_dec: noise(WIDTH * FEATURES, 0.1),
         b_dec: noise(WIDTH, 0.1),
     };
@@ -50,10 +57,16 @@ fn stored(store: &Path, hook: &str, name: &str) -> SparseRows {
     SparseRows { k: shape[1], indices, values }
 }
 
-/// Holds features against those that the host makes of rows.
+/// Holds features against those that the host makes of rows. Features of a row that are as strong to rounding may have changed
+/// places.
 pub fn same_features(got: &SparseRows, want: &SparseRows) {
     assert_eq!((got.k, got.rows()), (want.k, want.rows()));
-    assert_eq!(got.indices, want.indices);
+    for (row, (got, want)) in got.indices.chunks(got.k).zip(want.indices.chunks(want.k)).enumerate() {
+        let [mut got, mut want] = [got, want].map(<[u32]>::to_vec);
+        got.sort_unstable();
+        want.sort_unstable();
+        assert_eq!(got, want, "row {row}");
+    }
     for (place, (got, want)) in got.values.iter().zip(&want.values).enumerate() {
         assert!((got - want).abs() <= 1e-5 * want.abs().max(1.0), "place {place}: {got}, expected {want}");
     }
@@ -163,6 +176,31 @@ fn known_of_features(store: &Path, hook: &str, name: &str, features: &SparseRows
     }
 }
 
+/// With `--precision bf16` what encodes on the device multiplies in bf16; with f16, or none, in f32: the records say which.
+fn features_by_products_in_bf16_are_those_of_the_rows() {
+    let dir = folder();
+    let at = dir.path();
+    let [_, late, jump] = three(at);
+    for (precision, of_late) in [("bf16", "bf16"), ("f16", "f32")] {
+        let rest =
+            format!("--sae late --sae jump --allow-misaligned --precision {precision} --out {precision}");
+        run(at, &format!("{AUDIO} --hooks hook_layers.1 {rest}")).ok();
+        let store = at.join(precision);
+        let rows = floats(&resid(&store, "hook_layers.1").2);
+        let (meta, record) = (json_file(&store.join("store.json")), json_file(&store.join("run.json")));
+        for (number, (name, hook, sae)) in [&late, &jump].into_iter().enumerate() {
+            let said = if *name == "late" { of_late } else { "f32" };
+            assert_eq!(meta["saes"][number]["precision"], said, "{name}");
+            assert_eq!(record["details"]["sae_precision"][number], json!({ "sae": name, "precision": said }));
+            // what is computed again in f32 is the f32 of the rows
+            same_features(&stored(&store, hook, name), &sae.encode(&rows).expect("finite rows"));
+        }
+        let text = run(at, &format!("store info {precision}")).ok().stdout;
+        let of_row = if of_late == "bf16" { "a row, by products in bf16)" } else { "a row)" };
+        assert!(text.contains(&format!("late of hook_layers.1 (topk, 33 of 300 {of_row}")), "{text}");
+    }
+}
+
 fn features_alone_are_the_same() {
     let dir = folder();
     let at = dir.path();
@@ -255,11 +293,9 @@ fn misfits_are_refused_or_recorded() {
         .exits(4, &["`d_in` is 128, expected 256, the width at logits"]);
     write_sae(&at.join("deep"), Some("hook_layers.7"), Activation::TopK(4));
     run(at, &format!("{audio} --sae deep")).exits(2, &["hook_layers.7"]);
-    write_sae(&at.join("other"), Some("blocks.3.hook_resid_post"), Activation::TopK(4));
-    run(at, &format!("{audio} --hooks embed --sae other")).exits(
-        4,
-        &["other: its hook is not one of MusicGen", "blocks.3.hook_resid_post", "--sae HOOK=other"],
-    );
+    write_sae(&at.join("other"), Some("blocks.3.hook_mlp_out"), Activation::TopK(4));
+    run(at, &format!("{audio} --hooks embed --sae other"))
+        .exits(4, &["other: its hook is not one of MusicGen", "blocks.3.hook_mlp_out", "--sae HOOK=other"]);
     assert!(!at.join("s").exists(), "nothing is written before all is in order");
 
     run(at, &format!("{audio} --hooks hook_layers.2 --sae hook_layers.2=sae --allow-misaligned")).ok();
@@ -281,6 +317,29 @@ fn options_that_cannot_be_are_refused() {
     run(at, &format!("{audio} --hooks embed --sae layer.3=nowhere"))
         .exits(2, &["site `layer.3` does not exist"]);
     assert!(names(at).is_empty(), "{:?}", names(at));
+}
+
+/// All features but a few are active in a row, which are more than a row has places for at first.
+fn rows_are_given_the_places_they_need() {
+    let dir = folder();
+    let at = dir.path();
+    let wide = write_biased(&at.join("wide"), Some("blocks.1.hook_resid_post"), Activation::Relu, 40.0);
+    let late = write_sae(&at.join("late"), Some("hook_layers.1"), Activation::TopK(33));
+    let line =
+        format!("{AUDIO} --hooks hook_layers.1 --sae wide --sae late --allow-misaligned --out s --json");
+    let summary = run(at, &line).ok().json();
+    run(at, "store verify s").ok();
+    let rows = floats(&resid(&at.join("s"), "hook_layers.1").2);
+    for (number, (name, sae)) in [("wide", &wide), ("late", &late)].into_iter().enumerate() {
+        let want = sae.encode(&rows).expect("finite rows");
+        assert!(name == "late" || want.k > 256, "{} places", want.k);
+        same_features(&stored(&at.join("s"), "hook_layers.1", name), &want);
+        let (fvu, ..) = by_hand(sae, &rows);
+        let found = summary["saes"][number]["fvu"].as_f64().expect("a number");
+        assert!((found / fvu - 1.0).abs() < 1e-5, "{name}: {found}, expected {fvu}");
+    }
+    let info = run(at, "sae info wide --json").ok().json();
+    assert_eq!(info["site"], "layers.1.resid_post");
 }
 
 /// The same on an adapter; run where there is one.

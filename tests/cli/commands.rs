@@ -77,6 +77,7 @@ fn help_names_every_option() {
                 "--float",
                 "--format",
                 "--stream",
+                "--explain",
                 "--text",
                 "--prompts",
                 "--text-pad",
@@ -98,8 +99,8 @@ fn help_names_every_option() {
         ),
         ("bench", &["--kernel"]),
         ("codec", &["encode", "decode"]),
-        ("codec encode", &["<INPUT>", "--model", "--out"]),
-        ("codec decode", &["<INPUT>", "--model", "--out", "--float"]),
+        ("codec encode", &["<INPUT>", "--model", "--out", "--explain"]),
+        ("codec decode", &["<INPUT>", "--model", "--out", "--float", "--explain"]),
         ("sae", &["info", "align", "eval", "encode"]),
         ("sae info", &["<SAE>"]),
         (
@@ -239,6 +240,15 @@ fn doctor_finds_nothing_wrong() {
     for (kernel, result) in tests {
         assert!(result["cases"].as_u64().is_some_and(|cases| cases > 0), "{kernel}: {result}");
         assert_eq!(result["failures"].as_array().map(Vec::len), Some(0), "{kernel}: {result}");
+    }
+    let text = run(dir.path(), "doctor --no-rates").ok().stdout;
+    for (kernel, result) in tests {
+        let names = |line: &&str| line.split_whitespace().next() == Some(kernel);
+        let line = text.lines().find(names).unwrap_or_else(|| panic!("no line of {kernel}\n{text}"));
+        let cases = result["cases"].to_string();
+        assert!(line.contains(&format!("  {cases:>3} cases  ")), "{line}");
+        let exact = result["worst_error"] == 0.0;
+        assert!(line.ends_with(" exact") == exact && line.contains(" off by at most ") != exact, "{line}");
     }
     let text = run(dir.path(), "doctor --no-self-test").ok().stdout;
     assert!(text.contains("GB/s") && text.contains("GFLOP/s"), "{text}");

@@ -1,7 +1,7 @@
 //! `generate`: what it writes, that it writes the same again, and what it refuses.
 
 use crate::support::{Ran, command, floats, folder, json_file, music, names, run, tensor, tree};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -16,6 +16,7 @@ crate::trials!(
     long_takes_slide,
     a_file_has_its_record_beside_it,
     stereo_checkpoints_play_two_channels,
+    prompts_have_lengths_of_their_own,
     bad_requests_are_refused_before_anything_is_written,
     a_killed_run_leaves_no_half_file,
 );
@@ -28,7 +29,12 @@ pub fn takes(out: &Path) -> Vec<Value> {
 
 /// Codes of a take: `[codebooks, frames]`, and the values.
 pub fn codes(out: &Path, take: usize) -> (Vec<usize>, Vec<u32>) {
-    let (dtype, shape, bytes) = tensor(&out.join(format!("take-{take:03}.codes.safetensors")), "codes");
+    codes_of(&out.join(format!("take-{take:03}.codes.safetensors")))
+}
+
+/// Those of a file.
+fn codes_of(file: &Path) -> (Vec<usize>, Vec<u32>) {
+    let (dtype, shape, bytes) = tensor(file, "codes");
     assert_eq!(dtype, "I32");
     (shape, bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().expect("four bytes"))).collect())
 }
@@ -169,6 +175,8 @@ fn a_file_has_its_record_beside_it() {
     let record = json_file(&dir.path().join("song.wav.run.json"));
     assert_eq!(record["details"]["take"]["file"], "song.wav");
     assert_eq!(samples(&dir.path().join("song.wav")).1.len(), 15 * 640);
+    let idle = run(dir.path(), "generate --model MODEL --seconds 0.3 --edit-window 0..1 --out idle.wav").ok();
+    assert!(idle.stderr.contains("`--edit-window` changes nothing"), "{idle}");
     run(dir.path(), "generate --model MODEL --seconds 0.3 --count 2 --out song.wav")
         .exits(2, &["`--out`", "song.wav", "there are 2", "a directory"]);
 }
@@ -230,6 +238,25 @@ fn stereo_checkpoints_play_two_channels() {
         let woven: Vec<i16> = both.iter().skip(channel).step_by(2).copied().collect();
         assert!(woven == alone, "channel {channel}");
     }
+    // the file that was written, by the checkpoint that wrote it
+    let line = "codec decode out/take-000.codes.safetensors --model";
+    run(dir.path(), &format!("{line} stereo --out again.wav")).ok();
+    assert!(samples(&dir.path().join("again.wav")) == (2, both), "the same audio");
+    run(dir.path(), &format!("{line} MODEL --out no.wav")).exits(3, &["8 codebooks", "expected 4"]);
+    run(dir.path(), "codec encode again.wav --model stereo --out again.safetensors").ok();
+    run(dir.path(), "codec decode again.safetensors --model stereo --out twice.flac").ok();
+    let twice = fs::read(dir.path().join("twice.flac")).expect("it was written");
+    assert_eq!(&twice[..4], b"fLaC");
+    run(dir.path(), "codec decode again.safetensors --model stereo --out twice.mp3")
+        .exits(2, &["`--out`", "mp3 is not written", ".flac"]);
+    run(dir.path(), "codec decode again.safetensors --model stereo --float --out f.flac")
+        .exits(2, &["`--float` with flac"]);
+    let (shape, heard) = codes_of(&dir.path().join("again.safetensors"));
+    assert_eq!(shape, [8, 25]);
+    assert!(
+        (0..4).any(|q| heard[2 * q * 25..][..25] != heard[(2 * q + 1) * 25..][..25]),
+        "two channels were heard"
+    );
     music(&dir.path().join("music.wav"), 0.3, 32_000, 4);
     run(dir.path(), "generate --model stereo --audio-prompt music.wav --seconds 0.5 --out continued").ok();
     let (_, values) = codes(&dir.path().join("continued"), 0);
@@ -279,9 +306,39 @@ fn bad_requests_are_refused_before_anything_is_written() {
     }
     run(dir.path(), "generate --model MODEL --seconds 1 --out full")
         .exits(2, &["`--out`", "full", "not empty", "notes.txt"]);
+    run(dir.path(), "generate --model MODEL --seconds 1 --out song.mp3")
+        .exits(2, &["`--out` is song.mp3", "mp3 is not written", ".wav or .flac"]);
     run(dir.path(), "generate --model absent --seconds 1 --out out").exits(3, &["absent"]);
     assert_eq!(names(dir.path()), before);
     assert_eq!(names(&dir.path().join("full")), ["notes.txt"]);
+}
+
+fn prompts_have_lengths_of_their_own() {
+    let dir = folder();
+    let lines = [
+        json!({ "text": "slow strings" }),
+        json!({ "text": "a short bell", "seconds": 0.3 }),
+        json!({ "text": "drums", "seconds": 0.8 }),
+    ];
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(dir.path().join("prompts.jsonl"), lines).expect("written");
+    let line = "generate --model MODEL --seconds 0.5 --seed 4 --prompts prompts.jsonl --out";
+    run(dir.path(), &format!("{line} out --batch 2")).ok();
+    let made = takes(&dir.path().join("out"));
+    let frames: Vec<u64> = made.iter().map(|take| take["frames"].as_u64().expect("a count")).collect();
+    assert_eq!(frames, [25, 15, 40]);
+    // as many as the first take alone would be
+    run(dir.path(), "generate --model MODEL --seconds 0.5 --seed 4 --text slow-strings --out alone").ok();
+    assert_eq!(codes(&dir.path().join("alone"), 0).0, codes(&dir.path().join("out"), 0).0);
+    for (text, code, parts) in [
+        ("{\"text\": \"a\", \"second\": 1}", 3, ["line 1", "unknown field `second`"]),
+        ("{\"text\": \"\"}", 3, ["line 1", "is empty"]),
+        ("{\"text\": \"a\", \"seconds\": -1}", 3, ["`seconds` is -1", "expected"]),
+        ("plain words", 3, ["line 1", "an object with `text`"]),
+    ] {
+        fs::write(dir.path().join("prompts.jsonl"), text).expect("written");
+        run(dir.path(), &format!("{line} bad")).exits(code, &parts);
+    }
 }
 
 fn a_killed_run_leaves_no_half_file() {

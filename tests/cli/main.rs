@@ -9,6 +9,7 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod disk;
 mod edits;
+mod explain;
 mod faults;
 mod features;
 mod generate;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         capture_sae::trials(),
         commands::trials(),
         edits::trials(),
+        explain::trials(),
         faults::trials(),
         features::trials(),
         generate::trials(),

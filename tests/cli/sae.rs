@@ -64,10 +64,9 @@ fn info_says_what_an_autoencoder_is() {
         assert!(text.contains(part), "expected `{part}` in\n{text}");
     }
     let gated = run(dir.path(), &format!("sae info {}", golden("gated-5").display())).ok().stdout;
-    assert!(
-        gated.contains("any number a row (gated)") && gated.contains("`architecture` is gated"),
-        "{gated}"
-    );
+    assert!(gated.contains("any number a row (gated)") && gated.contains("can be edited"), "{gated}");
+    let scaled = run(dir.path(), &format!("sae info {}", golden("constant-norm").display())).ok().stdout;
+    assert!(scaled.contains("`normalize_activations` is constant_norm_rescale"), "{scaled}");
 }
 
 fn damaged_autoencoders_are_bad_input() {
@@ -129,6 +128,18 @@ fn files_of_rows_are_encoded() {
             assert!(rest.iter().all(|&index| index == 0), "{case}: {rest:?}");
         }
         assert_eq!(metadata(&at.join("s.safetensors"))["hook"], "paper:4");
+        // by products in bf16 the features are the same; what is no top-k knows none
+        let in_bf16 = run(at, &format!("{from_tensor} --precision bf16 --out b.safetensors"));
+        match case {
+            "published" => {
+                in_bf16.ok();
+                let [one, other] = ["n.safetensors", "b.safetensors"].map(|f| tensor(&at.join(f), "indices"));
+                assert_eq!(one, other, "indices of both precisions");
+                let said = |file: &str| metadata(&at.join(file))["precision"].clone();
+                assert_eq!([said("s.safetensors"), said("b.safetensors")], ["f32", "bf16"]);
+            }
+            _ => drop(in_bf16.exits(2, &["`precision` is bf16 with a jumprelu autoencoder, expected f32"])),
+        }
         // fewer and more than there are
         for kept in [2, 33] {
             run(at, &format!("{from_tensor} --k {kept} --out k.safetensors")).ok();
@@ -179,6 +190,8 @@ fn wrong_options_and_rows_are_named() {
     encode("--input a.npy --k 54 --out y.safetensors").exits(2, &["--k is 54, expected 1 to 53"]);
     encode("--input a.npy --hook layer.3 --out y.safetensors").exits(2, &["site `layer.3` does not exist"]);
     encode("--input a.npy --out y.safetensors").exits(3, &["a.npy"]);
+    encode("--input a.npy --out y.safetensors --precision f16")
+        .exits(2, &["--precision is f16, expected f32 or bf16"]);
     encode("--input a.csv --out y.safetensors").exits(3, &["a.csv", ".npy or .safetensors"]);
     let expected = golden("published").join("expected.safetensors");
     let expected = expected.display();
@@ -326,6 +339,17 @@ fn stores_of_features_are_written() {
     assert_eq!(record["details"]["misaligned"], false);
     assert_eq!(record["details"]["saes"][0]["l0"], json["saes"][0]["l0"]);
     assert_eq!(record["models"].as_array().map(Vec::len), Some(2), "configuration and weights");
+
+    assert_eq!([&meta["saes"][0]["precision"], &record["precision"]], ["f32"; 2]);
+
+    // by products in bf16 the features are the same, and the records say so
+    run(at, "sae encode --sae sae --store s --out b --precision bf16").ok();
+    let narrow = tensor(&at.join("b/hook_layers.1/00000.sae.safetensors"), "indices");
+    assert_eq!(words(&narrow.2), want.indices);
+    let meta = json_file(&at.join("b/store.json"));
+    let record = json_file(&at.join("b/run.json"));
+    assert_eq!([&meta["saes"][0]["precision"], &record["precision"]], ["bf16"; 2]);
+    run(at, "sae encode --sae sae --store s --out b --resume").exits(2, &["`saes`"]);
 
     run(at, "sae encode --sae sae --store s --out f").exits(2, &["f"]);
     let again = run(at, "sae encode --sae sae --store s --out f --resume --json").ok().json();

@@ -169,6 +169,8 @@ fn impossible_runs_are_named() {
     write_rows(&at.join("t5.npy"));
     train("--input t5.npy --features 16 --k 17 --out o").exits(2, &["`k` is 17, expected at most 16"]);
     train("--input t5.npy --features 16 --k 2 --lr 0 --out o").exits(2, &["`lr` is 0"]);
+    train("--input t5.npy --features 16 --k 2 --aux-k-coef 0 --out o")
+        .exits(2, &["`aux_weight` is 0, expected a finite number above 0"]);
     train("--input t5.npy --log-every 0 --out o").exits(2, &["--log-every is 0"]);
     train("--input t5.npy --out nothing --resume").exits(3, &["checkpoint.safetensors"]);
     let mut rows = vec![0u8; 2 * 24 * 4];
@@ -176,7 +178,8 @@ fn impossible_runs_are_named() {
     fs::write(at.join("nan.npy"), [npy_header("<f4", &[2, 24]), rows].concat()).expect("it can be written");
     train("--input nan.npy --features 48 --k 2 --batch 2 --out n")
         .exits(3, &["nan.npy", "NaN in row 1, column 6"]);
-    let line = "--input t5.npy --features 32 --k 2 --batch 8 --steps 4 --out done";
+    let line = "--input t5.npy --features 32 --k 2 --batch 8 --steps 4 --aux-k-coef 0.0625 --out done";
     train(line).ok();
+    assert_eq!(json_file(&at.join("done/run.json"))["details"]["training"]["aux_weight"], 0.0625);
     train(line).exits(2, &["holds a cfg.json", "expected a new or empty directory"]);
 }

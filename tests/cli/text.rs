@@ -137,7 +137,7 @@ fn bad_prompts_are_refused() {
     let line = "t5 encode --model MODEL --out E.safetensors";
     let mut ran = command(dir.path(), line);
     ran.args(["--text", "jazz", ""]);
-    finished(line, &mut ran).exits(3, &["prompt 1 of `--text` cannot be encoded", "empty, expected words"]);
+    finished(line, &mut ran).exits(2, &["`--text` is empty, expected words"]);
     assert_eq!(names(dir.path()), before);
     run(dir.path(), "t5 encode --text a --model MODEL --out absent/E.safetensors").exits(1, &["absent"]);
     assert_eq!(names(dir.path()), before);

@@ -1,18 +1,19 @@
 //! What a generator owes itself: the same from its caches as from one pass, from any batch as alone, and interventions
 //! that do what they say and nothing else.
 
-use super::common::checkpoint::{Layout, write_checkpoint};
+use super::common::checkpoint::{DataStart, Layout, write_checkpoint};
 use super::common::compare::measure;
 use super::common::generation::Generation;
-use super::{Check, Executor, Named, captures, decoder, play, values};
+use super::common::procedural::Stored;
+use super::{Check, Executor, Named, captures, decoder_from, play, values};
 use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::{
-    Action, Context, Generated, GeneratorOptions, Halves, Intervention, Sampling, Take, Text,
+    Action, Context, Generated, Generator, GeneratorOptions, Halves, Intervention, Sampling, Take, Text,
 };
-use auscult_model::musicgen::{Decoder, DecoderOptions};
-use auscult_model::sae::{Sae, SaeParts};
+use auscult_model::musicgen::{Activations, Decoder, DecoderOptions, Precision};
+use auscult_model::sae::{Activation as Features, Sae, SaeParts, Settings};
 use auscult_runtime::Edits;
 use libtest_mimic::Failed;
 use std::sync::Arc;
@@ -33,13 +34,27 @@ pub const FRAMES: usize = 20;
 
 /// The model that the checks run on: `(decoder, texts)`.
 pub fn model(executor: &Executor, case: &str) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
+    model_from(executor, case, &Layout::default(), Precision::F32)
+}
+
+/// Its weights from a checkpoint of this layout, in this precision; what they are multiplied with is f32.
+fn model_from(
+    executor: &Executor,
+    case: &str,
+    layout: &Layout,
+    precision: Precision,
+) -> Result<(Decoder, Vec<Arc<Text>>), Failed> {
     let generation = Generation::committed(case);
     let width = generation.text("text").projected().shape[2];
     let text = |length: usize| {
         let states = auscult_kernels::noise(&format!("text of {length}"), length * width).collect();
         Ok(Arc::new(Text::new(states, width)?))
     };
-    Ok((decoder(executor, &generation)?, [1, 7].map(text).into_iter().collect::<Result<_, Failed>>()?))
+    let options = DecoderOptions { precision, activations: Activations::F32, ..DecoderOptions::default() };
+    Ok((
+        decoder_from(executor, &generation, layout, &options)?,
+        [1, 7].map(text).into_iter().collect::<Result<_, Failed>>()?,
+    ))
 }
 
 pub fn take(text: Option<&Arc<Text>>, seed: u64) -> Take {
@@ -77,8 +92,27 @@ pub fn rows(generated: &Generated, site: &str, half: Halves) -> Result<Vec<f32>,
 }
 
 fn caches_equal_one_pass(executor: &Executor) -> Check {
-    for case in ["tiny", "stereo", "hd8"] {
-        let (decoder, texts) = model(executor, case)?;
+    let plain = Layout::default();
+    let [f16, bf16] = [Stored::F16, Stored::Bf16].map(|rounded| Layout { rounded, ..plain });
+    // the columns read weights in two bytes where that changes none of them, the one pass in four
+    let layouts = [
+        ("tiny", plain, Precision::F32, "f32"),
+        ("stereo", plain, Precision::F32, "f32"),
+        ("hd8", plain, Precision::F32, "f32"),
+        ("tiny", f16, Precision::F32, "f16"),
+        ("tiny", bf16, Precision::F32, "bf16"),
+        ("tiny", Layout { stored: Stored::F16, ..f16 }, Precision::F32, "f16"),
+        ("tiny", Layout { data_start: DataStart::Odd, ..f16 }, Precision::F32, "f16"),
+        ("tiny", plain, Precision::F16, "f16"),
+        ("stereo", plain, Precision::BF16, "bf16"),
+    ];
+    for (case, layout, precision, read_as) in layouts {
+        let (decoder, texts) = model_from(executor, case, &layout, precision)?;
+        let types =
+            Generator::new(&decoder, &[take(None, 1)], &GeneratorOptions::default())?.weight_types()?;
+        ensure(types.iter().eq([read_as]), || {
+            format!("{case}, {precision}, {layout:?}: weights are read as {types:?}")
+        })?;
         let sites: Vec<String> = auscult_model::musicgen::Site::all(decoder.config().num_hidden_layers)
             .map(|s| s.to_string())
             .collect();
@@ -100,10 +134,10 @@ fn caches_equal_one_pass(executor: &Executor) -> Check {
                 for site in &sites {
                     let (got, want) = (rows(&made, site, half)?, forward.output_f32(site)?);
                     measure(
-                        &format!("{case}, take {number}, {half:?}, {site}"),
+                        &format!("{case}, {precision}, read as {read_as}, take {number}, {half:?}, {site}"),
                         &got,
                         &want,
-                        executor.tolerance,
+                        executor.tolerance(),
                     )?;
                 }
             }
@@ -127,7 +161,7 @@ fn takes_do_not_hear_each_other(executor: &Executor) -> Check {
     let alone = play(&decoder, std::slice::from_ref(&one), &options(0)?, Context::Full)?.remove(0);
     let width = decoder.config().hidden_size;
     let loud: Arc<[f32]> = auscult_kernels::noise("loud", width).map(|v| 9.0 * v).collect();
-    let count = if executor.slow { 7 } else { 64 };
+    let count = if executor.is_slow() { 7 } else { 64 };
     let mut takes: Vec<Take> = (0..count).map(|i| take(Some(&texts[i % 2]), i as u64)).collect();
     for (i, other) in takes.iter_mut().enumerate() {
         other.frames = 5 + 3 * (i % 7);
@@ -149,6 +183,11 @@ fn takes_do_not_hear_each_other(executor: &Executor) -> Check {
 
 /// 40 features over a stream of `width`, 5 active at most; feature 39 never is.
 fn autoencoder(width: usize) -> Result<Arc<Sae>, Failed> {
+    autoencoder_of(width, Features::TopK(5))
+}
+
+/// The same weights with other rules of what is active.
+fn autoencoder_of(width: usize, activation: Features) -> Result<Arc<Sae>, Failed> {
     let features = 40;
     let noise = |name: &str, n: usize| auscult_kernels::noise(name, n).collect::<Vec<f32>>();
     let mut b_enc = noise("b_enc", features);
@@ -159,7 +198,7 @@ fn autoencoder(width: usize) -> Result<Arc<Sae>, Failed> {
         w_dec: noise("w_dec", features * width),
         b_dec: noise("b_dec", width),
     };
-    Ok(Arc::new(Sae::new(parts, Some(5), None)?))
+    Ok(Arc::new(Sae::with_settings(parts, Settings::new(activation))?))
 }
 
 fn strength_zero(executor: &Executor) -> Check {
@@ -206,8 +245,16 @@ fn around(
     Ok([rows(&made, BEFORE, half)?, rows(&made, BEHIND, half)?])
 }
 
+/// What an autoencoder of thresholds has of its own, and one of gates: some thresholds below 0, some gates that open where the
+/// magnitude is below 0.
+fn rules() -> [Features; 3] {
+    let noise = |name: &str, by: f32| auscult_kernels::noise(name, 40).map(|v| v * by).collect::<Vec<f32>>();
+    let gated = Features::Gated { r_mag: noise("r_mag", 0.5), b_mag: noise("b_mag", 2.0) };
+    [Features::TopK(5), Features::JumpRelu { threshold: noise("threshold", 3.0) }, gated]
+}
+
 /// The activation of a feature at a row, by the definition in f64.
-fn activation(width: usize, feature: usize, x: &[f32]) -> f64 {
+fn activation(rule: &Features, width: usize, feature: usize, x: &[f32]) -> f64 {
     let features = 40;
     let noise = |name: &str, n: usize| auscult_kernels::noise(name, n).map(f64::from).collect::<Vec<f64>>();
     let (w, mut b) = (noise("w_enc", width * features), noise("b_enc", features));
@@ -216,20 +263,39 @@ fn activation(width: usize, feature: usize, x: &[f32]) -> f64 {
     let pre: Vec<f64> = (0..features)
         .map(|f| b[f] + (0..width).map(|c| (f64::from(x[c]) - centre[c]) * w[c * features + f]).sum::<f64>())
         .collect();
-    let larger = pre.iter().filter(|&&v| v > pre[feature]).count();
-    if larger < 5 { pre[feature].max(0.0) } else { 0.0 }
+    let own = pre[feature];
+    match rule {
+        Features::Relu => own.max(0.0),
+        Features::TopK(k) if pre.iter().filter(|&&v| v > own).count() < *k => own.max(0.0),
+        Features::JumpRelu { threshold } if own > f64::from(threshold[feature]) => own.max(0.0),
+        Features::Gated { r_mag, b_mag } if own > 0.0 => {
+            let u = own - b[feature];
+            (u * f64::from(r_mag[feature]).exp() + f64::from(b_mag[feature])).max(0.0)
+        }
+        _ => 0.0,
+    }
 }
 
 fn features_are_switched(executor: &Executor) -> Check {
     let (decoder, texts) = model(executor, "tiny")?;
+    rules().iter().try_for_each(|rule| features_of_are_switched(executor, rule, &decoder, &texts))
+}
+
+fn features_of_are_switched(
+    executor: &Executor,
+    rule: &Features,
+    decoder: &Decoder,
+    texts: &[Arc<Text>],
+) -> Check {
     let width = decoder.config().hidden_size;
-    let sae = autoencoder(width)?;
+    let sae = autoencoder_of(width, rule.clone())?;
+    let activation = |feature: usize, x: &[f32]| activation(rule, width, feature, x);
     let site = BEFORE.parse()?;
     type Coefficient = fn(f64) -> f64;
     let coefficient: [(Action, Coefficient); 3] =
         [(Action::Ablate, |f| -f), (Action::Scale(3.0), |f| 2.0 * f), (Action::Set(4.0), |f| 4.0 - f)];
-    let [plain, _] = around(&decoder, &texts[1], vec![], Halves::Conditional)?;
-    let count = |feature: usize| plain.chunks(width).filter(|x| activation(width, feature, x) > 0.0).count();
+    let [plain, _] = around(decoder, &texts[1], vec![], Halves::Conditional)?;
+    let count = |feature: usize| plain.chunks(width).filter(|x| activation(feature, x) > 0.0).count();
     let mut features: Vec<usize> = (0..40).filter(|&feature| count(feature) > 0).collect();
     // one that fires nearly always, and one that does now and then
     features.sort_by_key(|&feature| count(feature));
@@ -238,18 +304,19 @@ fn features_are_switched(executor: &Executor) -> Check {
         for feature in [features[0], features[features.len() - 1]] {
             let edit = Intervention::on_feature(site, &sae, feature, action)?;
             let d = sae.direction(feature)?;
-            let [before, behind] = around(&decoder, &texts[1], vec![edit], Halves::Conditional)?;
+            let [before, behind] = around(decoder, &texts[1], vec![edit], Halves::Conditional)?;
             for (s, x) in before.chunks(width).enumerate() {
-                let f = activation(width, feature, x);
+                let f = activation(feature, x);
                 fired += usize::from(f > 0.0);
                 let want: Vec<f32> =
                     x.iter().zip(&d).map(|(&x, &d)| (f64::from(x) + c(f) * f64::from(d)) as f32).collect();
-                let name = format!("{action:?} of feature {feature}, position {s}");
-                measure(&name, &behind[s * width..][..width], &want, executor.tolerance)?;
+                let name = format!("{}, {action:?} of feature {feature}, position {s}", rule.architecture());
+                measure(&name, &behind[s * width..][..width], &want, executor.tolerance())?;
             }
         }
     }
-    ensure(fired > 5, || format!("the features fired {fired} times: too rarely to tell"))
+    let rule = rule.architecture();
+    ensure(fired > 5, || format!("{rule}: the features fired {fired} times: too rarely to tell"))
 }
 
 fn directions_are_written(executor: &Executor) -> Check {
@@ -279,7 +346,7 @@ fn directions_are_written(executor: &Executor) -> Check {
             let row = other.get(s * width..(s + 1) * width).unwrap_or(&[]);
             let name = format!("{name}, position {s}");
             let want = want(x, &direction, row);
-            measure(&name, &behind[s * width..][..width], &want, executor.tolerance)?;
+            measure(&name, &behind[s * width..][..width], &want, executor.tolerance())?;
         }
     }
     Ok(())
@@ -307,7 +374,7 @@ fn kept_to_columns_and_rows(executor: &Executor) -> Check {
 fn prompts_are_shared(executor: &Executor) -> Check {
     let (decoder, texts) = model(executor, "tiny")?;
     // around what a page of the caches holds, 16
-    let lengths: &[usize] = if executor.slow { &[16, 19] } else { &[1, 2, 16, 19, 33] };
+    let lengths: &[usize] = if executor.is_slow() { &[16, 19] } else { &[1, 2, 16, 19, 33] };
     for &frames in lengths {
         let prompt = prompt(&decoder, frames)?;
         let continued =
@@ -315,7 +382,7 @@ fn prompts_are_shared(executor: &Executor) -> Check {
         let takes: Vec<Take> = (0..4).map(continued).collect();
         let together =
             play(&decoder, &takes, &GeneratorOptions { slots: 3, ..Default::default() }, Context::Full)?;
-        for (i, take) in takes.iter().enumerate().skip(if executor.slow { 3 } else { 0 }) {
+        for (i, take) in takes.iter().enumerate().skip(if executor.is_slow() { 3 } else { 0 }) {
             let alone =
                 play(&decoder, std::slice::from_ref(take), &GeneratorOptions::default(), Context::Full)?;
             ensure(alone[0].codes == together[i].codes, || format!("prompt of {frames}: take {i} differs"))?;

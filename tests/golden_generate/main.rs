@@ -1,7 +1,7 @@
 //! Music out, against stored outputs of Hugging Face transformers and against itself, on every executor.
 //!
-//! Forward passes with text, sequences chosen step by step, what is captured on the way, batches, interventions. Missing
-//! adapters show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+//! Forward passes with text, sequences chosen step by step, what is captured on the way, batches, interventions. What is
+//! missing of the executors shows as ignored: see `common/executors.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -15,51 +15,23 @@ use auscult_model::musicgen::generate::{
 };
 use auscult_model::musicgen::{Decoder, DecoderOptions};
 use auscult_model::{ModelError, musicgen::generate::Capture};
-use auscult_runtime::{Backend, CpuBackend, CudaBackend, PtxSim, WgpuBackend};
 use common::checkpoint::{Layout, write_checkpoint};
-use common::compare::Tolerance;
+use common::executors::{Executor, Executors};
 use common::generation::Generation;
 use common::golden::Kind;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 type Check = Result<(), Failed>;
 
 /// A check by its name.
 type Named = (&'static str, fn(&Executor) -> Check);
 
-/// An executor under test, and what it is held to.
-#[derive(Clone)]
-struct Executor {
-    name: &'static str,
-    backend: Arc<dyn Backend>,
-    tolerance: Tolerance,
-    /// Whether it is an interpreter, or may be a software driver: it plays the beginnings of some sequences.
-    slow: bool,
-}
-
-fn executors() -> Vec<Executor> {
-    let of = |name, backend, tolerance, slow| Executor { name, backend, tolerance, slow };
-    let cpu = Arc::new(CpuBackend::new(None).expect("the host has a processor"));
-    let mut all = vec![of("cpu", cpu, Tolerance::CPU_F32, false)];
-    if let Ok(gpu) = WgpuBackend::new(None) {
-        let slow = !gpu.info().accelerator;
-        all.push(of("wgpu", Arc::new(gpu), Tolerance::GPU_F32, slow));
-    }
-    let sim = Arc::new(PtxSim::new().expect("the host gives threads"));
-    all.push(of("ptx_sim", sim, Tolerance::GPU_F32, true));
-    if let Ok(gpu) = CudaBackend::new(None) {
-        all.push(of("cuda", Arc::new(gpu), Tolerance::GPU_F32, false));
-    }
-    all
-}
-
 fn main() -> ExitCode {
     let args = Arguments::from_args();
-    let executors = executors();
-    let mut trials = Vec::new();
-    for executor in &executors {
+    let executors = Executors::open();
+    let mut trials: Vec<Trial> = executors.missing().collect();
+    for executor in &executors.there {
         let name = executor.name;
         let mut add = |label: String, check: Box<dyn FnOnce(&Executor) -> Check + Send>| {
             let executor = executor.clone();
@@ -69,7 +41,7 @@ fn main() -> ExitCode {
             let one = case.clone();
             add(format!("{case}::forward"), Box::new(move |e| reference::forwards(e, &one)));
             for run in Generation::committed(&case).sequences().iter().map(|run| run.name.to_string()) {
-                if executor.slow && !reference::CHOSEN.contains(&&*run) {
+                if executor.is_slow() && !reference::CHOSEN.contains(&&*run) {
                     continue;
                 }
                 let case = case.clone();
@@ -84,7 +56,7 @@ fn main() -> ExitCode {
             let one = case.clone();
             add(format!("{case}::forward"), Box::new(move |e| melody::forwards(e, &one)));
             for run in Generation::committed(&case).sequences().iter().map(|run| run.name.to_string()) {
-                if executor.slow && !melody::CHOSEN.contains(&&*run) {
+                if executor.is_slow() && !melody::CHOSEN.contains(&&*run) {
                     continue;
                 }
                 let case = case.clone();
@@ -95,22 +67,24 @@ fn main() -> ExitCode {
             add((*label).to_string(), Box::new(check));
         }
     }
-    for name in ["wgpu", "cuda"] {
-        if executors.iter().all(|executor| executor.name != name) {
-            let required = std::env::var_os(format!("AUSCULT_REQUIRE_{}", name.to_uppercase())).is_some();
-            let why = format!("{name} (needs a device)");
-            let missing = Trial::test(why, move || Err(format!("no device of {name}").into()));
-            trials.push(missing.with_ignored_flag(!required));
-        }
-    }
     libtest_mimic::run(&args, trials).exit_code()
 }
 
 /// A decoder of a case's weights.
 fn decoder(executor: &Executor, generation: &Generation) -> Result<Decoder, Failed> {
+    decoder_from(executor, generation, &Layout::default(), &DecoderOptions::default())
+}
+
+/// A decoder of a case's weights in a checkpoint of this layout.
+fn decoder_from(
+    executor: &Executor,
+    generation: &Generation,
+    layout: &Layout,
+    options: &DecoderOptions,
+) -> Result<Decoder, Failed> {
     let dir = tempfile::tempdir()?;
-    write_checkpoint(&generation.model(), dir.path(), &Layout::default());
-    Ok(Decoder::open(dir.path(), executor.backend.clone(), &DecoderOptions::default())?)
+    write_checkpoint(&generation.model(), dir.path(), layout);
+    Ok(Decoder::open(dir.path(), executor.backend.clone(), options)?)
 }
 
 /// Plays takes, and returns them in their order.

@@ -107,7 +107,7 @@ fn forward(
                 _ => [per_clip(&front, clip), per_clip(&columns, clip)].concat(),
             })
             .collect();
-        measure(&name, &got, run.site(part, site).f32(), executor.tolerance)?;
+        measure(&name, &got, run.site(part, site).f32(), executor.tolerance())?;
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ fn caches_equal_one_pass(executor: &Executor) -> Check {
                 for site in &sites {
                     let (got, want) = (rows(&made, site, half)?, forward.output_f32(site)?);
                     let name = format!("{case}, take {number}, {half:?}, {site}");
-                    measure(&name, &got, &want, executor.tolerance)?;
+                    measure(&name, &got, &want, executor.tolerance())?;
                 }
             }
         }

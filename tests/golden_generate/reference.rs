@@ -72,7 +72,7 @@ fn forward(
     forward.run_with_texts(&clips.collect::<Result<Vec<_>, _>>()?, &chosen)?;
     for site in &sites {
         let name = format!("{}.{part:?}.{site}", run.name);
-        measure(&name, &forward.output_f32(site)?, run.site(part, site).f32(), executor.tolerance)?;
+        measure(&name, &forward.output_f32(site)?, run.site(part, site).f32(), executor.tolerance())?;
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ pub fn sequence_told(
     run: &Run<'_, SequenceFacts>,
     texts: &[Arc<Text>],
 ) -> Check {
-    if executor.slow && run.facts.frames > FEW && run.facts.window.is_none() {
+    if executor.is_slow() && run.facts.frames > FEW && run.facts.window.is_none() {
         return shortened(executor, generation, run, texts);
     }
     let name = run.name;
@@ -247,7 +247,7 @@ fn scores(
         for (i, &column) in columns.iter().enumerate().filter(|(_, column)| **column <= run.facts.frames) {
             let name = format!("{} row {row}: {:?} scores of column {column}", run.name, captured.half);
             let want = &want.f32()[(row * columns.len() + i) * width..][..width];
-            measure(&name, &got[column * width..][..width], want, executor.tolerance)?;
+            measure(&name, &got[column * width..][..width], want, executor.tolerance())?;
         }
     }
     Ok(())

@@ -47,10 +47,10 @@ pub fn from_strings(executor: &Executor, case: &str) -> Check {
         for (i, (made, stored)) in made.iter().zip(&stored).enumerate() {
             let name = format!("{case}: text {i}, {pad}");
             assert_eq!((made.tokens(), made.width()), (stored.tokens(), stored.width()), "{name}");
-            measure(&name, made.values(), stored.values(), executor.tolerance)?;
+            measure(&name, made.values(), stored.values(), executor.tolerance())?;
         }
         // interpreters and software drivers play one of them
-        if !executor.slow || pad == TextPad::Mask {
+        if !executor.is_slow() || pad == TextPad::Mask {
             sequence_told(executor, &generation, &generation.sequence(sequence), &made)?;
         }
     }

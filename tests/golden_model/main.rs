@@ -1,7 +1,7 @@
 //! Whole models against stored outputs of Hugging Face transformers, on every executor.
 //!
 //! Every site of every layer, logits, latents, codes and decoded audio, for small models whose dimensions are odd in many
-//! ways. Missing adapters show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+//! ways. What is missing of them shows as ignored: see `common/executors.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -11,9 +11,10 @@ use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::{Activations, Decoder, DecoderOptions, Posemb, Precision};
-use auscult_runtime::{Backend, CpuBackend, CudaBackend, Edits, PtxSim, WgpuBackend};
+use auscult_runtime::{Backend, Edits, WgpuBackend};
 use common::checkpoint::{DataStart, Extras, Layout, TextEmbedding, WeightNorm, write_checkpoint};
-use common::compare::{Tolerance, measure, measure_codes};
+use common::compare::{measure, measure_codes};
+use common::executors::{Executor, Executors};
 use common::golden::{Case, CodecRun, DecoderRun, Kind};
 use common::procedural::Stored;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -23,60 +24,35 @@ use std::sync::Arc;
 
 type Check = Result<(), Failed>;
 
-/// An executor under test, and what it is held to.
-#[derive(Clone)]
-struct Executor {
-    name: &'static str,
-    backend: Arc<dyn Backend>,
-    tolerance: Tolerance,
-}
-
-fn executors() -> Vec<Executor> {
-    let cpu = CpuBackend::new(None).expect("the host has a processor");
-    let mut all = vec![Executor { name: "cpu", backend: Arc::new(cpu), tolerance: Tolerance::CPU_F32 }];
-    if let Ok(gpu) = WgpuBackend::new(None) {
-        all.push(Executor { name: "wgpu", backend: Arc::new(gpu), tolerance: Tolerance::GPU_F32 });
-    }
-    all.push(Executor {
-        name: "ptx_sim",
-        backend: Arc::new(PtxSim::new().expect("the host gives threads")),
-        tolerance: Tolerance::GPU_F32,
-    });
-    if let Ok(gpu) = CudaBackend::new(None) {
-        all.push(Executor { name: "cuda", backend: Arc::new(gpu), tolerance: Tolerance::GPU_F32 });
-    }
-    all
-}
-
 fn main() -> ExitCode {
     let args = Arguments::from_args();
-    let executors = executors();
-    let mut trials = Vec::new();
-    for executor in &executors {
+    let executors = Executors::open();
+    let mut trials: Vec<Trial> = executors.missing().collect();
+    for executor in &executors.there {
         let (cases, codecs) = (Case::all_of(Kind::Musicgen), Case::all_of(Kind::Encodec));
         for name in cases.iter().chain(&codecs).map(|case| case.name.clone()) {
             let (executor, label) = (executor.clone(), format!("{}::{name}", executor.name));
             trials.push(Trial::test(label, move || whole_case(&Case::committed(&name), &executor)));
         }
     }
-    let cpu = executors[0].clone();
+    let cpu = executors.cpu().clone();
     for (label, layout) in layouts() {
         let cpu = cpu.clone();
         trials.push(Trial::test(format!("cpu::layout::{label}"), move || one_layout(&cpu, &layout)));
     }
-    for executor in &executors {
+    for executor in &executors.there {
         let (executor, label) = (executor.clone(), format!("{}::segments", executor.name));
         trials.push(Trial::test(label, move || segments(&executor)));
     }
-    for executor in &executors {
+    for executor in &executors.there {
         let (executor, label) = (executor.clone(), format!("{}::streams", executor.name));
         trials.push(Trial::test(label, move || streams::streams(&executor)));
     }
-    for executor in &executors {
+    for executor in &executors.there {
         let (executor, label) = (executor.clone(), format!("{}::batches", executor.name));
         trials.push(Trial::test(label, move || batches(&executor)));
     }
-    for executor in &executors {
+    for executor in &executors.there {
         let (executor, label) = (executor.clone(), format!("{}::narrow weights", executor.name));
         trials.push(Trial::test(label, move || narrow_weights(&executor)));
     }
@@ -84,12 +60,7 @@ fn main() -> ExitCode {
         trials.push(Trial::test("wgpu::short bindings", move || short_bindings(&gpu)));
     }
     trials.push(Trial::test("tables::positions", positions));
-    trials.push(real_size(&executors[0]));
-    if !executors.iter().any(|executor| executor.name == "wgpu") {
-        let required = std::env::var("AUSCULT_REQUIRE_WGPU").is_ok_and(|value| value == "1");
-        let missing = || Err("needs a wgpu adapter: a GPU driver, or mesa-vulkan-drivers".into());
-        trials.push(Trial::test("wgpu (needs an adapter)", missing).with_ignored_flag(!required));
-    }
+    trials.push(real_size(executors.cpu()));
     libtest_mimic::run(&args, trials).exit_code()
 }
 
@@ -153,7 +124,7 @@ fn decoder_run(run: &DecoderRun<'_>, dir: &Path, executor: &Executor, precision:
             None => got,
             Some(kept) => kept.iter().flat_map(|&p| got[p * width..(p + 1) * width].to_vec()).collect(),
         };
-        measure(&format!("{}.{site}", run.name), &got, want.f32(), executor.tolerance)?;
+        measure(&format!("{}.{site}", run.name), &got, want.f32(), executor.tolerance())?;
     }
     Ok(())
 }
@@ -166,7 +137,7 @@ fn clips(run: &DecoderRun<'_>) -> Result<Vec<Codes>, Failed> {
 }
 
 fn codec_run(run: &CodecRun<'_>, dir: &Path, executor: &Executor) -> Check {
-    let (facts, tolerance) = (&run.facts, executor.tolerance);
+    let (facts, tolerance) = (&run.facts, executor.tolerance());
     let all = Encodec::open_with(dir, executor.backend.clone(), Some(facts.all_codebooks))?;
     let encoding = all.encode_with_latents(&[run.wav().f32()])?.remove(0);
     let hidden = all.config().hidden_size;
@@ -308,27 +279,29 @@ fn segments(executor: &Executor) -> Check {
                 let what = format!("{name} {} in segments of {frames}", run.name);
                 let encoding = codec.encode_with_latents(&[run.wav().f32()])?.remove(0);
                 let latents = transposed(&encoding.latents, codec.config().hidden_size);
-                measure(&what, &latents, run.latents().f32(), executor.tolerance)?;
+                measure(&what, &latents, run.latents().f32(), executor.tolerance())?;
                 let audio = codec.decode(&encoding.codes)?;
                 codec.set_segment_frames(usize::MAX);
                 let whole = codec.decode(&encoding.codes)?;
-                measure(&what, &audio, &whole, executor.tolerance)?;
+                measure(&what, &audio, &whole, executor.tolerance())?;
             }
         }
     }
     Ok(())
 }
 
-/// A clip's values do not depend on the batch it travels in: 1, 7 or 64 clips, with f32 and with two-byte activations, and
-/// through the codec.
+/// A clip's values do not depend on the batch it travels in: 1, 7 or 64 clips, with f32 and with two-byte activations of
+/// both kinds, and through the codec.
 fn batches(executor: &Executor) -> Check {
     let case = Case::committed("tiny");
     let dir = checkpoint(&case, &Layout::default());
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     let frames = 5;
-    for (precision, activations) in
-        [(Precision::F32, Activations::F32), (Precision::F16, Activations::AsWeights)]
-    {
+    for (precision, activations) in [
+        (Precision::F32, Activations::F32),
+        (Precision::F16, Activations::AsWeights),
+        (Precision::BF16, Activations::AsWeights),
+    ] {
         let options = DecoderOptions { precision, activations, ..DecoderOptions::default() };
         let decoder = Decoder::open(dir.path(), executor.backend.clone(), &options)?;
         let (codebooks, entries) = (decoder.config().num_codebooks, decoder.config().vocab_size);
@@ -356,24 +329,28 @@ fn batches(executor: &Executor) -> Check {
     }
     let mut codec = Encodec::open(dir.path(), executor.backend.clone())?;
     let hop = codec.config().hop_length();
-    let clips: Vec<Vec<f32>> = (0..7_usize)
+    // an interpreter takes its time
+    let most = if executor.is_slow() { 7 } else { 64 };
+    let clips: Vec<Vec<f32>> = (0..most)
         .map(|n| (0..9 * hop + 1).map(|i| ((i * (n + 3)) as f32 * 0.37).sin() * 0.5).collect())
         .collect();
     let clips: Vec<&[f32]> = clips.iter().map(Vec::as_slice).collect();
     codec.set_batch_frames(0);
     let alone = clips.iter().map(|clip| codec.encode_with_latents(&[clip])).collect::<Result<Vec<_>, _>>()?;
-    // all at once; three at a time; segments of four frames of all of them
-    for (together, segment) in [(usize::MAX, usize::MAX), (30, usize::MAX), (usize::MAX, 4)] {
+    let alone = alone.concat();
+    // all at once; three at a time; segments of four frames of seven of them
+    for (count, together, segment) in
+        [(most, usize::MAX, usize::MAX), (7, usize::MAX, usize::MAX), (7, 30, usize::MAX), (7, usize::MAX, 4)]
+    {
         codec.set_batch_frames(together);
         codec.set_segment_frames(segment);
-        for (i, (got, want)) in
-            codec.encode_with_latents(&clips)?.iter().zip(alone.iter().flatten()).enumerate()
-        {
+        let batch = codec.encode_with_latents(&clips[most - count..])?;
+        for (i, (got, want)) in (most - count..).zip(batch.iter().zip(&alone[most - count..])) {
             let same = bits(&got.latents) == bits(&want.latents) && got.codes == want.codes;
             if !same && segment == usize::MAX {
-                return Err(format!("clip {i}, encoded among 7, differs from itself alone").into());
+                return Err(format!("clip {i}, encoded among {count}, differs from itself alone").into());
             }
-            measure(&format!("clip {i} in segments"), &got.latents, &want.latents, executor.tolerance)?;
+            measure(&format!("clip {i} in segments"), &got.latents, &want.latents, executor.tolerance())?;
         }
     }
     Ok(())

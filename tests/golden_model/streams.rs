@@ -37,7 +37,7 @@ pub fn streams(executor: &Executor) -> Check {
         if audio.len() != frames * hop {
             return Err(format!("{} samples, expected those of {frames} frames", audio.len()).into());
         }
-        measure(&format!("{frames} frames by {block}"), &audio, &whole, executor.tolerance)?;
+        measure(&format!("{frames} frames by {block}"), &audio, &whole, executor.tolerance())?;
         if stream.push(&first(frames + 1)?).is_ok() {
             return Err("more frames than were announced are taken".into());
         }

@@ -4,7 +4,7 @@
 use crate::{Executor, cuda, ptx_sim, wgpu_or_skip};
 use auscult_kernels::ops::linear::Activation;
 use auscult_kernels::ops::linear_rows::{self, LinearRows};
-use auscult_kernels::{DType, KernelInfo, Plan, TensorDesc, noise};
+use auscult_kernels::{DType, KernelInfo, Plan, Ptx, TensorDesc, noise};
 use auscult_runtime::weights::HostBytes;
 use auscult_runtime::{Backend, Contents, CpuBackend, CudaBackend, Span, WgpuBackend};
 use half::{bf16, f16};
@@ -122,6 +122,14 @@ fn all(backend: &dyn Backend, dtype: DType) -> Result<(), Failed> {
     SHAPES.iter().try_for_each(|&(cols, outs)| alone(backend, Inputs::new(dtype, cols, outs)))
 }
 
+/// Those shapes that a form takes, on an executor that runs no other.
+fn taken(backend: &dyn Backend, form: &Ptx, dtype: DType) -> Result<(), Failed> {
+    let all = SHAPES.iter().map(|&(cols, outs)| Inputs::new(dtype, cols, outs));
+    let mut taken = all.filter(|inputs| (form.takes)(&inputs.plan(ROWS).params)).peekable();
+    taken.peek().ok_or("no shape that it takes")?;
+    taken.try_for_each(|inputs| alone(backend, inputs))
+}
+
 /// One test for each kernel and executor, and each PTX form.
 pub fn trials(
     cpu: &Executor<CpuBackend>,
@@ -143,20 +151,12 @@ pub fn trials(
                 Err(skipped) => skipped,
             }));
         }
-        trials.push(cuda::trial(name("cuda"), cuda, move |cuda| all(&**cuda, dtype)));
         for form in kernel.ptx {
+            let on_cuda = name(&format!("cuda::{}", form.entry));
+            trials.push(cuda::form_trial(on_cuda, cuda, &[form], move |gpus| taken(&gpus[0], form, dtype)));
             let forms = ptx_sim.clone();
             trials.push(Trial::test(name(&format!("ptx_sim::{}", form.entry)), move || {
-                let taken: Vec<Inputs> = SHAPES
-                    .iter()
-                    .map(|&(cols, outs)| Inputs::new(dtype, cols, outs))
-                    .filter(|inputs| (form.takes)(&inputs.plan(ROWS).params))
-                    .collect();
-                if taken.is_empty() {
-                    return Err("no shape that it takes".into());
-                }
-                let sim = forms.executor(form.entry)?;
-                taken.into_iter().try_for_each(|inputs| alone(&*sim, inputs))
+                taken(&*forms.executor(form.entry)?, form, dtype)
             }));
         }
     }

@@ -13,7 +13,8 @@ pub fn trials() -> Vec<Trial> {
     let expect = |is: bool, what: &str| if is { Ok(()) } else { Err(Failed::from(what)) };
     vec![
         Trial::test("compare::what is within tolerance passes", move || {
-            expect(verdict(&[1.0009, 0.0, -2.0], &[1.0, 9e-7, -2.0]).is_ok(), "it did not")
+            let off = verdict(&[1.0009, 0.0, -2.0], &[1.0, 9e-7, -2.0])?;
+            expect((off - 9e-4).abs() < 1e-7, &format!("it did, off by {off:e}"))
         }),
         Trial::test("compare::what is beyond does not", move || {
             let message = verdict(&[1.0, 5.0, 1.0, 9.0], &[1.0, 4.0, 1.0, 7.0]).unwrap_err();

@@ -1,9 +1,11 @@
 //! What the cuda executor promises besides right results. Where there is no device its checks show as ignored, with the
 //! reason; `AUSCULT_REQUIRE_CUDA=1` makes them failures.
 
+use crate::common::executors::without;
 use crate::device::{SHARED, ensure, equal, launch, ramp, read, words};
 use crate::probe::{BROKEN, Extras, STRAY, expected, plan};
 use crate::{Executor, Judged, parity};
+use auscult_kernels::Ptx;
 use auscult_runtime::weights::HostBytes;
 use auscult_runtime::{Backend, Buffer, Contents, CudaBackend, DeviceError, Launch, cuda};
 use libtest_mimic::{Completion, Failed, Trial};
@@ -22,6 +24,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a recording is replayed as one", recording),
     ("a recording keeps its memory and may be dropped while it runs", dropped_recording),
     ("a module is compiled once", modules),
+    ("only the form that was asked for runs", only_one_form),
     ("a broken source is an error with what the compiler says", broken_source),
     ("too much memory is an error that tells what is free", too_much_memory),
     ("work is timed", timing),
@@ -29,10 +32,48 @@ const CHECKS: &[(&str, Check)] = &[
     ("a fault of a kernel ends the device's work and names it", fault),
 ];
 
-/// The parity of a case.
-pub fn parity_trial(name: String, cuda: &Executor<CudaBackend>, judged: &Arc<Judged>) -> Trial {
-    let judged = Arc::clone(judged);
-    trial(name, cuda, move |cuda| parity(&**cuda, &judged).map(drop))
+/// The parity of a case by every form that takes it; one trial where no form does, which then says so.
+pub fn parity_trials(name: &str, cuda: &Executor<CudaBackend>, judged: &Arc<Judged>) -> Vec<Trial> {
+    let params = &judged.case.plan.params;
+    let forms: Vec<&'static Ptx> =
+        judged.case.plan.kernel.ptx.iter().filter(|ptx| (ptx.takes)(params)).collect();
+    if forms.is_empty() {
+        let judged = Arc::clone(judged);
+        return vec![trial(name.into(), cuda, move |cuda| parity(&**cuda, &judged).map(drop))];
+    }
+    let several = forms.len() > 1;
+    let trial = |form: &'static Ptx| {
+        let name = if several { format!("{name}::{}", form.entry) } else { name.to_string() };
+        let judged = Arc::clone(judged);
+        form_trial(name, cuda, &[form], move |gpus| parity(&gpus[0], &judged).map(drop))
+    };
+    forms.into_iter().map(trial).collect()
+}
+
+/// A check on the device limited to each of some forms; it shows as ignored where one of them is for other devices.
+pub fn form_trial(
+    name: String,
+    cuda: &Executor<CudaBackend>,
+    forms: &[&'static Ptx],
+    check: impl FnOnce(&[CudaBackend]) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let (cuda, forms) = (cuda.clone(), forms.to_vec());
+    Trial::ignorable_test(name, move || {
+        let cuda = match cuda {
+            Ok(cuda) => cuda,
+            Err(why) => return without("cuda", &why),
+        };
+        let device = cuda.info().ptx.ok_or("the cuda executor runs PTX")?;
+        if let Some(form) = forms.iter().find(|form| !form.target.runs_on(device.capability)) {
+            let (major, minor) = device.capability;
+            let (entry, target) = (form.entry, form.target.name());
+            return Ok(Completion::ignored_with(format!(
+                "{entry} is for {target}, the device is sm_{major}{minor}"
+            )));
+        }
+        let gpus: Vec<CudaBackend> = forms.iter().map(|form| cuda.only(form.entry)).collect();
+        check(&gpus).map(|()| Completion::Completed)
+    })
 }
 
 /// The checks of the executor itself.
@@ -55,8 +96,7 @@ pub fn trial(
     let cuda = cuda.clone();
     Trial::ignorable_test(name, move || match cuda {
         Ok(cuda) => check(&cuda).map(|()| Completion::Completed),
-        Err(why) if std::env::var("AUSCULT_REQUIRE_CUDA").is_ok_and(|value| value == "1") => Err(why.into()),
-        Err(why) => Ok(Completion::ignored_with(why)),
+        Err(why) => without("cuda", &why),
     })
 }
 
@@ -191,6 +231,21 @@ fn modules(gpu: &CudaBackend) -> Result<(), Failed> {
     (0..50).try_for_each(|add| launch(gpu, &x, &y, add))?;
     equal("modules", gpu.counters().modules, 1)?;
     equal("launches", gpu.counters().launches, 50)
+}
+
+fn only_one_form(gpu: &CudaBackend) -> Result<(), Failed> {
+    let (x, y) = (words(gpu, &ramp(10))?, gpu.alloc(Contents::Undefined(40))?);
+    let probe = plan(10, 1, Extras::None);
+    launch(&gpu.only(probe.kernel.ptx[0].entry), &x, &y, 1)?;
+    equal("by its name", read(gpu, &y)?, ramp(10).iter().map(|&v| expected(v, 1, 0)).collect())?;
+    let other = gpu.only("no_such_form");
+    let slots = [Some(x.span()), None, Some(y.span()), None];
+    let refusals = [other.dispatch(&probe, &slots).err(), other.record(&[(&probe, slots.to_vec())]).err()];
+    for error in refusals {
+        let message = error.ok_or("another form ran")?.to_string();
+        ensure(message.contains("no PTX form called `no_such_form`"), || message.clone())?;
+    }
+    Ok(())
 }
 
 fn broken_source(gpu: &CudaBackend) -> Result<(), Failed> {

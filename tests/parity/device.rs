@@ -156,7 +156,7 @@ fn many_launches(gpu: &WgpuBackend) -> Result<(), Failed> {
     ensure(after.launches - before.launches >= 1000, || "launches were not counted".into())?;
     // other tests submit meanwhile, but not hundreds of times
     let submissions = after.submissions - before.submissions;
-    ensure(submissions < 1000, || format!("{submissions} submissions for 1000 launches"))
+    ensure(submissions < 200, || format!("{submissions} submissions for 1000 launches"))
 }
 
 fn left_out_slots(gpu: &dyn Backend) -> Result<(), Failed> {

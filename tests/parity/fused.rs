@@ -5,7 +5,7 @@ use auscult_kernels::ops::capture::Capture;
 use auscult_kernels::ops::linear::Activation;
 use auscult_kernels::ops::linear_half::LinearHalf;
 use auscult_kernels::ops::linear_half_capture;
-use auscult_kernels::{Access, Case, DType, Plan, TensorDesc};
+use auscult_kernels::{Access, Case, DType, Plan, Ptx, TensorDesc};
 use auscult_runtime::selftest::same_bits;
 use auscult_runtime::weights::HostBytes;
 use auscult_runtime::{Backend, Contents, CpuBackend, CudaBackend, WgpuBackend};
@@ -97,28 +97,33 @@ pub fn trials(
                     Err(skipped) => skipped,
                 }));
             }
-            {
-                let fused = Arc::clone(&fused);
-                trials.push(cuda::trial(name("cuda"), cuda, move |gpu| fused.check(&**gpu, &**gpu, &**gpu)));
-            }
-            if fused.case.plan.cost.flops <= SIMULATED_FLOPS {
-                trials.extend(simulated(&name("ptx_sim"), &fused, forms));
+            for trio in trios(&fused) {
+                let on_cuda = Arc::clone(&fused);
+                let [form, product, capture] = trio;
+                trials.push(cuda::form_trial(
+                    name(&format!("cuda::{}", form.entry)),
+                    cuda,
+                    &trio,
+                    move |gpus| on_cuda.check(&gpus[0], &gpus[1], &gpus[2]),
+                ));
+                if fused.case.plan.cost.flops <= SIMULATED_FLOPS {
+                    let (fused, forms) = (Arc::clone(&fused), forms.clone());
+                    trials.push(Trial::test(name(&format!("ptx_sim::{}", form.entry)), move || {
+                        let [form, product, capture] =
+                            [form, product, capture].map(|form| forms.executor(form.entry));
+                        fused.check(&*form?, &*product?, &*capture?)
+                    }));
+                }
             }
         }
     }
     trials
 }
 
-fn simulated(name: &str, fused: &Arc<Fused>, forms: &ptx_sim::Forms) -> Vec<Trial> {
+/// Every PTX form of the launch that takes the case, the same form of the product, and the one that captures.
+fn trios(fused: &Fused) -> Vec<[&'static Ptx; 3]> {
+    let capture = &fused.capture.kernel.ptx[0];
     let pairs = fused.case.plan.kernel.ptx.iter().zip(fused.product.kernel.ptx);
     let taken = pairs.filter(|(form, _)| (form.takes)(&fused.case.plan.params));
-    let trial = |(form, product): (&'static auscult_kernels::Ptx, &'static auscult_kernels::Ptx)| {
-        let (fused, forms) = (Arc::clone(fused), forms.clone());
-        Trial::test(format!("{name}::{}", form.entry), move || {
-            let capture = fused.capture.kernel.ptx[0].entry;
-            let [form, product, capture] = [form.entry, product.entry, capture].map(|e| forms.executor(e));
-            fused.check(&*form?, &*product?, &*capture?)
-        })
-    };
-    taken.map(trial).collect()
+    taken.map(|(form, product)| [form, product, capture]).collect()
 }

@@ -10,6 +10,8 @@
 mod alone;
 mod cache;
 mod child;
+#[path = "../common/mod.rs"]
+mod common;
 mod comparator;
 mod cuda;
 mod device;
@@ -20,6 +22,7 @@ mod ptx_sim;
 use auscult_kernels::{Access, Case, KernelInfo, REGISTRY, Wgsl};
 use auscult_runtime::selftest::{self, Outputs, POISON, compare, run, run_reference};
 use auscult_runtime::{Backend, CpuBackend, CudaBackend, WgpuBackend};
+use common::executors::without;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -91,10 +94,7 @@ type Executor<B> = Result<Arc<B>, String>;
 
 /// The wgpu executor, or what to do without.
 fn wgpu_or_skip(executor: &Executor<WgpuBackend>) -> Result<Arc<WgpuBackend>, Result<Completion, Failed>> {
-    executor.clone().map_err(|why| {
-        let required = std::env::var("AUSCULT_REQUIRE_WGPU").is_ok_and(|value| value == "1");
-        if required { Err(why.into()) } else { Ok(Completion::ignored_with(why)) }
-    })
+    executor.clone().map_err(|why| without("wgpu", &why))
 }
 
 fn agrees(executor: &str, judged: &Judged, got: &Outputs) -> Result<(), Failed> {
@@ -194,8 +194,7 @@ fn wgpu_trials(
                 return check(&wgpu.only(form.entry), &judged, number);
             }
             let why = format!("{} lacks what the form needs: {:?}", wgpu.info().id, form.needs);
-            let required = std::env::var("AUSCULT_REQUIRE_MATRICES").is_ok_and(|value| value == "1");
-            if required { Err(why.into()) } else { Ok(Completion::ignored_with(why)) }
+            without("matrices", &why)
         })
     };
     judged.wgpu.iter().enumerate().map(trial).collect()
@@ -220,7 +219,7 @@ fn trials(
             trials.push(Trial::ignorable_test(name("parity", "cpu"), move || parity(cpu?.as_ref(), &judged)));
         }
         trials.extend(wgpu_trials(&name("parity", "wgpu"), wgpu, &judged, parity_wgpu));
-        trials.push(cuda::parity_trial(name("parity", "cuda"), cuda, &judged));
+        trials.extend(cuda::parity_trials(&name("parity", "cuda"), cuda, &judged));
         trials.extend(ptx_sim.trials(&name("parity", "ptx_sim"), &judged));
         can_split |= !judged.case.plan.splits.is_empty();
         if judged.limits().is_empty() {

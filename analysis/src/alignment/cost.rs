@@ -3,7 +3,7 @@
 use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::musicgen::{CrossEntropy, Decoder, Site};
-use auscult_model::sae::Sae;
+use auscult_model::sae::Encoder;
 use auscult_runtime::Edits;
 use serde::Serialize;
 
@@ -26,12 +26,17 @@ pub struct CodeCost {
     pub codes: usize,
 }
 
-/// What the reconstructions of `sae` at `site` cost, over clips without text: four passes over each batch.
+/// What the reconstructions of an autoencoder at `site` cost, over clips without text: four passes over each batch.
 ///
 /// # Errors
 /// [`AnalysisError::Usage`] for clips of a single frame, in which no code is predicted from another; a site whose rows are not
 /// of the stream's width; failures of the device; rows that cannot be encoded.
-pub fn code_cost(decoder: &Decoder, sae: &Sae, site: Site, batches: &Batches) -> Result<CodeCost> {
+pub fn code_cost(
+    decoder: &Decoder,
+    encoder: &mut Encoder<'_>,
+    site: Site,
+    batches: &Batches,
+) -> Result<CodeCost> {
     let mut sums = [CrossEntropy::default(); 3];
     for of_one_length in batches.chunk_by(|a, b| shape(a) == shape(b)) {
         let (clips, frames) = shape(&of_one_length[0]);
@@ -42,7 +47,8 @@ pub fn code_cost(decoder: &Decoder, sae: &Sae, site: Site, batches: &Batches) ->
         for codes in of_one_length {
             plain.run(codes)?;
             let rows = plain.output_f32(&site.to_string())?;
-            let reconstructed = sae.reconstruct(&rows, &sae.encode(&rows)?)?;
+            let codes_of_rows = encoder.encode(&rows)?;
+            let reconstructed = encoder.sae().reconstruct(&rows, &codes_of_rows)?;
             let found = [
                 plain.cross_entropy(codes)?,
                 spliced.run(codes, &reconstructed)?,

@@ -4,7 +4,7 @@ use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::musicgen::generate::Text;
 use auscult_model::musicgen::{Decoder, Site};
-use auscult_model::sae::Sae;
+use auscult_model::sae::{Encoder, Sae, SaePrecision};
 use auscult_runtime::Edits;
 use serde::Serialize;
 
@@ -36,11 +36,11 @@ pub struct Look {
 /// # Errors
 /// No clips; an autoencoder of another width than its site; a site that the decoder has not; failures of the device; rows that
 /// cannot be encoded.
-pub fn first_look(
+pub fn first_look<'a>(
     decoder: &Decoder,
     codes: &[Codes],
     text: Option<&Text>,
-    saes: &[(&Sae, Site)],
+    saes: &[(&'a Sae, Site)],
 ) -> Result<Vec<Look>> {
     let first = codes.first().ok_or_else(|| AnalysisError::usage("AUDIO", 0, "at least one clip"))?;
     let config = decoder.config();
@@ -61,16 +61,20 @@ pub fn first_look(
     };
     pass.run_with_texts(codes, &vec![text; codes.len()])?;
     let mut scores: Vec<Vec<SiteScore>> = saes.iter().map(|_| Vec::new()).collect();
+    let encoder = |(sae, _): &(&'a Sae, Site)| Encoder::new(sae, SaePrecision::F32, decoder.backend());
+    let mut encoders: Vec<Encoder<'a>> = saes.iter().map(encoder).collect::<Result<_, _>>()?;
     for site in &sites {
         let width = site.width(config);
         let rows = spread(&pass.output_f32(&site.to_string())?, width);
-        for ((sae, _), scores) in saes.iter().zip(&mut scores).filter(|((sae, _), _)| sae.width() == width) {
-            let mut sums = SiteSums::new(*site, sae);
-            sums.add(sae, &rows)?;
+        let fitting =
+            encoders.iter_mut().zip(&mut scores).filter(|(encoder, _)| encoder.sae().width() == width);
+        for (encoder, scores) in fitting {
+            let mut sums = SiteSums::new(*site, encoder.sae());
+            sums.add(encoder, &rows)?;
             scores.push(sums.score(config.num_hidden_layers));
         }
     }
-    let looked = |((_, site), scores): (&(&Sae, Site), &Vec<SiteScore>)| {
+    let looked = |((_, site), scores): (&(&'a Sae, Site), &Vec<SiteScore>)| {
         let (best, verdict) = judge(Some(&Declared::used_at(*site)), scores);
         let verdict = unless_alike(verdict, best);
         Look { site: site.to_string(), best: best.clone(), verdict }

@@ -3,7 +3,7 @@
 use auscult_audio::Clip;
 use auscult_model::Codes;
 use auscult_model::musicgen::{At, Site};
-use auscult_model::sae::Sae;
+use auscult_model::sae::{Encoder, Sae, SaePrecision};
 use serde::Serialize;
 
 use super::cost::CodeCost;
@@ -74,9 +74,9 @@ impl SiteSums {
     /// Adds rows `[rows, width]`.
     ///
     /// # Errors
-    /// Rows that cannot be encoded.
-    pub fn add(&mut self, sae: &Sae, rows: &[f32]) -> Result<()> {
-        let codes = sae.encode(rows)?;
+    /// Rows that cannot be encoded; failures of the device.
+    pub fn add(&mut self, encoder: &mut Encoder<'_>, rows: &[f32]) -> Result<()> {
+        let (sae, codes) = (encoder.sae(), encoder.encode(rows)?);
         self.fit.add(&Fit::of(rows, &sae.reconstruct(rows, &codes)?, sae.width()));
         self.counts.add(&codes);
         Ok(())
@@ -105,13 +105,21 @@ pub type Batches = Vec<Vec<Codes>>;
 
 /// An autoencoder beside the model that it is held against; the model captures the sites that are scored.
 pub struct Aligner<'a> {
-    /// The autoencoder.
-    pub sae: &'a Sae,
+    /// The autoencoder's encoder, on the model's device where it can be.
+    pub encoder: Encoder<'a>,
     /// The model, opened to capture the sites, as f32.
     pub model: &'a mut MusicgenCapture,
 }
 
-impl Aligner<'_> {
+impl<'a> Aligner<'a> {
+    /// An autoencoder beside a model, which was opened to capture the sites, as f32.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    pub fn new(sae: &'a Sae, model: &'a mut MusicgenCapture) -> Result<Self> {
+        Ok(Self { encoder: Encoder::new(sae, SaePrecision::F32, model.decoder().backend())?, model })
+    }
+
     /// Codes of clips. A batch holds clips of one length that follow each other.
     ///
     /// # Errors
@@ -134,13 +142,14 @@ impl Aligner<'_> {
     /// [`auscult_model::ModelError::Misfit`] for an autoencoder of another width; failures of the device; rows that cannot be encoded.
     pub fn score(&mut self, batches: &Batches, mut done: impl FnMut()) -> Result<Vec<SiteScore>> {
         let mut sums = Vec::new();
+        let sae = self.encoder.sae();
         for hook in self.model.hooks() {
-            self.sae.check_width(&hook.site, hook.width)?;
-            sums.push(SiteSums::new(hook.site.parse()?, self.sae));
+            sae.check_width(&hook.site, hook.width)?;
+            sums.push(SiteSums::new(hook.site.parse()?, sae));
         }
         for codes in batches {
             for (sums, bytes) in sums.iter_mut().zip(self.model.forward(codes)?.rows) {
-                sums.add(self.sae, &floats(&bytes))?;
+                sums.add(&mut self.encoder, &floats(&bytes))?;
             }
             done();
         }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use auscult_audio::Clip;
 use auscult_kernels::DType;
 use auscult_model::Codes;
-use auscult_model::ModelError;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::Text;
 use auscult_model::musicgen::{Decoder, DecoderOptions, Posemb, TeacherForced, parse_sites};
+use auscult_model::{ModelError, largest_batch};
 use auscult_runtime::{Backend, DeviceError, DeviceInfo, Edit, Edits};
 
 use super::saes::HookSae;
@@ -244,7 +244,7 @@ impl MusicgenCapture {
             self.pass = None;
             let pass = self.make_pass(clips, frames).map_err(|error| match error {
                 ModelError::Device(source @ DeviceError::OutOfMemory { .. }) => {
-                    let fits = self.largest_batch(clips, frames, &source);
+                    let fits = largest_batch(clips, &source, |clips| self.make_pass(clips, frames).is_ok());
                     AnalysisError::Batch { clips, frames, fits, source }
                 }
                 other => other.into(),
@@ -284,24 +284,12 @@ impl MusicgenCapture {
         }
     }
 
-    /// The largest batch found to fit where one of `clips` does not: what the share of memory that can be had suggests,
-    /// halved until it does; 0 if nothing does.
-    fn largest_batch(&self, clips: usize, frames: usize, refused: &DeviceError) -> usize {
-        let mut fits = match refused {
-            // memory grows with the clips
-            DeviceError::OutOfMemory { asked, free: Some(free), .. } if free < asked => {
-                (clips as f64 * (*free as f64 / *asked as f64)) as usize
-            }
-            _ => clips / 2,
-        };
-        fits = fits.min(clips - 1);
-        while fits > 0 && self.make_pass(fits, frames).is_err() {
-            fits /= 2;
-        }
-        fits
+    /// The codec.
+    pub fn codec(&self) -> &Encodec {
+        &self.codec
     }
 
-    /// Which kernels run for a batch, and how they are launched, one line each.
+    /// Which kernels the decoder runs for a batch, and how they are launched, one line each.
     ///
     /// # Errors
     /// As for a pass over that batch.
@@ -330,7 +318,17 @@ impl Model for MusicgenCapture {
     }
 
     fn encode(&mut self, clips: &[&[f32]]) -> Result<Vec<Codes>> {
-        let codes = self.codec.encode(clips)?;
+        let mut encoded = self.codec.encode(clips);
+        // a pass over a batch of another shape goes before anything is refused
+        if matches!(encoded, Err(ModelError::Batch { .. })) && self.pass.take().is_some() {
+            encoded = self.codec.encode(clips);
+        }
+        let codes = encoded.map_err(|error| match error {
+            ModelError::Batch { clips, frames, fits, source } => {
+                AnalysisError::Batch { clips, frames, fits, source }
+            }
+            other => other.into(),
+        })?;
         match self.decoder.config().audio_channels {
             1 => Ok(codes),
             channels => codes.iter().map(|codes| repeat_channels(codes, channels)).collect(),
@@ -348,18 +346,26 @@ impl Model for MusicgenCapture {
     fn forward(&mut self, codes: &[Codes]) -> Result<Shown> {
         let first = codes.first().ok_or_else(|| AnalysisError::usage("batch", 0, "at least one clip"))?;
         let text = self.text.clone();
-        self.pass(codes.len(), first.frames())?;
-        let (_, pass) = self.pass.as_ref().expect("made above");
-        pass.run_with_texts(codes, &vec![text.as_deref(); codes.len()])?;
-        let hooks = if self.keep == Keep::Rows { self.hooks.as_slice() } else { &[] };
-        let features = |sae: &HookSae| {
-            let rows = || Ok(pass.output_f32(&self.host_output(&sae.meta().site))?);
-            sae.read(pass, codes.len(), rows)
-        };
-        Ok(Shown {
-            rows: hooks.iter().map(|hook| Ok(pass.output(&hook.site)?)).collect::<Result<_>>()?,
-            features: self.saes.iter().map(features).collect::<Result<_>>()?,
-        })
+        loop {
+            self.pass(codes.len(), first.frames())?;
+            let (_, pass) = self.pass.as_ref().expect("made above");
+            pass.run_with_texts(codes, &vec![text.as_deref(); codes.len()])?;
+            let read = |sae: &HookSae| {
+                let rows = || Ok(pass.output_f32(&self.host_output(&sae.meta().site))?);
+                sae.read(pass, codes.len(), rows)
+            };
+            let read: Vec<Option<Vec<SaeRows>>> = self.saes.iter().map(read).collect::<Result<_>>()?;
+            if read.iter().all(Option::is_some) {
+                let hooks = if self.keep == Keep::Rows { self.hooks.as_slice() } else { &[] };
+                return Ok(Shown {
+                    rows: hooks.iter().map(|hook| Ok(pass.output(&hook.site)?)).collect::<Result<_>>()?,
+                    features: read.into_iter().flatten().collect(),
+                });
+            }
+            self.pass = None;
+            let full = self.saes.iter_mut().zip(&read).filter(|(_, read)| read.is_none());
+            full.for_each(|(sae, _)| sae.widen());
+        }
     }
 
     fn auto_batch(&self, samples: usize) -> usize {

@@ -1,11 +1,12 @@
 //! Autoencoders that read hooks while the model runs.
 //!
-//! A top-k autoencoder encodes on the device, beside the site: its features come back, and sums that say how well they
-//! stand for the rows, but no rows. Any other reads the rows on the host.
+//! An autoencoder encodes on the device, beside the site: its features come back, and sums that say how well they stand for the
+//! rows, but no rows. Where it sets no limit to its features, a pass gives each row so many places; a row that fills them has
+//! the pass made again with more. What a device cannot encode reads the rows on the host.
 
 use auscult_model::ModelError;
 use auscult_model::musicgen::TeacherForced;
-use auscult_model::sae::{DeviceSae, Sae, SaeOutputs, SparseRows};
+use auscult_model::sae::{DeviceSae, Sae, SaeOutputs, SaePrecision};
 use auscult_runtime::{Backend, Edits};
 
 use crate::error::{AnalysisError, Result};
@@ -22,16 +23,20 @@ pub struct HookSae {
 
 impl HookSae {
     /// An autoencoder as a store will hold it: called `name` there, read from `path`, whose files hash to `sha256`, at
-    /// `hook`, whose site is `site`.
+    /// `hook`, whose site is `site`. What encodes on the device multiplies in `precision` where it can, all else in f32.
     ///
     /// # Errors
-    /// Failures of the device.
+    /// A weight beyond the range of the precision; failures of the device.
     pub fn new(
         sae: Sae,
         (name, path, sha256): (String, String, String),
         (hook, site): (String, String),
+        precision: SaePrecision,
         backend: &dyn Backend,
     ) -> Result<Self> {
+        let mut choices = [precision, SaePrecision::F32].into_iter();
+        let known = choices.find(|precision| sae.encodes_on(backend.info(), *precision));
+        let fused = known.map(|precision| sae.on_device(backend, precision)).transpose()?;
         let meta = SaeMeta {
             name,
             path,
@@ -42,8 +47,8 @@ impl HookSae {
             features: sae.features(),
             k: sae.k(),
             architecture: sae.settings().activation.architecture().to_string(),
+            precision: fused.as_ref().map(DeviceSae::precision).unwrap_or_default().to_string(),
         };
-        let fused = sae.encodes_on(backend.info()).then(|| sae.on_device(backend)).transpose()?;
         Ok(Self { meta, sae, fused })
     }
 
@@ -73,18 +78,24 @@ impl HookSae {
         }
     }
 
+    /// Makes room for rows with more active features than a pass had places for, or leaves them to the host.
+    pub(super) fn widen(&mut self) {
+        self.fused = self.fused.take().and_then(|fused| fused.widened());
+    }
+
     /// The features of each clip of a pass that has run; `rows` f32 [clips, positions, width] for one that the host encodes.
+    /// None where a row may have more than the pass had places for.
     pub(super) fn read(
         &self,
         pass: &TeacherForced,
         clips: usize,
         rows: impl FnOnce() -> Result<Vec<f32>>,
-    ) -> Result<Vec<SaeRows>> {
+    ) -> Result<Option<Vec<SaeRows>>> {
         match &self.fused {
             Some(fused) => self.read_fused(fused, pass, clips),
             None => {
                 let rows = rows()?;
-                rows.chunks_exact(rows.len() / clips).map(|clip| self.encode(clip)).collect()
+                rows.chunks_exact(rows.len() / clips).map(|clip| self.encode(clip).map(Some)).collect()
             }
         }
     }
@@ -106,10 +117,18 @@ impl HookSae {
         Ok(SaeRows { features, fit: Fit::of(rows, &decoded, self.meta.width) })
     }
 
-    fn read_fused(&self, fused: &DeviceSae, pass: &TeacherForced, clips: usize) -> Result<Vec<SaeRows>> {
+    fn read_fused(
+        &self,
+        fused: &DeviceSae,
+        pass: &TeacherForced,
+        clips: usize,
+    ) -> Result<Option<Vec<SaeRows>>> {
         let outputs = self.outputs();
         let indices: Vec<u32> = bytemuck::pod_collect_to_vec(&pass.output(&outputs.indices)?);
         let values = pass.output_f32(&outputs.values)?;
+        if fused.overflows(&values) {
+            return Ok(None);
+        }
         let sums = |name: &str| -> Result<Vec<f32>> {
             Ok(bytemuck::pod_collect_to_vec(&pass.inserted_output(name)?))
         };
@@ -121,11 +140,10 @@ impl HookSae {
             let (columns, places) = (clip * width..(clip + 1) * width, clip * places..(clip + 1) * places);
             let fit =
                 self.fit(pass.positions(), &error[columns.clone()], &sum[columns.clone()], &squares[columns]);
-            let features =
-                SparseRows { k, indices: indices[places.clone()].to_vec(), values: values[places].to_vec() };
+            let features = fused.sparse_rows(indices[places.clone()].to_vec(), values[places].to_vec());
             SaeRows { features, fit }
         };
-        Ok((0..clips).map(of_clip).collect())
+        Ok(Some((0..clips).map(of_clip).collect()))
     }
 
     /// From sums over the columns of a clip: of the squared error, and of `d = x - b_dec` and its square.

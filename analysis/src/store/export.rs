@@ -16,7 +16,7 @@ use auscult_runtime::files::{FileError, atomic_write, atomic_write_bytes};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::format::{ClipRow, StoreDtype};
+use super::format::{ClipRow, StoreDtype, narrowed};
 use super::reader::StoreReader;
 use crate::error::{AnalysisError, Result};
 
@@ -150,15 +150,11 @@ pub fn export_npy(
                 ["indices", "values"].map(|part| format!("{within}/{}.{}.{part}.npy", sae.hook, sae.name));
             let features = store.features(&sae.name, &clip.clip_id)?;
             let shape = [clip.positions, features.k];
-            let size = sae.index_dtype().size();
-            // little-endian and below the number of features, so the first bytes are the narrower number
-            let indices: Vec<u8> = features
-                .indices
-                .iter()
-                .flat_map(|index| index.to_le_bytes().into_iter().take(size))
-                .collect();
+            let dtype = sae.index_dtype();
+            let indices = narrowed(&features.indices, dtype);
             let values: Vec<u8> = features.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            exported.bytes += write_npy(&out.join(&names[0]), &format!("<u{size}"), &shape, &indices)?;
+            exported.bytes +=
+                write_npy(&out.join(&names[0]), &format!("<u{}", dtype.size()), &shape, &indices)?;
             exported.bytes += write_npy(&out.join(&names[1]), "<f4", &shape, &values)?;
             exported.files += 2;
             feature_paths.insert(sae.name.as_str(), names);

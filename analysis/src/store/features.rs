@@ -8,7 +8,7 @@ use auscult_runtime::files::FileError;
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use auscult_runtime::weights::Weights;
 
-use super::format::SaeMeta;
+use super::format::{SaeMeta, narrowed};
 use crate::sae_stats::Fit;
 
 /// The tensor of features, [rows, k].
@@ -89,21 +89,16 @@ impl OpenFeatures {
             TensorSpec::new(INDICES, sae.index_dtype(), [rows, k]),
             TensorSpec::new(VALUES, DType::F32, [rows, k]),
         ];
-        let size = sae.index_dtype().size();
         write_safetensors(path, &[], &specs, |tensor, out| {
             let mut first = 0;
             self.counts.iter().try_for_each(|&active| {
                 let places = first..first + active;
                 first = places.end;
-                // little-endian and below the number of features, so the first bytes are the narrower number
                 let mut bytes: Vec<u8> = match tensor {
-                    0 => self.indices[places]
-                        .iter()
-                        .flat_map(|i| i.to_le_bytes().into_iter().take(size))
-                        .collect(),
+                    0 => narrowed(&self.indices[places], sae.index_dtype()),
                     _ => self.values[places].iter().flat_map(|v| v.to_le_bytes()).collect(),
                 };
-                bytes.resize(k * if tensor == 0 { size } else { size_of::<f32>() }, 0);
+                bytes.resize(k * specs[tensor].dtype.size(), 0);
                 out.write_all(&bytes)
             })
         })

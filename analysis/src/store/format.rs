@@ -109,16 +109,35 @@ pub struct SaeMeta {
     pub k: Option<usize>,
     /// `topk`, `jumprelu` and so on, as SAELens names them.
     pub architecture: String,
+    /// What its encoder multiplied: f32, or bf16, whose best were computed again in f32.
+    #[serde(default = "full_precision")]
+    pub precision: String,
+}
+
+/// Of stores that do not say.
+fn full_precision() -> String {
+    "f32".into()
 }
 
 impl SaeMeta {
     /// Element type of the stored indices.
     pub fn index_dtype(&self) -> DType {
-        match self.features <= 1 << 16 {
-            true => DType::U16,
-            false => DType::U32,
-        }
+        index_dtype(self.features)
     }
+}
+
+/// Element type of the indices of so many features: U16 up to 65,536 of them, else U32.
+pub fn index_dtype(features: usize) -> DType {
+    match features <= 1 << 16 {
+        true => DType::U16,
+        false => DType::U32,
+    }
+}
+
+/// Little-endian bytes of whole numbers that fit `dtype`, which is no wider than theirs.
+pub fn narrowed(numbers: &[u32], dtype: DType) -> Vec<u8> {
+    // the first bytes of a little-endian number are the narrower number
+    numbers.iter().flat_map(|number| number.to_le_bytes().into_iter().take(dtype.size())).collect()
 }
 
 /// The content of `store.json`.

@@ -42,8 +42,8 @@ pub use features::{INDICES, SaeRows, VALUES};
 pub use fit::SaeSummary;
 pub use format::{
     CODES_DIR, ClipRow, EngineMeta, FORMAT, Hook, INDEX_JSONL, InputsMeta, JOURNAL, RESID, SHA256SUMS,
-    STORE_JSON, SaeMeta, StoreDtype, StoreMeta, WindowsMeta, clip_id, codes_tensor, is_sae_name, sae_names,
-    sae_shard_name, sae_stats_name, shard_name,
+    STORE_JSON, SaeMeta, StoreDtype, StoreMeta, WindowsMeta, clip_id, codes_tensor, index_dtype, is_sae_name,
+    narrowed, sae_names, sae_shard_name, sae_stats_name, shard_name,
 };
 pub use info::{StoreInfo, info};
 pub use reader::StoreReader;

@@ -87,6 +87,7 @@ fn sae(name: &str, hook: usize, k: Option<usize>, features: usize) -> SaeMeta {
         features,
         k,
         architecture: if k.is_some() { "topk" } else { "standard" }.into(),
+        precision: "f32".into(),
     }
 }
 

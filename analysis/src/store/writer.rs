@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use auscult_model::Codes;
 use auscult_runtime::files::{FileError, sha256_file};
 use auscult_runtime::safetensors_io::{GrowingTensorFile, TensorSpec, write_safetensors};
+use auscult_runtime::weights::first_non_finite;
 use rayon::prelude::*;
 
 use super::features::{OpenFeatures, SaeRows, disorder};
 use super::fit::{Activity, SaeSummary};
 use super::format::{
-    CODES_DIR, ClipRow, Hook, RESID, SaeMeta, StoreMeta, codes_tensor, open_name, sae_open_name,
+    CODES_DIR, ClipRow, Hook, RESID, SaeMeta, StoreMeta, codes_tensor, narrowed, open_name, sae_open_name,
     sae_shard_name, shard_name,
 };
 use super::journal::{Entry, Journal, JournalClip, ShardFile, ShardState};
@@ -239,7 +240,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// [`AnalysisError::Answer`] if something is not of the announced size, features are none of the autoencoder or out of
-    /// order, or a `clip_id` is not new; [`AnalysisError::File`]. After an error the writer must be dropped.
+    /// order, or a `clip_id` is not new; [`AnalysisError::NotFinite`]; [`AnalysisError::File`]. After an error the writer must be dropped.
     pub fn append(
         &mut self,
         clip: NewClip,
@@ -266,6 +267,11 @@ impl StoreWriter {
             let expected = row.positions * site.width * self.meta.dtype.size();
             if rows.len() != expected {
                 return Err(self.tensor(&id, &format!("bytes at `{}`", site.hook), rows.len(), expected));
+            }
+            if let Some(at) = first_non_finite(self.meta.dtype.dtype(), rows) {
+                let (clip, hook) = (id, site.hook.clone());
+                let (position, column) = (at / site.width, at % site.width);
+                return Err(AnalysisError::NotFinite { clip, hook, position, column });
             }
         }
         self.check_features(&row, features)?;
@@ -355,21 +361,14 @@ impl StoreWriter {
 
     /// Codes as they are stored.
     fn encode_codes(&self, clip: &str, codes: &Codes) -> Result<Vec<u8>> {
-        let size = self.meta.codes_dtype().size();
-        let mut bytes = Vec::with_capacity(codes.values().len() * size);
-        for &code in codes.values() {
-            if usize::try_from(code).map_or(true, |code| code >= self.meta.codebook_size) {
-                return Err(self.tensor(
-                    clip,
-                    "a code",
-                    code,
-                    format!("less than {}", self.meta.codebook_size),
-                ));
+        let beyond =
+            |code: &&u32| usize::try_from(**code).map_or(true, |code| code >= self.meta.codebook_size);
+        match codes.values().iter().find(beyond) {
+            Some(code) => {
+                Err(self.tensor(clip, "a code", code, format!("less than {}", self.meta.codebook_size)))
             }
-            // little-endian and below the codebook's size, so the first bytes are the narrower number
-            bytes.extend_from_slice(&code.to_le_bytes()[..size]);
+            None => Ok(narrowed(codes.values(), self.meta.codes_dtype())),
         }
-        Ok(bytes)
     }
 
     /// Writes the features of the open shard to these files, one an autoencoder.

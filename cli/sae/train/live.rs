@@ -1,7 +1,7 @@
 //! Rows of audio as the model hears it: codes are made once, the decoder runs at every pass.
 
+use super::TrainArgs;
 use super::source::{Parts, Place};
-use super::{TrainArgs, positions};
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
@@ -9,6 +9,7 @@ use auscult_analysis::capture::{Model, MusicgenCapture};
 use auscult_analysis::input::from_paths;
 use auscult_analysis::record::{FileRecord, InputRecord, RunRecord};
 use auscult_analysis::store::StoreDtype;
+use auscult_analysis::time;
 use auscult_audio::{ClipSource, Stream, Strictness, Windows};
 use auscult_model::Codes;
 use auscult_model::musicgen::DecoderOptions;
@@ -55,7 +56,7 @@ impl Live {
                 let most = model.auto_batch(clip.samples.len());
                 let codes = model.encode(&[&clip.samples])?;
                 for codes in codes {
-                    let rows = positions(codes.frames());
+                    let rows = time::positions(codes.frames());
                     match groups.last_mut() {
                         Some(group) if group.len() < most && group[0].frames() == codes.frames() => {
                             group.push(codes);

@@ -9,7 +9,6 @@ use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::record::{DeviceRecord, RunRecord};
-use auscult_analysis::time;
 use auscult_model::ModelError;
 use auscult_model::musicgen::Posemb;
 use auscult_model::sae::train::{CHECKPOINT_FILE, Mixing, Mode, Record, TrainConfig, Trainer};
@@ -49,7 +48,7 @@ pub struct TrainArgs {
     /// Sites, with an autoencoder for each; of a store its only one by default. Of rows of a file, the site they come from
     #[arg(long, visible_alias = "hook", value_name = "LIST")]
     hooks: Option<String>,
-    /// saelens-5.3.2, topk, batchtopk, jumprelu or relu; all but the first two run on the processor
+    /// saelens-5.3.2, topk, batchtopk, jumprelu or relu
     #[arg(long, default_value = "topk")]
     mode: Mode,
     /// Features of an autoencoder
@@ -85,6 +84,9 @@ pub struct TrainArgs {
     /// Silent features of a row that explain what is left, in topk; 0 for none, half of a row's values by default
     #[arg(long, value_name = "N")]
     aux_k: Option<usize>,
+    /// Factor of the auxiliary loss of silent features, in topk; 1/32 by default
+    #[arg(long, visible_alias = "auxk-coef", value_name = "X")]
+    aux_k_coef: Option<f32>,
     /// Steps without activity after which a feature counts as dead
     #[arg(long, value_name = "N")]
     dead_after: Option<u32>,
@@ -223,7 +225,7 @@ fn config(args: &TrainArgs, width: usize) -> TrainConfig {
         _ => 0,
     };
     TrainConfig {
-        k: if args.mode.is_sparse() || args.mode == Mode::BatchTopK { k } else { k.min(features) },
+        k: if matches!(args.mode, Mode::JumpRelu | Mode::Relu) { k.min(features) } else { k },
         batch: args.batch.unwrap_or(base.batch),
         seed: args.seed,
         lr: args.lr.unwrap_or(base.lr),
@@ -232,6 +234,7 @@ fn config(args: &TrainArgs, width: usize) -> TrainConfig {
         l1_warmup: args.l1_warmup.unwrap_or(base.l1_warmup),
         beta1: args.beta1.unwrap_or(base.beta1),
         dead_after: args.dead_after.unwrap_or(base.dead_after),
+        aux_weight: args.aux_k_coef.unwrap_or(base.aux_weight),
         aux_k,
         ..base
     }
@@ -329,9 +332,4 @@ fn not_finite(name: &Path, value: f32, row: usize, column: usize) -> anyhow::Err
         "{}: {value} in row {row}, column {column}, expected finite values",
         name.display()
     ))
-}
-
-/// Positions of a clip of so many frames.
-fn positions(frames: usize) -> usize {
-    time::positions(frames)
 }

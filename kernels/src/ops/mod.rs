@@ -28,7 +28,10 @@ pub mod lstm;
 pub mod rms_norm;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod sae_active;
 pub mod sae_adam_rows;
+pub mod sae_add_threshold;
+pub mod sae_batch_top_k;
 pub mod sae_clip;
 pub mod sae_dead_bias;
 pub mod sae_decode;
@@ -36,6 +39,9 @@ pub mod sae_encode;
 pub mod sae_feature_grad;
 pub mod sae_feature_sums;
 pub mod sae_group;
+pub mod sae_rescore;
+pub mod sae_screen;
+pub mod sae_threshold_grad;
 pub mod sample;
 pub mod scale;
 pub mod sum_rows;
@@ -92,7 +98,10 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &rms_norm::INFO,
     &rvq_decode::INFO,
     &rvq_encode::INFO,
+    &sae_active::INFO,
     &sae_adam_rows::INFO,
+    &sae_add_threshold::INFO,
+    &sae_batch_top_k::INFO,
     &sae_clip::INFO,
     &sae_dead_bias::INFO,
     &sae_decode::INFO,
@@ -100,6 +109,9 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &sae_feature_grad::INFO,
     &sae_feature_sums::INFO,
     &sae_group::INFO,
+    &sae_rescore::INFO,
+    &sae_screen::INFO,
+    &sae_threshold_grad::INFO,
     &sample::INFO,
     &scale::INFO,
     &sum_rows::INFO,

@@ -7,15 +7,17 @@ mod segments;
 mod stream;
 mod weights;
 
+use crate::batch::{largest_batch, memory};
 use crate::codes::Codes;
 use crate::config::{CONFIG_FILE, CheckpointConfig};
 use crate::error::{ModelError, Result};
 use crate::programs::Programs;
 use auscult_runtime::weights::{Loader, Weights};
-use auscult_runtime::{Backend, Buffer, Contents, Program};
+use auscult_runtime::{Backend, Buffer, Contents, Graph, Program};
 use config::EncodecConfig;
 use graph::{CODES, INPUT, OUTPUT};
 use segments::segments;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use weights::EncodecWeights;
@@ -55,6 +57,23 @@ enum Part {
     BottleneckToCodes { batch: usize, frames: usize },
     CodesToBottleneck { frames: usize },
     BottleneckToAudio { frames: usize },
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AudioToBottleneck { batch, samples } => {
+                write!(f, "the codec's encoder up to its LSTM, over {batch} clips of {samples} samples")
+            }
+            Self::BottleneckToCodes { batch, frames } => {
+                write!(f, "its LSTM and what follows, over {batch} clips of {frames} frames")
+            }
+            Self::CodesToBottleneck { frames } => {
+                write!(f, "the codec's decoder up to its LSTM, over {frames} frames")
+            }
+            Self::BottleneckToAudio { frames } => write!(f, "what follows its LSTM, over {frames} frames"),
+        }
+    }
 }
 
 /// What the encoder yields for one clip.
@@ -150,7 +169,8 @@ impl Encodec {
     /// Encodes clips of one length: mono samples at the codec's rate. Of `n` samples, `ceil(n / hop)` frames come.
     ///
     /// # Errors
-    /// Clips that are empty, of different lengths, or hold a value that is not finite; failures of the device.
+    /// Clips that are empty, of different lengths, or hold a value that is not finite; failures of the device, as
+    /// [`ModelError::Batch`] where it has no memory for so many clips.
     pub fn encode(&self, clips: &[&[f32]]) -> Result<Vec<Codes>> {
         Ok(self.encode_with_latents(clips)?.into_iter().map(|encoding| encoding.codes).collect())
     }
@@ -161,29 +181,95 @@ impl Encodec {
     /// As [`Self::encode`].
     pub fn encode_with_latents(&self, clips: &[&[f32]]) -> Result<Vec<Encoding>> {
         let Some(first) = clips.first() else { return Ok(Vec::new()) };
-        let samples = first.len();
-        for (i, clip) in clips.iter().enumerate() {
-            let bad = |found: String, expected: String| {
-                Err(ModelError::Audio(format!("clip {i} has {found}, expected {expected}")))
-            };
-            if clip.is_empty() {
-                return bad("no samples".into(), "at least one".into());
-            }
-            if clip.len() != samples {
-                return bad(
-                    format!("{} samples", clip.len()),
-                    format!("{samples} as the first of its batch"),
-                );
-            }
-            if let Some(at) = clip.iter().position(|s| !s.is_finite()) {
-                return bad(format!("{} at sample {at}", clip[at]), "finite samples".into());
+        check_clips(clips)?;
+        let (samples, frames) = (first.len(), self.config.frames_for_samples(first.len()));
+        if let Ok(encoded) = memory(self.encode_checked(clips)) {
+            return encoded;
+        }
+        // what is kept of other shapes goes before anything is refused
+        self.programs.clear();
+        memory(self.encode_checked(clips)).unwrap_or_else(|source| {
+            let fits = largest_batch(clips.len(), &source, |clips| {
+                self.programs.clear();
+                self.reserve(clips, samples).is_ok()
+            });
+            self.programs.clear();
+            Err(ModelError::Batch { clips: clips.len(), frames, fits, source })
+        })
+    }
+
+    /// Clips whose convolutions are run at once, of those with so many frames.
+    fn at_once(&self, frames: usize) -> usize {
+        let longest = frames.min(self.segment_frames.saturating_add(2 * self.halo.encoder));
+        (self.batch_frames / longest).max(1)
+    }
+
+    fn bottleneck(&self, clips: usize, frames: usize) -> Result<Buffer> {
+        Ok(self.backend.alloc(Contents::Undefined(4 * clips * frames * self.config.bottleneck_width()))?)
+    }
+
+    /// Takes the memory that encoding a batch takes, in the same order.
+    fn reserve(&self, clips: usize, samples: usize) -> Result<()> {
+        let _bottleneck = self.bottleneck(clips, self.config.frames_for_samples(samples))?;
+        self.encoding_parts(clips, samples).into_iter().try_for_each(|part| self.program(part).map(drop))
+    }
+
+    /// What encoding a batch runs, in order.
+    fn encoding_parts(&self, clips: usize, samples: usize) -> Vec<Part> {
+        let frames = self.config.frames_for_samples(samples);
+        let (at_once, hop) = (self.at_once(frames), self.config.hop_length());
+        let mut parts = Vec::new();
+        for first in (0..clips).step_by(at_once) {
+            let batch = at_once.min(clips - first);
+            parts.extend(segments(frames, self.segment_frames, self.halo.encoder).iter().map(|s| {
+                let end = ((s.run_first + s.run_frames) * hop).min(samples);
+                Part::AudioToBottleneck { batch, samples: end - s.run_first * hop }
+            }));
+        }
+        parts.push(Part::BottleneckToCodes { batch: clips, frames });
+        parts
+    }
+
+    /// Which kernels encode a batch, and how they are launched: behind a line for each graph, its launches, one a line.
+    ///
+    /// # Errors
+    /// Shapes that no kernel takes.
+    pub fn explain_encode(&self, clips: usize, samples: usize) -> Result<String> {
+        self.explain(self.encoding_parts(clips, samples.max(1)))
+    }
+
+    /// Which kernels decode a clip of so many frames, as [`Self::explain_encode`] says it.
+    ///
+    /// # Errors
+    /// Shapes that no kernel takes.
+    pub fn explain_decode(&self, frames: usize) -> Result<String> {
+        let frames = frames.max(1);
+        let local = self.decoding_segments(0..frames, frames);
+        let local = local.into_iter().map(|(_, run)| Part::BottleneckToAudio { frames: run.len() });
+        self.explain(std::iter::once(Part::CodesToBottleneck { frames }).chain(local))
+    }
+
+    fn explain(&self, parts: impl IntoIterator<Item = Part>) -> Result<String> {
+        let mut told: Vec<(Part, usize)> = Vec::new();
+        for part in parts {
+            match told.iter_mut().find(|(there, _)| *there == part) {
+                Some((_, times)) => *times += 1,
+                None => told.push((part, 1)),
             }
         }
-        let (batch, frames) = (clips.len(), self.config.frames_for_samples(samples));
+        let one = |(part, times): (Part, usize)| {
+            let often = if times > 1 { format!(", {times} times") } else { String::new() };
+            let launches = auscult_runtime::explain(&self.graph(part)?, self.backend.info());
+            Ok(format!("{part}{often}:\n{launches}"))
+        };
+        told.into_iter().map(one).collect()
+    }
+
+    fn encode_checked(&self, clips: &[&[f32]]) -> Result<Vec<Encoding>> {
+        let (batch, frames) = (clips.len(), self.config.frames_for_samples(clips[0].len()));
         let width = self.config.bottleneck_width();
-        let bottleneck = self.backend.alloc(Contents::Undefined(4 * batch * frames * width))?;
-        let longest = frames.min(self.segment_frames + 2 * self.halo.encoder);
-        let at_once = (self.batch_frames / longest).max(1);
+        let bottleneck = self.bottleneck(batch, frames)?;
+        let at_once = self.at_once(frames);
         for (i, clips) in clips.chunks(at_once).enumerate() {
             self.encode_local(clips, frames, &bottleneck, 4 * i * at_once * frames * width)?;
         }
@@ -276,21 +362,42 @@ impl Encodec {
     }
 
     fn program(&self, part: Part) -> Result<crate::programs::Shared> {
-        self.programs.get(part, || {
-            let (config, w) = (&self.config, &self.weights);
-            let graph = match part {
-                Part::AudioToBottleneck { batch, samples } => {
-                    graph::audio_to_bottleneck(config, &w.encoder, batch, samples)?
-                }
-                Part::BottleneckToCodes { batch, frames } => {
-                    graph::bottleneck_to_codes(config, &w.encoder, &w.codebooks, batch, frames)?
-                }
-                Part::CodesToBottleneck { frames } => {
-                    graph::codes_to_bottleneck(config, &w.decoder, &w.codebooks, frames)?
-                }
-                Part::BottleneckToAudio { frames } => graph::bottleneck_to_audio(config, &w.decoder, frames)?,
-            };
-            Ok(Program::new(self.backend.clone(), graph)?)
+        self.programs.get(part, || Ok(Program::new(self.backend.clone(), self.graph(part)?)?))
+    }
+
+    fn graph(&self, part: Part) -> Result<Graph> {
+        let (config, w) = (&self.config, &self.weights);
+        Ok(match part {
+            Part::AudioToBottleneck { batch, samples } => {
+                graph::audio_to_bottleneck(config, &w.encoder, batch, samples)?
+            }
+            Part::BottleneckToCodes { batch, frames } => {
+                graph::bottleneck_to_codes(config, &w.encoder, &w.codebooks, batch, frames)?
+            }
+            Part::CodesToBottleneck { frames } => {
+                graph::codes_to_bottleneck(config, &w.decoder, &w.codebooks, frames)?
+            }
+            Part::BottleneckToAudio { frames } => graph::bottleneck_to_audio(config, &w.decoder, frames)?,
         })
     }
+}
+
+/// Refuses clips that are not of one length, or hold what is no audio.
+fn check_clips(clips: &[&[f32]]) -> Result<()> {
+    let samples = clips.first().map_or(0, |first| first.len());
+    for (i, clip) in clips.iter().enumerate() {
+        let bad = |found: String, expected: String| {
+            Err(ModelError::Audio(format!("clip {i} has {found}, expected {expected}")))
+        };
+        if clip.is_empty() {
+            return bad("no samples".into(), "at least one".into());
+        }
+        if clip.len() != samples {
+            return bad(format!("{} samples", clip.len()), format!("{samples} as the first of its batch"));
+        }
+        if let Some(at) = clip.iter().position(|s| !s.is_finite()) {
+            return bad(format!("{} at sample {at}", clip[at]), "finite samples".into());
+        }
+    }
+    Ok(())
 }

@@ -39,19 +39,30 @@ impl Encodec {
         audio: &mut Vec<f32>,
     ) -> Result<()> {
         let (hop, row) = (self.config.hop_length(), 4 * self.config.bottleneck_width());
-        for first in kept.clone().step_by(self.segment_frames) {
-            let frames = self.segment_frames.min(kept.end - first);
-            let run =
-                first.saturating_sub(self.halo.decoder)..(first + frames + self.halo.decoder).min(known);
+        for (kept, run) in self.decoding_segments(kept, known) {
             let program = self.program(Part::BottleneckToAudio { frames: run.len() })?;
             let program = program.lock();
             let from = bottleneck.slice(run.start * row, run.len() * row)?;
             self.backend.copy(&from, &program.input_tensor(INPUT)?.span)?;
             program.replay()?;
             let samples = program.output_f32(OUTPUT)?;
-            audio.extend_from_slice(&samples[(first - run.start) * hop..][..frames * hop]);
+            audio.extend_from_slice(&samples[(kept.start - run.start) * hop..][..kept.len() * hop]);
         }
         Ok(())
+    }
+
+    /// The segments that the frames `kept` are decoded in, and those that are run for each where `known` frames are right.
+    pub(super) fn decoding_segments(
+        &self,
+        kept: Range<usize>,
+        known: usize,
+    ) -> Vec<(Range<usize>, Range<usize>)> {
+        let (longest, halo) = (self.segment_frames, self.halo.decoder);
+        let segment = |first: usize| {
+            let end = first + longest.min(kept.end - first);
+            (first..end, first.saturating_sub(halo)..(end + halo).min(known))
+        };
+        kept.clone().step_by(longest).map(segment).collect()
     }
 }
 

@@ -217,8 +217,14 @@ impl Decoder {
         }
     }
 
-    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+    /// The device it runs on.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
+    }
+
+    /// Bytes of device memory that its weights take once all of them were used.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.device_bytes()
     }
 
     pub(crate) fn weights(&self) -> &DecoderWeights {

@@ -5,8 +5,9 @@
 
 use super::config::{Activation, MusicgenDecoderConfig};
 use super::generate::state::LayerCache;
+use super::parts::{Cross, Layer, Norm};
 use super::sites::{At, Site};
-use super::weights::{Cross, DecoderWeights, Layer, Norm};
+use super::weights::DecoderWeights;
 use crate::error::Result;
 use auscult_kernels::ops::{
     add::Add,

@@ -5,6 +5,7 @@ mod cross_entropy;
 mod decoder;
 pub mod generate;
 mod graph;
+mod parts;
 mod positions;
 mod prefix;
 mod sites;

@@ -114,7 +114,8 @@ impl FromStr for Site {
     type Err = ModelError;
 
     /// Reads a canonical name or an alias: `hook_layers.N` is the output of layer N counted from 0 (the name published
-    /// autoencoders carry), `paper:M` that of layer M counted from 1.
+    /// autoencoders carry), `paper:M` that of layer M counted from 1, `blocks.N.hook_resid_pre` and `blocks.N.hook_resid_post`
+    /// are TransformerLens' names for what layer N, counted from 0, receives and leaves.
     fn from_str(name: &str) -> Result<Self> {
         let unknown = |expected: String| ModelError::Site { name: name.into(), expected };
         if let Some(layer) = name.strip_prefix("hook_layers.") {
@@ -126,6 +127,18 @@ impl FromStr for Site {
             let layer = number(layer).and_then(|layer| layer.checked_sub(1));
             let layer = layer.ok_or_else(|| unknown("`paper:M`, M a layer counted from 1".into()))?;
             return Ok(Self::Layer(layer, At::ResidPost));
+        }
+        if let Some(rest) = name.strip_prefix("blocks.") {
+            let parts = rest.split_once('.').and_then(|(layer, hook)| Some((number(layer)?, hook)));
+            return match parts {
+                Some((layer, "hook_resid_pre")) => Ok(Self::Layer(layer, At::ResidPre)),
+                Some((layer, "hook_resid_post")) => Ok(Self::Layer(layer, At::ResidPost)),
+                _ => Err(unknown(
+                    "of TransformerLens' names `blocks.N.hook_resid_pre` or `blocks.N.hook_resid_post`, N a layer counted from \
+                     0: the stream that it receives and leaves, which is `layers.N.resid_pre` and `layers.N.resid_post` here"
+                        .into(),
+                )),
+            };
         }
         if let Some(site) =
             [Self::Embed, Self::FinalNorm, Self::Logits].into_iter().find(|s| s.to_string() == name)
@@ -253,6 +266,8 @@ mod tests {
         let post = |layer| Site::Layer(layer, At::ResidPost);
         assert_eq!("hook_layers.11".parse::<Site>().unwrap(), post(11));
         assert_eq!("paper:12".parse::<Site>().unwrap(), post(11));
+        assert_eq!("blocks.11.hook_resid_post".parse::<Site>().unwrap(), post(11));
+        assert_eq!("blocks.3.hook_resid_pre".parse::<Site>().unwrap(), Site::Layer(3, At::ResidPre));
         let named = parse_sites("hook_layers.{1,5}, paper:{3} ,layers.{0,2}.resid_mid,embed", 6).unwrap();
         let labels: Vec<_> = named.iter().map(|n| n.label.as_str()).collect();
         let want = [
@@ -280,6 +295,12 @@ mod tests {
         );
         assert!(text("layers.3.resid_pots").contains("nearest: `layers.3.resid_post`"));
         assert!(text("paper:0").contains("counted from 1"));
+        let other = "site `blocks.3.hook_mlp_out` does not exist, expected of TransformerLens' names `blocks.N.hook_resid_pre`";
+        assert!(text("blocks.3.hook_mlp_out").starts_with(other));
+        assert_eq!(
+            text("blocks.24.hook_resid_post"),
+            "site `blocks.24.hook_resid_post` does not exist, expected a layer in 0..=23 (it is `layers.24.resid_post`)"
+        );
         assert!(text("hook_layers.+1").contains("counted from 0"));
         assert!(text("").contains("at least one site"));
         assert!(text("hook_layers.{1,2").contains("closing"));

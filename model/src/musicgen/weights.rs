@@ -2,50 +2,14 @@
 
 use super::config::MusicgenDecoderConfig;
 use super::decoder::Precision;
+use super::parts::{Attention, Cross, Head, Layer, Norm, View, take_cross, take_layer, take_norm};
 use crate::device::{HostTensor, present};
 use crate::error::{ModelError, Result};
 use auscult_kernels::DType;
-use auscult_runtime::weights::{Loader, WeightView};
+use auscult_runtime::weights::Loader;
 use auscult_runtime::{Backend, Tensor};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
-
-/// A layer norm's parameters, f32 `[hidden]` each.
-pub(crate) struct Norm<T> {
-    pub gamma: T,
-    pub beta: T,
-}
-
-/// The projections of an attention block, `[hidden, hidden]` each.
-pub(crate) struct Attention<T> {
-    pub query: T,
-    pub key: T,
-    pub value: T,
-    pub out: T,
-}
-
-/// One decoder layer.
-pub(crate) struct Layer<T> {
-    pub self_attn_norm: Norm<T>,
-    pub self_attn: Attention<T>,
-    pub mlp_norm: Norm<T>,
-    /// `[ffn, hidden]`.
-    pub fc1: T,
-    /// `[hidden, ffn]`.
-    pub fc2: T,
-}
-
-/// A layer's cross-attention to text, which passes without text do without.
-pub(crate) struct Cross<T> {
-    pub norm: Norm<T>,
-    pub attn: Attention<T>,
-}
-
-/// What stands behind the last layer.
-pub(crate) struct Head<T> {
-    pub norm: Norm<T>,
-    /// `[codebooks * vocabulary, hidden]`.
-    pub logits: T,
-}
 
 /// How a decoder is told what to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,21 +20,39 @@ pub(crate) enum Conditioning {
     Prefix,
 }
 
+/// A part of the weights on the host, and on the device once it was asked for.
+struct Part<H, D> {
+    host: H,
+    device: OnceLock<D>,
+    lean: OnceLock<Option<D>>,
+}
+
+impl<H, D> Part<H, D> {
+    fn new(host: H) -> Self {
+        Self { host, device: OnceLock::new(), lean: OnceLock::new() }
+    }
+}
+
 /// The decoder's weights on the host, and as much of them on the device as was used.
+///
+/// Linear weights lie there in the type of the precision. For products of few rows, which wait for them, they are to be had
+/// `lean` as well: in two bytes a value where no value of that part changes by it, whatever the precision.
 pub(crate) struct DecoderWeights {
     backend: Arc<dyn Backend>,
     precision: Precision,
-    host_layers: Vec<Layer<HostTensor>>,
-    layers: Vec<OnceLock<Layer<Tensor>>>,
-    host_cross: Vec<Cross<HostTensor>>,
-    cross: Vec<OnceLock<Cross<Tensor>>>,
+    layers: Vec<Part<Layer<HostTensor>, Layer<Tensor>>>,
+    cross: Vec<Part<Cross<HostTensor>, Cross<Tensor>>>,
     host_embeddings: Vec<HostTensor>,
     embeddings: OnceLock<Vec<Tensor>>,
-    host_norm: Norm<HostTensor>,
-    host_heads: Vec<HostTensor>,
-    head: OnceLock<Head<Tensor>>,
+    head: Part<Heads, Head<Tensor>>,
     /// The checkpoint's own table of positions, f32 `[positions, hidden]`, where it holds one.
     pub positions: Option<HostTensor>,
+}
+
+/// What stands behind the last layer, a weight for each codebook.
+struct Heads {
+    norm: Norm<HostTensor>,
+    logits: Vec<HostTensor>,
 }
 
 impl DecoderWeights {
@@ -104,51 +86,58 @@ impl DecoderWeights {
         let head = |q| loader.take(&format!("lm_heads.{q}.weight"), &[config.vocab_size, d]);
         let heads: Vec<_> = (0..codebooks).map(head).collect();
         loader.finish()?;
+        let stored = |view: &View<'_>, _: &str| Ok(HostTensor::stored(present(view)));
+        let layer = |layer: &Layer<_>| layer.try_map(&float, &stored).map(Part::new);
+        let cross_of = |cross: &Cross<_>| cross.try_map(&float, &stored).map(Part::new);
+        let embedding = |view| match conditioning {
+            Conditioning::CrossAttention => float(view),
+            Conditioning::Prefix => Ok(with_zeros(&float(view)?)),
+        };
         Ok(Self {
             backend,
             precision,
-            layers: layers.iter().map(|_| OnceLock::new()).collect(),
-            host_layers: layers.into_iter().map(Layer::host).collect::<Result<_>>()?,
-            cross: cross.iter().map(|_| OnceLock::new()).collect(),
-            host_cross: cross.into_iter().map(Cross::host).collect::<Result<_>>()?,
-            host_embeddings: embeddings
-                .iter()
-                .map(|view| match conditioning {
-                    Conditioning::CrossAttention => float(view),
-                    Conditioning::Prefix => Ok(with_zeros(&float(view)?)),
-                })
-                .collect::<Result<_>>()?,
+            layers: layers.iter().map(layer).collect::<Result<_>>()?,
+            cross: cross.iter().map(cross_of).collect::<Result<_>>()?,
+            host_embeddings: embeddings.iter().map(embedding).collect::<Result<_>>()?,
             embeddings: OnceLock::new(),
-            host_norm: norm.host()?,
-            host_heads: heads
-                .iter()
-                .map(|view| Ok(HostTensor::stored(present(view))))
-                .collect::<Result<_>>()?,
-            head: OnceLock::new(),
+            head: Part::new(Heads {
+                norm: norm.try_map(&float)?,
+                logits: heads.iter().map(|view| HostTensor::stored(present(view))).collect(),
+            }),
             positions: positions.as_ref().map(HostTensor::f32).transpose()?,
         })
     }
 
     /// Layer `l` on the device.
     pub fn layer(&self, l: usize) -> Result<&Layer<Tensor>> {
-        once(&self.layers[l], || {
-            let host = &self.host_layers[l];
-            Ok(Layer {
-                self_attn_norm: self.norm(&host.self_attn_norm)?,
-                self_attn: self.attention(&host.self_attn, "self_attn")?,
-                mlp_norm: self.norm(&host.mlp_norm)?,
-                fc1: self.linear(&host.fc1, "fc1")?,
-                fc2: self.linear(&host.fc2, "fc2")?,
-            })
-        })
+        let Part { host, device, .. } = &self.layers[l];
+        once(device, || host.try_map(&|norm| self.put(norm), &|weight, name| self.linear(weight, name)))
+    }
+
+    /// Layer `l`, lean where that is to be had.
+    pub fn lean_layer(&self, l: usize) -> Result<&Layer<Tensor>> {
+        let Part { host, lean, .. } = &self.layers[l];
+        let make = || match lean_as(|dtype| host.try_map(&kept, &lean_in(dtype)).ok()) {
+            Some(lean) => lean.try_map(&|norm| self.put(norm), &|weight, _| self.put(weight)).map(Some),
+            None => Ok(None),
+        };
+        once(lean, make)?.as_ref().map_or_else(|| self.layer(l), Ok)
     }
 
     /// The cross-attention of layer `l` on the device, where it goes only for passes with text.
     pub fn cross(&self, l: usize) -> Result<&Cross<Tensor>> {
-        once(&self.cross[l], || {
-            let host = &self.host_cross[l];
-            Ok(Cross { norm: self.norm(&host.norm)?, attn: self.attention(&host.attn, "encoder_attn")? })
-        })
+        let Part { host, device, .. } = &self.cross[l];
+        once(device, || host.try_map(&|norm| self.put(norm), &|weight, name| self.linear(weight, name)))
+    }
+
+    /// The cross-attention of layer `l`, lean where that is to be had.
+    pub fn lean_cross(&self, l: usize) -> Result<&Cross<Tensor>> {
+        let Part { host, lean, .. } = &self.cross[l];
+        let make = || match lean_as(|dtype| host.try_map(&kept, &lean_in(dtype)).ok()) {
+            Some(lean) => lean.try_map(&|norm| self.put(norm), &|weight, _| self.put(weight)).map(Some),
+            None => Ok(None),
+        };
+        once(lean, make)?.as_ref().map_or_else(|| self.cross(l), Ok)
     }
 
     /// Rows that a codebook has in the embedding tables: its codes, the special token and, where a prefix stands in front
@@ -163,45 +152,60 @@ impl DecoderWeights {
         let tables = once(&self.embeddings, || {
             let one = self.host_embeddings[0].desc.bytes();
             let a_group = (self.backend.info().max_binding / one).max(1);
-            self.host_embeddings
-                .chunks(a_group)
-                .map(|group| concatenated(group)?.upload(&*self.backend))
-                .collect()
+            self.host_embeddings.chunks(a_group).map(|group| self.put(&concatenated(group))).collect()
         })?;
         Ok(tables)
     }
 
     /// The last norm and the heads on the device.
     pub fn head(&self) -> Result<&Head<Tensor>> {
-        once(&self.head, || {
-            let heads = self
-                .host_heads
-                .iter()
-                .map(|head| self.narrowed(head, "lm_heads"))
-                .collect::<Result<Vec<_>>>()?;
-            Ok(Head {
-                norm: self.norm(&self.host_norm)?,
-                logits: concatenated(&heads)?.upload(&*self.backend)?,
-            })
+        let Part { host, device, .. } = &self.head;
+        once(device, || {
+            let narrowed = |head| self.narrowed(head, "lm_heads");
+            let heads = host.logits.iter().map(narrowed).collect::<Result<Vec<_>>>()?;
+            self.put_head(&host.norm, &heads)
         })
     }
 
-    fn norm(&self, norm: &Norm<HostTensor>) -> Result<Norm<Tensor>> {
-        Ok(Norm { gamma: norm.gamma.upload(&*self.backend)?, beta: norm.beta.upload(&*self.backend)? })
+    /// The last norm and the heads, lean where that is to be had.
+    pub fn lean_head(&self) -> Result<&Head<Tensor>> {
+        let Part { host, lean, .. } = &self.head;
+        let make = || {
+            let heads = lean_as(|dtype| host.logits.iter().map(|head| head.lean(dtype)).collect());
+            heads.map(|heads: Vec<_>| self.put_head(&host.norm, &heads)).transpose()
+        };
+        once(lean, make)?.as_ref().map_or_else(|| self.head(), Ok)
     }
 
-    fn attention(&self, host: &Attention<HostTensor>, name: &str) -> Result<Attention<Tensor>> {
-        let linear = |weight, part: &str| self.linear(weight, &format!("{name}.{part}_proj"));
-        Ok(Attention {
-            query: linear(&host.query, "q")?,
-            key: linear(&host.key, "k")?,
-            value: linear(&host.value, "v")?,
-            out: linear(&host.out, "out")?,
-        })
+    /// Bytes of everything on the device, in the type of the precision.
+    pub fn device_bytes(&self) -> usize {
+        let size = self.precision.dtype().size();
+        let linear = |tensor: &HostTensor| tensor.desc.elements() * size;
+        let mut bytes = self.host_embeddings.iter().map(|table| table.desc.bytes()).sum::<usize>();
+        bytes += self.head.host.logits.iter().map(linear).sum::<usize>();
+        let attention = |a: &Attention<HostTensor>| {
+            [&a.query, &a.key, &a.value, &a.out].map(linear).iter().sum::<usize>()
+        };
+        bytes += self.cross.iter().map(|part| attention(&part.host.attn)).sum::<usize>();
+        let layer = |l: &Layer<HostTensor>| attention(&l.self_attn) + linear(&l.fc1) + linear(&l.fc2);
+        bytes + self.layers.iter().map(|part| layer(&part.host)).sum::<usize>()
+    }
+
+    /// Types that lean layers lie on the device in.
+    pub fn lean_types(&self) -> Result<BTreeSet<String>> {
+        (0..self.layers.len()).map(|l| Ok(self.lean_layer(l)?.fc1.desc.dtype.name().to_lowercase())).collect()
+    }
+
+    fn put_head(&self, norm: &Norm<HostTensor>, heads: &[HostTensor]) -> Result<Head<Tensor>> {
+        Ok(Head { norm: norm.try_map(&|norm| self.put(norm))?, logits: self.put(&concatenated(heads))? })
+    }
+
+    fn put(&self, tensor: &HostTensor) -> Result<Tensor> {
+        tensor.upload(&*self.backend)
     }
 
     fn linear(&self, weight: &HostTensor, name: &str) -> Result<Tensor> {
-        self.narrowed(weight, name)?.upload(&*self.backend)
+        self.put(&self.narrowed(weight, name)?)
     }
 
     fn narrowed(&self, weight: &HostTensor, name: &str) -> Result<HostTensor> {
@@ -211,6 +215,20 @@ impl DecoderWeights {
             expected: format!("one that holds the values of `{name}`, such as bf16 or f32"),
         })
     }
+}
+
+/// A part in the first of the two-byte types that holds it: all of it, since products side by side are of one type.
+fn lean_as<T>(of: impl FnMut(DType) -> Option<T>) -> Option<T> {
+    [DType::F16, DType::BF16].into_iter().find_map(of)
+}
+
+/// A linear weight in two bytes a value.
+fn lean_in(dtype: DType) -> impl Fn(&HostTensor, &str) -> Result<HostTensor, ()> {
+    move |weight, _| weight.lean(dtype).ok_or(())
+}
+
+fn kept(tensor: &HostTensor) -> Result<HostTensor, ()> {
+    Ok(tensor.clone())
 }
 
 /// `get_or_try_init` of a cell: two threads may both compute, one result is kept.
@@ -223,15 +241,15 @@ fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
 }
 
 /// Tensors of one type and width, one below the other. A single one is not copied.
-fn concatenated(parts: &[HostTensor]) -> Result<HostTensor> {
+fn concatenated(parts: &[HostTensor]) -> HostTensor {
     let [first, rest @ ..] = parts else { unreachable!("a decoder has at least one codebook") };
     if rest.is_empty() {
-        return Ok(first.clone());
+        return first.clone();
     }
     let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.desc.bytes()).sum());
     parts.iter().for_each(|part| bytes.extend_from_slice(&part.bytes));
     let rows = parts.iter().map(|p| p.desc.shape[0]).sum();
-    Ok(HostTensor::from_bytes(first.desc.dtype, [rows, first.desc.shape[1]], bytes))
+    HostTensor::from_bytes(first.desc.dtype, [rows, first.desc.shape[1]], bytes)
 }
 
 /// A table of f32 rows with one of zeros behind them.
@@ -242,78 +260,8 @@ fn with_zeros(table: &HostTensor) -> HostTensor {
     HostTensor::from_bytes(DType::F32, [rows + 1, width], bytes)
 }
 
-type View<'w> = Option<WeightView<'w>>;
-
-fn take_norm<'w>(loader: &Loader<'w>, name: &str, d: usize) -> Norm<View<'w>> {
-    Norm {
-        gamma: loader.take(&format!("{name}.weight"), &[d]),
-        beta: loader.take(&format!("{name}.bias"), &[d]),
-    }
-}
-
-fn take_attention<'w>(loader: &Loader<'w>, name: &str, d: usize) -> Attention<View<'w>> {
-    let take = |part: &str| loader.take(&format!("{name}.{part}_proj.weight"), &[d, d]);
-    Attention { query: take("q"), key: take("k"), value: take("v"), out: take("out") }
-}
-
-fn take_layer<'w>(loader: &Loader<'w>, d: usize, ffn: usize) -> Layer<View<'w>> {
-    Layer {
-        self_attn_norm: take_norm(loader, "self_attn_layer_norm", d),
-        self_attn: take_attention(loader, "self_attn", d),
-        mlp_norm: take_norm(loader, "final_layer_norm", d),
-        fc1: loader.take("fc1.weight", &[ffn, d]),
-        fc2: loader.take("fc2.weight", &[d, ffn]),
-    }
-}
-
-fn take_cross<'w>(loader: &Loader<'w>, d: usize) -> Cross<View<'w>> {
-    Cross {
-        norm: take_norm(loader, "encoder_attn_layer_norm", d),
-        attn: take_attention(loader, "encoder_attn", d),
-    }
-}
-
 fn float(view: &View<'_>) -> Result<HostTensor> {
     HostTensor::f32(present(view))
-}
-
-fn stored(view: &View<'_>) -> HostTensor {
-    HostTensor::stored(present(view))
-}
-
-impl Norm<View<'_>> {
-    fn host(self) -> Result<Norm<HostTensor>> {
-        Ok(Norm { gamma: float(&self.gamma)?, beta: float(&self.beta)? })
-    }
-}
-
-impl Attention<View<'_>> {
-    fn host(self) -> Attention<HostTensor> {
-        Attention {
-            query: stored(&self.query),
-            key: stored(&self.key),
-            value: stored(&self.value),
-            out: stored(&self.out),
-        }
-    }
-}
-
-impl Cross<View<'_>> {
-    fn host(self) -> Result<Cross<HostTensor>> {
-        Ok(Cross { norm: self.norm.host()?, attn: self.attn.host() })
-    }
-}
-
-impl Layer<View<'_>> {
-    fn host(self) -> Result<Layer<HostTensor>> {
-        Ok(Layer {
-            self_attn_norm: self.self_attn_norm.host()?,
-            self_attn: self.self_attn.host(),
-            mlp_norm: self.mlp_norm.host()?,
-            fc1: stored(&self.fc1),
-            fc2: stored(&self.fc2),
-        })
-    }
 }
 
 impl Precision {

@@ -1,11 +1,13 @@
 //! The encoder on the host, in f32: any activation, any normalisation.
 
 use super::decode::Scale;
-use super::{Activation, Normalize, Sae};
+use super::device::narrow_ops;
+use super::{Activation, Normalize, Sae, SaePrecision};
+use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
 use auscult_kernels::ops::linear::{Activation as After, Linear};
 use auscult_kernels::ops::sae_encode::{MOST_K, SaeEncode};
-use auscult_kernels::{HostSlot, TensorDesc};
+use auscult_kernels::{HostSlot, Plan, TensorDesc};
 use auscult_runtime::GraphError;
 use rayon::prelude::*;
 use std::cmp::Ordering;
@@ -38,6 +40,18 @@ impl SparseRows {
     /// How many features are active in all rows together.
     pub fn active(&self) -> usize {
         self.values.iter().filter(|&&v| v > 0.0).count()
+    }
+
+    /// Several blocks of rows as one, with `k` features a row, or as many as the block with the most has.
+    pub fn joined(parts: &[Self], k: Option<usize>) -> Self {
+        let k = k.unwrap_or_else(|| parts.iter().map(|part| part.k).max().unwrap_or(1));
+        let mut whole = Self { k, indices: Vec::new(), values: Vec::new() };
+        for part in parts {
+            let part = part.resized(k);
+            whole.indices.extend(part.indices);
+            whole.values.extend(part.values);
+        }
+        whole
     }
 
     /// Pads or cuts every row to `k` features; what is cut is the smallest.
@@ -76,49 +90,86 @@ impl Sae {
     /// # Errors
     /// As [`encode`](Self::encode), but for what is marked.
     pub fn encode_with(&self, rows: &[f32], not_finite: NotFinite) -> Result<SparseRows> {
-        let width = self.width;
-        let bad =
-            |found: String, expected: String| Err(ModelError::Argument { argument: "rows", found, expected });
-        if !rows.len().is_multiple_of(width) {
-            return bad(
-                format!("{} values", rows.len()),
-                format!("a multiple of {width}, the autoencoder's width"),
-            );
+        self.encode_by(None, rows, not_finite)
+    }
+
+    /// An encoder on the host whose products are of `precision`.
+    ///
+    /// # Errors
+    /// For bf16 an autoencoder that is not one of the k largest features, k at most 1024, or a weight beyond the range of bf16.
+    pub fn host_encoder(&self, precision: SaePrecision) -> Result<HostEncoder<'_>> {
+        let narrow = match precision {
+            SaePrecision::F32 => None,
+            SaePrecision::Bf16 => Some(self.narrow_encoder()?),
+        };
+        Ok(HostEncoder { sae: self, narrow })
+    }
+
+    /// With a weight in bf16, where there is one, products are of that.
+    fn encode_by(
+        &self,
+        narrow: Option<&HostTensor>,
+        rows: &[f32],
+        not_finite: NotFinite,
+    ) -> Result<SparseRows> {
+        if not_finite == NotFinite::Mark && rows.iter().any(|v| !v.is_finite()) {
+            self.check_length(rows)?;
+            return self.encode_marking(narrow, rows);
         }
+        self.check_rows(rows)?;
+        let encoded = match self.settings.activation {
+            Activation::TopK(k) if k <= MOST_K => self.encode_top_k(narrow, rows, k)?,
+            _ => self.encode_any(rows)?,
+        };
+        if not_finite == NotFinite::Refuse {
+            self.check_codes(&encoded)?;
+        }
+        Ok(encoded)
+    }
+
+    fn check_length(&self, rows: &[f32]) -> Result<()> {
+        if rows.len().is_multiple_of(self.width) {
+            return Ok(());
+        }
+        let expected = format!("a multiple of {}, the autoencoder's width", self.width);
+        Err(ModelError::Argument { argument: "rows", found: format!("{} values", rows.len()), expected })
+    }
+
+    /// Refuses rows that cannot be encoded.
+    pub(super) fn check_rows(&self, rows: &[f32]) -> Result<()> {
+        let width = self.width;
+        let bad = |found, expected: &str| {
+            Err(ModelError::Argument { argument: "rows", found, expected: expected.into() })
+        };
+        self.check_length(rows)?;
         if let Some(at) = rows.iter().position(|v| !v.is_finite()) {
-            if not_finite == NotFinite::Mark {
-                return self.encode_marking(rows);
-            }
             let found = format!("{} in row {}, column {}", rows[at], at / width, at % width);
-            return bad(found, "finite values".into());
+            return bad(found, "finite values");
         }
         if self.settings.normalize == Normalize::ConstantNorm
             && let Some(row) = rows.chunks_exact(width).position(|row| row.iter().all(|&v| v == 0.0))
         {
-            return bad(
-                format!("all zeros in row {row}"),
-                "a length above 0, which is scaled to another".into(),
-            );
+            return bad(format!("all zeros in row {row}"), "a length above 0, which is scaled to another");
         }
-        let encoded = match self.settings.activation {
-            Activation::TopK(k) if k <= MOST_K => self.encode_top_k(rows, k)?,
-            _ => self.encode_any(rows)?,
-        };
-        match encoded.values.iter().position(|v| !v.is_finite()) {
-            Some(at) if not_finite == NotFinite::Refuse => bad(
-                format!("so large in row {} that a feature is not finite", at / encoded.k),
-                "values whose sums are finite".into(),
-            ),
-            _ => Ok(encoded),
-        }
+        Ok(())
+    }
+
+    /// Refuses features that are not finite.
+    pub(super) fn check_codes(&self, codes: &SparseRows) -> Result<()> {
+        let Some(at) = codes.values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+        Err(ModelError::Argument {
+            argument: "rows",
+            found: format!("so large in row {} that a feature is not finite", at / codes.k),
+            expected: "values whose sums are finite".into(),
+        })
     }
 
     /// Encodes rows of which some are not finite.
-    fn encode_marking(&self, rows: &[f32]) -> Result<SparseRows> {
+    fn encode_marking(&self, narrow: Option<&HostTensor>, rows: &[f32]) -> Result<SparseRows> {
         let is_finite = |row: &[f32]| row.iter().all(|v| v.is_finite());
         let mut finite = rows.to_vec();
         finite.chunks_exact_mut(self.width).filter(|row| !is_finite(row)).for_each(|row| row.fill(1.0));
-        let mut encoded = self.encode_with(&finite, NotFinite::Mark)?;
+        let mut encoded = self.encode_by(narrow, &finite, NotFinite::Mark)?;
         let places =
             encoded.indices.chunks_exact_mut(encoded.k).zip(encoded.values.chunks_exact_mut(encoded.k));
         for (row, (indices, values)) in rows.chunks_exact(self.width).zip(places) {
@@ -131,26 +182,15 @@ impl Sae {
     }
 
     /// The k largest features, chosen as they are computed.
-    fn encode_top_k(&self, rows: &[f32], k: usize) -> Result<SparseRows> {
+    fn encode_top_k(&self, narrow: Option<&HostTensor>, rows: &[f32], k: usize) -> Result<SparseRows> {
         let count = rows.len() / self.width;
         let (mut indices, mut values) = (Vec::new(), Vec::new());
         for rows in rows.chunks(BLOCK_ROWS * self.width) {
             let x = self.prepared(rows);
-            let desc = TensorDesc::f32([x.len() / self.width, self.width]);
-            let bias = TensorDesc::f32([self.features]);
-            let plan = SaeEncode { k }.plan(&desc, &self.encoder.desc, &bias).map_err(GraphError::from)?;
-            let mut found = (vec![0_u32; desc.shape[0] * k], vec![0.0_f32; desc.shape[0] * k]);
-            let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
-            run(
-                &plan.params,
-                &mut [
-                    HostSlot::Read(bytemuck::cast_slice(&x)),
-                    HostSlot::Read(&self.encoder.bytes),
-                    HostSlot::Read(bytemuck::cast_slice(&self.b_enc)),
-                    HostSlot::Write(bytemuck::cast_slice_mut(&mut found.0)),
-                    HostSlot::Write(bytemuck::cast_slice_mut(&mut found.1)),
-                ],
-            );
+            let found = match narrow {
+                None => self.best(&x, k)?,
+                Some(narrow) => self.best_by(narrow, &x, k)?,
+            };
             indices.extend(found.0);
             values.extend(found.1);
             // what rows of zeros behind the last made
@@ -159,6 +199,39 @@ impl Sae {
             values.truncate(known);
         }
         Ok(SparseRows { k, indices, values })
+    }
+
+    /// The k best features of rows that are prepared, and their values.
+    fn best(&self, x: &[f32], k: usize) -> Result<(Vec<u32>, Vec<f32>)> {
+        let desc = TensorDesc::f32([x.len() / self.width, self.width]);
+        let bias = TensorDesc::f32([self.features]);
+        let plan = SaeEncode { k }.plan(&desc, &self.encoder.desc, &bias).map_err(GraphError::from)?;
+        let read = [bytemuck::cast_slice(x), &self.encoder.bytes, bytemuck::cast_slice(&self.b_enc)];
+        Ok(chosen(&plan, &read, desc.shape[0] * k))
+    }
+
+    /// The same by products in bf16, then in f32.
+    fn best_by(&self, narrow: &HostTensor, x: &[f32], k: usize) -> Result<(Vec<u32>, Vec<f32>)> {
+        let rows = x.len() / self.width;
+        let (round, screen, rescore) = narrow_ops(k, self.features);
+        let (desc, bias) = (TensorDesc::f32([rows, self.width]), TensorDesc::f32([self.features]));
+        let b_enc = bytemuck::cast_slice(&self.b_enc);
+        let x_bytes = bytemuck::cast_slice(x);
+
+        let plan = round.plan(&desc, None).map_err(GraphError::from)?;
+        let mut rounded = vec![0_u16; x.len()];
+        let written = HostSlot::Write(bytemuck::cast_slice_mut(&mut rounded));
+        run(&plan, &mut [HostSlot::Read(x_bytes), HostSlot::Read(&[]), written]);
+
+        let rounded_desc = TensorDesc::new(round.dtype, desc.shape.clone());
+        let plan = screen.plan(&rounded_desc, &narrow.desc, &bias).map_err(GraphError::from)?;
+        let read = [bytemuck::cast_slice(&rounded), &narrow.bytes, b_enc];
+        let (candidates, _) = chosen(&plan, &read, rows * screen.k);
+
+        let found = TensorDesc::u32([rows, screen.k]);
+        let plan = rescore.plan(&desc, &self.encoder.desc, &bias, &found).map_err(GraphError::from)?;
+        let read = [x_bytes, &self.encoder.bytes, b_enc, bytemuck::cast_slice(&candidates)];
+        Ok(chosen(&plan, &read, rows * k))
     }
 
     /// All features of some rows at a time, then those that are active.
@@ -210,7 +283,7 @@ impl Sae {
     }
 
     /// `exp(r_mag)` of a gated autoencoder.
-    fn magnitudes(&self) -> Vec<f32> {
+    pub(super) fn magnitudes(&self) -> Vec<f32> {
         match &self.settings.activation {
             Activation::Gated { r_mag, .. } => r_mag.iter().map(|r| r.exp()).collect(),
             _ => Vec::new(),
@@ -247,28 +320,62 @@ impl Sae {
     }
 }
 
-/// [`linear`] of rows `x` and of some rows of zeros behind them where there are few, with a weight f32 `[features, width]`:
+/// An encoder on the host, made by [`Sae::host_encoder`].
+#[derive(Debug)]
+pub struct HostEncoder<'a> {
+    sae: &'a Sae,
+    /// The weight in bf16, where products are of that.
+    narrow: Option<HostTensor>,
+}
+
+impl HostEncoder<'_> {
+    /// Encodes rows `[rows, width]`.
+    ///
+    /// # Errors
+    /// As [`Sae::encode`].
+    pub fn encode(&self, rows: &[f32]) -> Result<SparseRows> {
+        self.encode_with(rows, NotFinite::Refuse)
+    }
+
+    /// Encodes rows `[rows, width]`.
+    ///
+    /// # Errors
+    /// As [`Sae::encode_with`].
+    pub fn encode_with(&self, rows: &[f32], not_finite: NotFinite) -> Result<SparseRows> {
+        self.sae.encode_by(self.narrow.as_ref(), rows, not_finite)
+    }
+}
+
+/// Runs a plan by its fast form on the host.
+fn run(plan: &Plan, slots: &mut [HostSlot<'_>]) {
+    plan.kernel.cpu.unwrap_or(plan.kernel.reference)(&plan.params, slots);
+}
+
+/// Features and values, so many places of each, which a plan writes from what it reads.
+fn chosen(plan: &Plan, read: &[&[u8]], places: usize) -> (Vec<u32>, Vec<f32>) {
+    let mut found = (vec![0_u32; places], vec![0.0_f32; places]);
+    let mut slots: Vec<HostSlot<'_>> = read.iter().map(|&bytes| HostSlot::Read(bytes)).collect();
+    slots.push(HostSlot::Write(bytemuck::cast_slice_mut(&mut found.0)));
+    slots.push(HostSlot::Write(bytemuck::cast_slice_mut(&mut found.1)));
+    run(plan, &mut slots);
+    found
+}
+
+/// `x weight^T` of rows `x` and of some rows of zeros behind them where there are few, with a weight f32 `[features, width]`:
 /// `[at least rows, features]`.
 pub(super) fn product(mut x: Vec<f32>, weight: &[u8], width: usize) -> Result<Vec<f32>> {
     x.resize(x.len().max(LEAST_ROWS * width), 0.0);
-    linear(&x, width, bytemuck::cast_slice(weight), None)
-}
-
-/// `x weight^T + bias` on the host: x `[rows, width]`, weight `[outs, width]`, bias `[outs]`; `[rows, outs]`.
-pub(super) fn linear(x: &[f32], width: usize, weight: &[f32], bias: Option<&[f32]>) -> Result<Vec<f32>> {
-    let (rows, outs) = (x.len() / width, weight.len() / width);
-    let (x_desc, weight_desc) = (TensorDesc::f32([rows, width]), TensorDesc::f32([outs, width]));
-    let bias_desc = bias.map(|bias| TensorDesc::f32([bias.len()]));
+    let (rows, features) = (x.len() / width, weight.len() / 4 / width);
+    let (x_desc, weight_desc) = (TensorDesc::f32([rows, width]), TensorDesc::f32([features, width]));
     let op = Linear { activation: After::None };
-    let plan = op.plan(&x_desc, &weight_desc, bias_desc.as_ref(), None).map_err(GraphError::from)?;
-    let mut y = vec![0.0f32; rows * outs];
-    let run = plan.kernel.cpu.unwrap_or(plan.kernel.reference);
+    let plan = op.plan(&x_desc, &weight_desc, None, None).map_err(GraphError::from)?;
+    let mut y = vec![0.0f32; rows * features];
     run(
-        &plan.params,
+        &plan,
         &mut [
-            HostSlot::Read(bytemuck::cast_slice(x)),
-            HostSlot::Read(bytemuck::cast_slice(weight)),
-            HostSlot::Read(bias.map_or(&[], bytemuck::cast_slice)),
+            HostSlot::Read(bytemuck::cast_slice(&x)),
+            HostSlot::Read(weight),
+            HostSlot::Read(&[]),
             HostSlot::Read(&[]),
             HostSlot::Write(bytemuck::cast_slice_mut(&mut y)),
         ],

@@ -1,23 +1,23 @@
 //! An autoencoder beside a site of a graph: features and sums that say how well they stand for the rows come back, the rows
 //! do not.
 
-use super::{DeviceSae, Sae};
+use super::DeviceSae;
+use auscult_kernels::Op;
 use auscult_kernels::ops::{
-    column_sums::ColumnSums,
-    sae_decode::SaeDecode,
-    sae_encode::{MOST_K, SaeEncode},
+    column_sums::ColumnSums, sae_add_threshold::SaeAddThreshold, sae_decode::SaeDecode,
 };
-use auscult_kernels::{Op, TensorDesc};
-use auscult_runtime::{DeviceInfo, Insert, Operand, Place, Tensor};
+use auscult_runtime::{Insert, Operand, Place, Tensor};
 use std::sync::Arc;
 
 /// Names of the outputs that [`DeviceSae::inserts`] makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaeOutputs {
-    /// u32 `[rows, k]`, in the order of `Sae::encode`.
+    /// u32 `[rows, k]`, as [`DeviceSae::encode`] has them.
     pub indices: String,
     /// f32 `[rows, k]`.
     pub values: String,
+    /// f32 `[rows, k]`: how far values are above their thresholds; of an autoencoder with thresholds alone.
+    pub above: String,
     /// f32 `[clips, width]`: of a clip's rows, column by column, the sum of what is decoded less the row.
     pub error: String,
     /// f32 `[clips, width]`: the sum of its squares.
@@ -35,29 +35,12 @@ impl SaeOutputs {
         Self {
             indices: of("indices"),
             values: of("values"),
+            above: of("above"),
             error: of("error"),
             squared_error: of("squared_error"),
             sum: of("sum"),
             squares: of("squares"),
         }
-    }
-}
-
-impl Sae {
-    /// Whether [`Sae::on_device`] can have it encode on a device: one of the k largest features, without normalisation, k not
-    /// beyond what the encoder keeps. [`Sae::encode`] can always.
-    pub fn encodes_on(&self, device: &DeviceInfo) -> bool {
-        let Some(k) = self.top_k().ok().filter(|k| (1..=MOST_K).contains(k)) else { return false };
-        let row = TensorDesc::f32([1, self.width]);
-        let plan = SaeEncode { k }.plan(&row, &self.encoder.desc, &self.bias.desc);
-        plan.is_ok_and(|plan| {
-            device.ptx.as_ref().is_none_or(|ptx| plan.kernel.ptx_for(&plan.params, ptx).is_some())
-        })
-    }
-
-    /// What is added to what features decode to: `[width]`.
-    pub fn b_dec(&self) -> &[f32] {
-        &self.b_dec
     }
 }
 
@@ -68,18 +51,39 @@ impl DeviceSae {
         let tensor = |tensor: &Tensor| Operand::Tensor(tensor.clone());
         let names = |names: [&String; 2]| Place::Output(names.map(String::clone).to_vec());
         let sums = || Arc::new(ColumnSums { groups: clips, skip });
-        let code = |slot| Operand::BesideSlot { back: 1, slot };
-        let (encode, [weight, bias]) = self.encoder();
+        let code = |back, slot| Operand::BesideSlot { back, slot };
         let [decoder, b_dec] = self.decoder();
-        vec![
-            insert(
-                Arc::new(encode),
-                vec![Operand::Site, tensor(&weight), tensor(&bias)],
-                names([&outputs.indices, &outputs.values]),
-            ),
+        let encoder = |into| {
+            let (weight, bias) = (tensor(&self.encoder), tensor(&self.bias));
+            let codes = names([&outputs.indices, into]);
+            let Some(narrow) = &self.narrow else {
+                return vec![insert(Arc::new(self.encoder_op()), vec![Operand::Site, weight, bias], codes)];
+            };
+            let (round, screen, rescore) = self.narrow_ops();
+            let found = vec![Operand::Beside(1), tensor(narrow), bias.clone()];
+            vec![
+                insert(Arc::new(round), vec![Operand::Site, Operand::Absent], Place::Beside),
+                insert(Arc::new(screen), found, Place::Beside),
+                insert(Arc::new(rescore), vec![Operand::Site, weight, bias, code(1, 0)], codes),
+            ]
+        };
+        // where the decoder finds features and values
+        let (mut inserts, codes) = match self.threshold() {
+            None => (encoder(&outputs.values), [code(1, 0), code(1, 1)]),
+            Some(threshold) => {
+                let inputs = vec![code(1, 0), code(1, 1), tensor(&threshold)];
+                let values = Place::Output(vec![outputs.values.clone()]);
+                let added = insert(Arc::new(SaeAddThreshold), inputs, values);
+                let mut inserts = encoder(&outputs.above);
+                inserts.push(added);
+                (inserts, [code(2, 0), code(1, 0)])
+            }
+        };
+        let [indices, values] = codes;
+        inserts.extend([
             insert(
                 Arc::new(SaeDecode),
-                vec![code(0), code(1), tensor(&decoder), tensor(&b_dec), Operand::Site],
+                vec![indices, values, tensor(&decoder), tensor(&b_dec), Operand::Site],
                 Place::Beside,
             ),
             insert(
@@ -88,6 +92,7 @@ impl DeviceSae {
                 names([&outputs.error, &outputs.squared_error]),
             ),
             insert(sums(), vec![Operand::Site, tensor(&b_dec)], names([&outputs.sum, &outputs.squares])),
-        ]
+        ]);
+        inserts
     }
 }

@@ -2,20 +2,23 @@
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6, of EleutherAI's sparsify, of Gemma Scope and of Llama Scope (pickles of
 //! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens'. [`Sae::encode`] and [`Sae::decode`] are encoder
-//! and decoder on the host, for any of them, [`Sae::on_device`] those of the k largest features as ops of a graph;
-//! [`Sae::duplicates`] finds what was learned twice. Generation takes those that its graph can express ([`Sae::top_k`]).
+//! and decoder on the host, for any of them, [`Sae::on_device`] those that do not normalise as ops of a graph, with products in f32
+//! or bf16 ([`SaePrecision`]), [`Encoder`] is
+//! the one that is at hand; [`Sae::duplicates`] finds what was learned twice. Generation takes those that its graph can express ([`Sae::top_k`]).
 //! [`train`] makes new ones.
 
 mod decode;
 mod device;
 mod duplicates;
 mod encode;
+mod encoder;
 mod fields;
 pub(crate) mod fold;
 mod gemma_scope;
 mod inserts;
 mod llama_scope;
 mod open;
+mod precision;
 mod saelens;
 mod save;
 mod settings;
@@ -25,8 +28,10 @@ mod turned;
 
 pub use device::DeviceSae;
 pub use duplicates::{Duplicates, Pair};
-pub use encode::{NotFinite, SparseRows};
+pub use encode::{HostEncoder, NotFinite, SparseRows};
+pub use encoder::Encoder;
 pub use inserts::SaeOutputs;
+pub use precision::SaePrecision;
 pub use save::CFG_FILE;
 pub(crate) use save::WEIGHTS_FILE;
 pub use settings::{Activation, Metadata, Normalize, Settings};
@@ -34,7 +39,6 @@ pub use settings::{Activation, Metadata, Normalize, Settings};
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
 use crate::musicgen::Site;
-use auscult_runtime::{Backend, Tensor};
 use rayon::prelude::*;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -269,34 +273,6 @@ impl Sae {
     fn name(&self) -> String {
         let file = self.origin.as_deref().map(Path::display);
         file.map_or_else(|| "autoencoder".into(), |file| file.to_string())
-    }
-
-    /// How many features of a row are active at most, 0 for all that are positive: all that a graph which encodes by a
-    /// matrix product and a selection needs to know.
-    ///
-    /// # Errors
-    /// Names the architecture or the normalisation that such a graph cannot express.
-    pub fn top_k(&self) -> Result<usize> {
-        let refuse = |field: &'static str, found: &str, possible: &str| {
-            let reason = format!("the fused encoder knows {possible} alone; `sae encode` knows it");
-            Err(match &self.origin {
-                Some(file) => ModelError::unsupported(file, field, found, reason),
-                None => ModelError::Argument { argument: field, found: found.into(), expected: reason },
-            })
-        };
-        if self.settings.normalize != Normalize::None {
-            return refuse("normalize_activations", self.settings.normalize.name(), "`none`");
-        }
-        match &self.settings.activation {
-            Activation::Relu => Ok(0),
-            Activation::TopK(k) => Ok(*k),
-            other => refuse("architecture", other.architecture(), "`standard` and `topk`"),
-        }
-    }
-
-    /// Weight f32 `[features, width]` and bias f32 `[features]` of the encoder on a device.
-    pub(crate) fn encoder(&self, backend: &dyn Backend) -> Result<(Tensor, Tensor)> {
-        Ok((self.encoder.upload(backend)?, self.bias.upload(backend)?))
     }
 }
 

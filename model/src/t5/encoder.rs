@@ -9,7 +9,7 @@ use super::weights::T5Weights;
 use crate::config::{CONFIG_FILE, CheckpointConfig};
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
-use crate::programs::Programs;
+use crate::programs::{Programs, Shared};
 use auscult_kernels::DType;
 use auscult_runtime::weights::{Loader, Weights};
 use auscult_runtime::{Backend, Edits, Program};
@@ -73,11 +73,7 @@ impl T5Encoder {
         while !rest.is_empty() {
             let (pass, after) = rest.split_at(one_pass(rest));
             let shape = padded(pass);
-            let program = self.programs.get(shape, || {
-                let mut edits = Edits::new();
-                edits.capture(TextSite::FinalNorm, DType::F32);
-                self.program(shape, edits)
-            })?;
+            let program = self.kept(shape)?;
             let program = program.lock();
             self.run(&program, pass, shape.1)?;
             states.extend(self.states(&program, &TextSite::FinalNorm.to_string(), pass, shape.1)?);
@@ -107,6 +103,34 @@ impl T5Encoder {
                 Ok((name, states))
             })
             .collect()
+    }
+
+    /// Which kernels encode prompts, and how they are launched: behind a line for each pass, its launches, one a line.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn explain(&self, prompts: &[&[u32]]) -> Result<String> {
+        self.check(prompts)?;
+        let mut told = String::new();
+        let mut rest = prompts;
+        while !rest.is_empty() {
+            let (pass, after) = rest.split_at(one_pass(rest));
+            let (batch, steps) = padded(pass);
+            let program = self.kept((batch, steps))?;
+            let launches = auscult_runtime::explain(program.lock().graph(), self.backend.info());
+            told += &format!("the text encoder over {batch} prompts of {steps} tokens:\n{launches}");
+            rest = after;
+        }
+        Ok(told)
+    }
+
+    /// The program that encodes prompts of a shape.
+    fn kept(&self, shape: (usize, usize)) -> Result<Shared> {
+        self.programs.get(shape, || {
+            let mut edits = Edits::new();
+            edits.capture(TextSite::FinalNorm, DType::F32);
+            self.program(shape, edits)
+        })
     }
 
     fn check(&self, prompts: &[&[u32]]) -> Result<()> {

@@ -4,7 +4,7 @@ use super::states::TextStates;
 use super::weights::upload;
 use crate::config::{CONFIG_FILE, CheckpointConfig};
 use crate::error::{ModelError, Result};
-use crate::programs::Programs;
+use crate::programs::{Programs, Shared};
 use auscult_kernels::TensorDesc;
 use auscult_kernels::ops::linear::{Activation, Linear};
 use auscult_runtime::weights::{Loader, Weights};
@@ -101,10 +101,25 @@ impl TextProjection {
         texts.iter().map(split).collect()
     }
 
-    fn pass(&self, layer: &Layer, states: &[f32]) -> Result<Vec<f32>> {
-        let own = states.len() / self.text_width;
-        let rows = own.next_multiple_of(STEP);
-        let program = self.programs.get(rows, || {
+    /// Which kernel projects so many rows, and how it is launched: behind a line for each pass, its launch. Empty where text
+    /// and decoder are equally wide.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    pub fn explain(&self, rows: usize) -> Result<String> {
+        let Some(layer) = &self.layer else { return Ok(String::new()) };
+        let one = |first: usize| {
+            let rows = PASS_ROWS.min(rows - first).next_multiple_of(STEP);
+            let program = self.program(layer, rows)?;
+            let launches = auscult_runtime::explain(program.lock().graph(), self.backend.info());
+            Ok(format!("its projection over {rows} rows:\n{launches}"))
+        };
+        (0..rows).step_by(PASS_ROWS).map(one).collect()
+    }
+
+    /// The program that projects so many rows.
+    fn program(&self, layer: &Layer, rows: usize) -> Result<Shared> {
+        self.programs.get(rows, || {
             let mut g = GraphBuilder::new(Edits::new());
             let x = g.input(STATES, TensorDesc::f32([rows, self.text_width]))?;
             let (weight, bias) = (g.constant(&layer.weight), g.constant(&layer.bias));
@@ -112,7 +127,13 @@ impl TextProjection {
             let y = g.op(&linear, &[Some(x), Some(weight), Some(bias), None])?;
             g.output(PROJECTED, y)?;
             Ok(Program::new(self.backend.clone(), g.finish()?)?)
-        })?;
+        })
+    }
+
+    fn pass(&self, layer: &Layer, states: &[f32]) -> Result<Vec<f32>> {
+        let own = states.len() / self.text_width;
+        let rows = own.next_multiple_of(STEP);
+        let program = self.program(layer, rows)?;
         let mut padded = states.to_vec();
         padded.resize(rows * self.text_width, 0.0);
         let program = program.lock();

@@ -113,6 +113,16 @@ impl TextEncoder {
         .collect()
     }
 
+    /// Which kernels encode and project prompts, and how they are launched: behind a line for each graph, its launches, one a
+    /// line.
+    ///
+    /// # Errors
+    /// Those of [`T5Encoder::encode`].
+    pub fn explain(&self, prompts: &[&[u32]]) -> Result<String> {
+        let rows = prompts.iter().map(|prompt| prompt.len()).sum();
+        Ok(self.encoder.explain(prompts)? + &self.projection.explain(rows)?)
+    }
+
     /// What a decoder attends to for each text. With [`TextPad::Attend`] all are as long as the longest of them.
     ///
     /// # Errors

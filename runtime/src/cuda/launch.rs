@@ -35,18 +35,16 @@ impl Ready {
 }
 
 impl State {
-    /// Chooses the form of a plan, and makes what its launches need: the module, and the workspace. `None` if no block
-    /// would run.
-    pub fn ready(&mut self, gpu: &Arc<Gpu>, plan: &Plan) -> Result<Option<Ready>, DeviceError> {
-        let (kernel, params) = (plan.kernel, plan.params.as_slice());
-        let Some(ptx) = kernel.ptx_for(params, &gpu.ptx) else {
-            let architecture = gpu.description.architecture();
-            let has: Vec<String> =
-                kernel.ptx.iter().map(|ptx| format!("{} ({})", ptx.entry, ptx.target.name())).collect();
-            let has = if has.is_empty() { "none".into() } else { has.join(", ") };
-            let what = format!("{plan}: no PTX form runs this launch on {architecture}; there are {has}");
-            return Err(gpu.failed(what));
-        };
+    /// Chooses the form of a plan, of those called `only` where that is given, and makes what its launches need: the module,
+    /// and the workspace. `None` if no block would run.
+    pub fn ready(
+        &mut self,
+        gpu: &Arc<Gpu>,
+        plan: &Plan,
+        only: Option<&'static str>,
+    ) -> Result<Option<Ready>, DeviceError> {
+        let params = plan.params.as_slice();
+        let ptx = form(gpu, plan, only)?;
         let entry = ptx.entry;
         let grid = (ptx.grid)(params, &gpu.ptx);
         if grid.contains(&0) {
@@ -155,6 +153,23 @@ impl State {
         self.counters.launches += 1;
         gpu.attempt(format_args!("{entry}: launching"), launched)
     }
+}
+
+/// The form that runs a launch.
+fn form(gpu: &Gpu, plan: &Plan, only: Option<&'static str>) -> Result<&'static Ptx, DeviceError> {
+    let (kernel, params) = (plan.kernel, plan.params.as_slice());
+    let found = match only {
+        None => kernel.ptx_for(params, &gpu.ptx),
+        Some(entry) => kernel.ptx_called(entry, params, &gpu.ptx),
+    };
+    found.ok_or_else(|| {
+        let which = only.map_or_else(String::new, |entry| format!(" called `{entry}`"));
+        let architecture = gpu.description.architecture();
+        let has: Vec<String> =
+            kernel.ptx.iter().map(|ptx| format!("{} ({})", ptx.entry, ptx.target.name())).collect();
+        let has = if has.is_empty() { "none".into() } else { has.join(", ") };
+        gpu.failed(format!("{plan}: no PTX form{which} runs this launch on {architecture}; there are {has}"))
+    })
 }
 
 /// The copy engine's view of a tensor at an address; all zeros, which nothing may use, for a slot left out.

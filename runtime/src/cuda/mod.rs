@@ -34,6 +34,8 @@ use transfer::{Downloads, Uploads};
 #[derive(Clone)]
 pub struct CudaBackend {
     info: DeviceInfo,
+    /// Entry of the only forms that run.
+    only: Option<&'static str>,
     shared: Arc<Shared>,
 }
 
@@ -104,7 +106,13 @@ impl CudaBackend {
             downloads: Downloads::default(),
             counters: Counters::default(),
         };
-        Ok(Self { info, shared: Arc::new(Shared { gpu, arena, state: Mutex::new(state) }) })
+        Ok(Self { info, only: None, shared: Arc::new(Shared { gpu, arena, state: Mutex::new(state) }) })
+    }
+
+    /// The same device, running no forms but those with this entry; launches that none of them takes fail.
+    #[must_use]
+    pub fn only(&self, entry: &'static str) -> Self {
+        Self { info: self.info.clone(), only: Some(entry), shared: Arc::clone(&self.shared) }
     }
 
     /// Bytes of memory that are free on the device, and bytes there are.
@@ -278,7 +286,7 @@ impl Backend for CudaBackend {
             return Ok(());
         }
         let mut state = self.shared.lock();
-        let Some(ready) = state.ready(gpu, plan)? else { return Ok(()) };
+        let Some(ready) = state.ready(gpu, plan, self.only)? else { return Ok(()) };
         state.join_uploads(gpu)?;
         state.launch(gpu, &ready, plan, &bound)
     }
@@ -289,8 +297,13 @@ impl Backend for CudaBackend {
         self.shared.lock().wait(gpu)
     }
 
+    fn free_memory(&self) -> Option<usize> {
+        self.shared.gpu.enter().ok()?;
+        self.shared.arena.free_and_total().ok().map(|(free, _)| free)
+    }
+
     fn record(&self, launches: &[Launch<'_>]) -> Result<Option<Box<dyn Recording>>, DeviceError> {
-        recording::record(&self.shared, launches)
+        recording::record(&self.shared, self.only, launches)
     }
 
     /// The device's time is from the first launch's beginning to the last one's end, the time between them included;

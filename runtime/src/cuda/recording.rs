@@ -29,6 +29,7 @@ unsafe impl Sync for Recorded {}
 /// one by one.
 pub(super) fn record(
     shared: &Arc<Shared>,
+    only: Option<&'static str>,
     launches: &[Launch<'_>],
 ) -> Result<Option<Box<dyn Recording>>, DeviceError> {
     let gpu = &shared.gpu;
@@ -41,7 +42,7 @@ pub(super) fn record(
         if plan.is_empty() {
             continue;
         }
-        if let Some(ready) = state.ready(gpu, plan)? {
+        if let Some(ready) = state.ready(gpu, plan, only)? {
             made.push((ready, *plan, bound));
         }
     }

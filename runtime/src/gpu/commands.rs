@@ -5,9 +5,9 @@ use super::memory::round_up;
 use super::timing::Timer;
 use crate::backend::DeviceError;
 
-/// Launches and copies of one submission at most: enough to make its cost small, few enough to keep the device busy
-/// while the next is recorded.
-const COMMANDS: usize = 256;
+/// Launches and copies of one submission at most: several columns of the largest published model, each of some 600; their
+/// arithmetic ends it earlier where it is long.
+const COMMANDS: usize = 4096;
 
 /// Arithmetic of one submission at most. Systems take a device that does not answer for seconds as hung.
 const FLOPS: u64 = 400_000_000_000;

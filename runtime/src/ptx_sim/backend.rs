@@ -116,15 +116,9 @@ impl PtxSim {
                     kernel.name
                 ))
             }),
-            Some(entry) => kernel
-                .ptx
-                .iter()
-                .find(|ptx| {
-                    ptx.entry == entry && ptx.target.runs_on(self.device.capability) && (ptx.takes)(params)
-                })
-                .ok_or_else(|| {
-                    self.failed(format!("{}: form `{entry}` does not take this launch", kernel.name))
-                }),
+            Some(entry) => kernel.ptx_called(entry, params, &self.device).ok_or_else(|| {
+                self.failed(format!("{}: form `{entry}` does not take this launch", kernel.name))
+            }),
         }
     }
 

@@ -6,12 +6,13 @@ use half::{bf16, f16};
 /// Relative tolerances above this accept anything.
 const CEILING: f64 = 1e-2;
 
-/// Holds `got` to `want` element by element, `abs + rel * |want|`, both as bytes of a tensor of `desc`.
+/// Holds `got` to `want` element by element, `abs + rel * |want|`, both as bytes of a tensor of `desc`. Returns the largest
+/// difference.
 ///
 /// # Errors
 /// The message names the first element that differs,
 /// the worst, and how many do.
-pub fn compare(desc: &TensorDesc, got: &[u8], want: &[u8], tolerance: &Tolerance) -> Result<(), String> {
+pub fn compare(desc: &TensorDesc, got: &[u8], want: &[u8], tolerance: &Tolerance) -> Result<f64, String> {
     let Tolerance { abs, rel, why } = *tolerance;
     if !((0.0..=CEILING).contains(&rel) && (0.0..f64::INFINITY).contains(&abs)) {
         return Err(format!("tolerance abs {abs:e}, rel {rel:e} is refused: rel is at most {CEILING:e}"));
@@ -20,6 +21,7 @@ pub fn compare(desc: &TensorDesc, got: &[u8], want: &[u8], tolerance: &Tolerance
     let size = desc.dtype.size();
     let mut first = None;
     let mut worst = (0.0, 0);
+    let mut largest = 0.0_f64;
     let mut count = 0;
     for (i, (g, w)) in got.chunks_exact(size).zip(want.chunks_exact(size)).enumerate() {
         if is_float(desc.dtype) && w.iter().all(|&byte| byte == 0xff) {
@@ -28,6 +30,7 @@ pub fn compare(desc: &TensorDesc, got: &[u8], want: &[u8], tolerance: &Tolerance
         let (g, w) = (value(desc.dtype, g), value(desc.dtype, w));
         let error = (g - w).abs();
         let agrees = if w.is_finite() && g.is_finite() {
+            largest = largest.max(error);
             // NaN in the bound would make this false
             error <= abs + rel * w.abs()
         } else {
@@ -43,7 +46,7 @@ pub fn compare(desc: &TensorDesc, got: &[u8], want: &[u8], tolerance: &Tolerance
             }
         }
     }
-    let Some((i, got, want)) = first else { return Ok(()) };
+    let Some((i, got, want)) = first else { return Ok(largest) };
     let elements = desc.elements();
     Err(format!(
         "{count} of {elements} elements differ by more than {abs:e} + {rel:e} * |want| ({why}); first {}: got {got:e}, \

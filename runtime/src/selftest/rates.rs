@@ -10,14 +10,27 @@ use std::time::Duration;
 /// A rate is measured over at least so long.
 const MEASURED: Duration = Duration::from_millis(300);
 
-/// Bytes read and written a second by a kernel that copies.
+/// Bytes that lie between two uses of one address while a copy is measured, on a processor and on an accelerator: the caches
+/// of the latter hold up to 126 MB (NVIDIA B200).
+const COPIED: [usize; 2] = [128 << 20, 1 << 30];
+/// Less memory than this is not looked for.
+const LEAST_COPIED: usize = 32 << 20;
+
+/// Bytes read and written a second by a kernel that copies, between tensors that are used in turn where one binding does
+/// not hold enough.
 ///
 /// # Errors
-/// Memory for two tensors of 64 MiB (less where less can be bound), or a failure of the device.
+/// Memory for 32 MiB, a 32nd of what accelerators are measured over where they have it; a failure of the device.
 pub fn copy_rate(backend: &dyn Backend) -> Result<f64, DeviceError> {
-    let elements = (64 << 20).min(backend.info().max_binding) / 4;
-    let plan = Scale { factor: 1.0 }.plan(&TensorDesc::f32([elements]))?;
-    Ok(plan.cost.bytes as f64 / seconds_a_launch(backend, &plan)?)
+    let mut bytes = COPIED[usize::from(backend.info().accelerator)];
+    loop {
+        let length = (bytes / 2).min(backend.info().max_binding);
+        let plan = Scale { factor: 1.0 }.plan(&TensorDesc::f32([length / 4]))?;
+        match seconds_a_launch(backend, &plan, bytes.div_ceil(2 * length)) {
+            Err(DeviceError::OutOfMemory { .. }) if bytes > LEAST_COPIED => bytes /= 2,
+            seconds => return Ok(plan.cost.bytes as f64 / seconds?),
+        }
+    }
 }
 
 /// Additions and multiplications a second of a matrix product in f32.
@@ -57,7 +70,7 @@ fn rate_of(
     // larger and larger, until one launch takes long enough to be worth measuring: slow devices stop early
     for size in [128, 512, 2048, 4096, 8192] {
         let plan = square(size)?;
-        let seconds = seconds_a_launch(backend, &plan)?;
+        let seconds = seconds_a_launch(backend, &plan, 1)?;
         rate = plan.cost.flops as f64 / seconds;
         if seconds > 0.02 {
             break;
@@ -66,27 +79,30 @@ fn rate_of(
     Ok(rate)
 }
 
-/// Seconds of one launch in a row of many, over noise and not over zeros.
-fn seconds_a_launch(backend: &dyn Backend, plan: &Plan) -> Result<f64, DeviceError> {
+/// Seconds of one launch in a row of many, over noise and not over zeros, by so many sets of slots in turn.
+fn seconds_a_launch(backend: &dyn Backend, plan: &Plan, sets: usize) -> Result<f64, DeviceError> {
     let case = Case { why: "rate", plan: plan.clone(), fill: vec![], tolerance: Tolerance::EXACT };
-    let mut spans: Vec<Option<Span>> = Vec::new();
-    for (slot, desc) in plan.slots.iter().enumerate() {
-        let Some(desc) = desc else {
-            spans.push(None);
-            continue;
-        };
-        let span = backend.alloc(Contents::Undefined(desc.bytes()))?.span();
-        backend.upload(&span, &case.input(slot))?;
-        spans.push(Some(span));
-    }
-    backend.dispatch(plan, &spans)?;
-    let mut launches = 1_u32;
+    let sets: Vec<Vec<Option<Span>>> = (0..sets).map(|_| slots(backend, &case)).collect::<Result<_, _>>()?;
+    sets.iter().try_for_each(|spans| backend.dispatch(plan, spans))?;
+    let mut launches = sets.len();
     loop {
-        let timed = backend.time(&mut || (0..launches).try_for_each(|_| backend.dispatch(plan, &spans)))?;
+        let turns = || sets.iter().cycle().take(launches);
+        let timed = backend.time(&mut || turns().try_for_each(|spans| backend.dispatch(plan, spans)))?;
         let taken = timed.best();
         if taken >= MEASURED || timed.wall >= 3 * MEASURED || launches >= 1 << 16 {
-            return Ok(taken.as_secs_f64() / f64::from(launches));
+            return Ok(taken.as_secs_f64() / launches as f64);
         }
         launches *= 2;
     }
+}
+
+/// Memory for the slots of a case, with noise in it.
+fn slots(backend: &dyn Backend, case: &Case) -> Result<Vec<Option<Span>>, DeviceError> {
+    let filled = |(slot, desc): (usize, &Option<TensorDesc>)| {
+        let Some(desc) = desc else { return Ok(None) };
+        let span = backend.alloc(Contents::Undefined(desc.bytes()))?.span();
+        backend.upload(&span, &case.input(slot))?;
+        Ok(Some(span))
+    };
+    case.plan.slots.iter().enumerate().map(filled).collect()
 }

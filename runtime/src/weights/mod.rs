@@ -15,7 +15,7 @@ mod view;
 pub use error::WeightsError;
 pub use loader::{Account, Loader};
 pub use mmap::{HostBytes, MappedFile};
-pub use view::WeightView;
+pub use view::{WeightView, first_non_finite};
 
 use crate::files::FileError;
 use auscult_kernels::DType;

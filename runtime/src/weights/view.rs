@@ -93,13 +93,7 @@ impl<'w> WeightView<'w> {
 
     /// The first value that is NaN or infinite, with its index; integers have none.
     pub fn first_non_finite(&self) -> Option<(usize, f32)> {
-        // a value is not finite when its exponent bits are all ones
-        let index = match self.dtype {
-            DType::F32 => first_saturated(self.bytes, 0x7f80_0000u32, u32::from_le_bytes),
-            DType::F16 => first_saturated(self.bytes, 0x7c00u16, u16::from_le_bytes),
-            DType::BF16 => first_saturated(self.bytes, 0x7f80u16, u16::from_le_bytes),
-            _ => None,
-        }?;
+        let index = first_non_finite(self.dtype, self.bytes)?;
         let bytes = &self.bytes[index * self.dtype.size()..];
         let value = match self.dtype {
             DType::F32 => f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
@@ -135,6 +129,17 @@ impl<'w> WeightView<'w> {
             tensor: self.name.to_string(),
             found: self.dtype.to_string(),
         }
+    }
+}
+
+/// Which of these little-endian values is the first that is NaN or infinite; integers have none.
+pub fn first_non_finite(dtype: DType, bytes: &[u8]) -> Option<usize> {
+    // a value is not finite when its exponent bits are all ones
+    match dtype {
+        DType::F32 => first_saturated(bytes, 0x7f80_0000u32, u32::from_le_bytes),
+        DType::F16 => first_saturated(bytes, 0x7c00u16, u16::from_le_bytes),
+        DType::BF16 => first_saturated(bytes, 0x7f80u16, u16::from_le_bytes),
+        _ => None,
     }
 }
 

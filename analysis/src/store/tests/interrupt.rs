@@ -216,6 +216,8 @@ fn other_settings_are_refused_by_name() {
     other_site.sites[1].hook = "embed".into();
     let mut other_sae = base();
     other_sae.saes[1].sha256 = "9".repeat(64);
+    let mut other_precision = base();
+    other_precision.saes[0].precision = "bf16".into();
     let engine = |change: fn(&mut EngineMeta)| {
         let mut meta = base();
         change(&mut meta.engine);
@@ -235,6 +237,7 @@ fn other_settings_are_refused_by_name() {
         ),
         (StoreMeta { inputs: InputsMeta { count: 8, ..base().inputs }, ..base() }, "inputs.count"),
         (other_sae, "saes"),
+        (other_precision, "saes"),
         (StoreMeta { sae_only: true, ..base() }, "sae_only"),
         (other_site, "sites"),
         (StoreMeta { saes: Vec::new(), ..base() }, "saes"),

@@ -35,7 +35,8 @@ fn mixed(row: usize, slot: usize) -> Record {
         amount: [2.5, -1.0, 0.0, 1.0, 0.25][row % 5],
         end: if n % 5 == 4 { 0 } else { 9 },
         offset: if row.is_multiple_of(3) { u32::MAX } else { n % 2 },
-        rows: 4,
+        // of a patch four rows, of a feature a threshold that some are below
+        rows: if n % 9 == 7 { 4 } else { [0.0_f32, 3.5, -1.0][row % 3].to_bits() },
         ..WINDOW
     }
 }

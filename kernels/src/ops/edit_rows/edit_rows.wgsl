@@ -1,7 +1,7 @@
 // edit_rows_f32: x[r] += c * directions[direction], or = 0, or = directions[..], for every record of r that applies at its column, in order.
 //
 // slots    x           f32 [rows, width]       updated; not touched where no record of a row applies
-//          records     u32 [rows, slots, 8]    read; kind, feature, direction, amount (f32 as bits), first, end, offset, rows
+//          records     u32 [rows, slots, 8]    read; kind, feature, direction, amount (f32 as bits), first, end, offset, rows (of a feature: threshold)
 //          directions  f32 [dirs, width]       read
 //          positions   u32 [rows]              read
 //          pre         f32 [rows, features]    read where a record that applies asks for a feature; left out with features 0
@@ -43,11 +43,11 @@ const PATCH: u32 = 7u;
 
 var<workgroup> counts: array<u32, BLOCK>;
 
-/// The positive part of a feature that is among the k largest of its row, else 0.
-fn activation(row: u32, feature: u32, lane: u32) -> f32 {
+/// A feature that is above 0 and its threshold and among the k largest of its row, else 0.
+fn activation(row: u32, feature: u32, threshold: f32, lane: u32) -> f32 {
     let first = row * params.features;
     let own = pre[first + feature];
-    if !(own > 0.0) {
+    if !(own > max(threshold, 0.0)) {
         return 0.0;
     }
     if params.k == 0u || params.k >= params.features {
@@ -117,7 +117,7 @@ fn edit_rows_f32(
             if feature >= params.features {
                 continue;
             }
-            let f = activation(row, feature, lane);
+            let f = activation(row, feature, bitcast<f32>(records[at + 7u]), lane);
             if kind == ABLATE {
                 change = -f;
             } else if kind == SCALE {

@@ -1,9 +1,9 @@
 //! Interventions on the residual stream, in place, each on rows and columns of its own.
 //!
 //! A row has a few [`Record`]s, applied in order to the x that the one before left. With column = positions\[r\] + offset a
-//! record applies where first <= column < end. Its feature's activation is f = max(pre\[r, feature\], 0) where the feature is
-//! among the k largest of the row (of equals the smaller index), else 0; with k = 0 every feature counts. `pre` is of the x that
-//! came in, whatever records before changed. What a kind does to x is said at [`Kind`]; directions are added as
+//! record applies where first <= column < end. Its feature's activation is f = pre\[r, feature\] where that is above 0 and above
+//! the feature's threshold, and the feature is among the k largest of the row (of equals the smaller index), else 0; with k = 0
+//! every feature counts. `pre` is of the x that came in, whatever records before changed. What a kind does to x is said at [`Kind`]; directions are added as
 //! `x += c * directions[direction]`, and where c is 0 not a bit changes. A record whose direction or feature is past its table, or
 //! that asks for a feature where there is no `pre`, does nothing. Where no record of a row applies, neither x nor `pre` is
 //! touched: an edit that is off costs its records.
@@ -82,7 +82,7 @@ pub struct Record {
     pub end: u32,
     /// Added to the row's position.
     pub offset: u32,
-    /// Rows of directions that a patch has from `direction` on.
+    /// Rows of directions that a patch has from `direction` on; of kinds that look at a feature its threshold, an f32 as bits.
     pub rows: u32,
 }
 

@@ -20,7 +20,7 @@ pub(super) fn reference(params: &[u8], slots: &mut [HostSlot<'_>]) {
             if !(record.first..record.end).contains(&column) {
                 continue;
             }
-            let f = || activation(pre, record.feature as usize, p.k as usize);
+            let f = || activation(pre, record.feature as usize, p.k as usize, f32::from_bits(record.rows));
             let (d, amount) = (u64::from(record.direction), record.amount);
             let change = match record.kind {
                 kind if kind == Kind::Ablate.word() => f().map(|f| -f),
@@ -51,10 +51,12 @@ pub(super) fn reference(params: &[u8], slots: &mut [HostSlot<'_>]) {
     }
 }
 
-/// A feature's activation: its positive part if it is among the k largest; none where there is no such feature.
-fn activation(pre: &[f32], feature: usize, k: usize) -> Option<f32> {
+/// A feature's activation: its value if that is positive, above the threshold and among the k largest; none where there is no
+/// such feature.
+fn activation(pre: &[f32], feature: usize, k: usize, threshold: f32) -> Option<f32> {
     let own = *pre.get(feature)?;
     let before = |(i, &other): (usize, &f32)| other > own || (other == own && i < feature);
-    let active = own > 0.0 && (k == 0 || pre.iter().enumerate().filter(|&o| before(o)).count() < k);
+    let active =
+        own > threshold.max(0.0) && (k == 0 || pre.iter().enumerate().filter(|&o| before(o)).count() < k);
     Some(if active { own } else { 0.0 })
 }

@@ -5,18 +5,24 @@ use crate::math::vectorised;
 /// Values that are compared at a time.
 const LANES: usize = 16;
 
-/// A value above 0 and its feature as one number: larger for larger values and, of equals, for smaller features.
-pub(super) fn key(value: f32, feature: u32) -> u64 {
-    u64::from(value.to_bits()) << 32 | u64::from(!feature)
+/// A value and its feature as one number: larger for larger values and, of equals, for smaller features; of what is not a number
+/// larger than of any number.
+pub(in crate::ops) fn key(value: f32, feature: u32) -> u64 {
+    let bits = if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() };
+    // negative numbers, whose bits grow with their size, below all others
+    let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    u64::from(ordered) << 32 | u64::from(!feature)
 }
 
 /// The value and the feature of a key.
-fn of_key(key: u64) -> (f32, u32) {
-    (f32::from_bits((key >> 32) as u32), !(key as u32))
+pub(in crate::ops) fn of_key(key: u64) -> (f32, u32) {
+    let ordered = (key >> 32) as u32;
+    let bits = if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered };
+    (f32::from_bits(bits), !(key as u32))
 }
 
 /// The k best features of a row so far, and up to as many more: when there are so many, all but the best are dropped.
-pub(super) struct Best {
+pub(in crate::ops) struct Best {
     k: usize,
     /// Keys, in no order.
     pub keys: Vec<u64>,
@@ -36,13 +42,18 @@ impl Best {
         Self { k, keys, least: 0.0, spoilt: false }
     }
 
+    /// Of values below 0 too, all but negative infinity.
+    pub fn of_any_sign(k: usize) -> Self {
+        Self { least: f32::NEG_INFINITY, ..Self::new(k) }
+    }
+
     /// Takes in the values of features from `first` on, once `bias` is added to them.
     pub fn offer(&mut self, values: &mut [f32], bias: &[f32], first: u32) {
         for (at, (values, bias)) in values.chunks_mut(LANES).zip(bias.chunks(LANES)).enumerate() {
             if self.passes(values, bias) {
                 for (feature, &value) in (first + (at * LANES) as u32..).zip(&*values) {
                     self.spoilt |= value.is_nan();
-                    if value > self.least {
+                    if value > self.least || value.is_nan() {
                         self.keys.push(key(value, feature));
                     }
                 }

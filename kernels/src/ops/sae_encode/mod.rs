@@ -13,7 +13,7 @@
 //! be looked at again. Features come in order, so that a launch which is cut along them goes on from what the part before
 //! left in indices and values.
 
-mod best;
+pub(in crate::ops) mod best;
 mod cases;
 mod cpu;
 mod reference;
@@ -39,7 +39,7 @@ pub struct Params {
     pub k: u32,
     /// Number of the first row of weight; above 0 what indices and values hold is gone on from.
     pub first_feature: u32,
-    pad: [u32; 3],
+    pub(in crate::ops) pad: [u32; 3],
 }
 
 /// Features that a row may have: a merge has so many in registers.

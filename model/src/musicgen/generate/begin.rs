@@ -139,13 +139,8 @@ impl Generator<'_> {
         pages: &[Vec<u32>],
         records: &[Vec<Vec<u32>>],
     ) -> Result<Vec<Vec<u8>>> {
-        let of_shape = |prefill: &Prefill| (prefill.prefix, prefill.columns) == (prefix, columns);
-        if !self.prefills.iter().any(of_shape) {
-            // each holds the activations of its positions
-            self.prefills.clear();
-            self.prefills.push(self.make_prefill(prefix, columns)?);
-        }
-        let prefill = self.prefills.iter().find(|prefill| of_shape(prefill)).expect("made above");
+        self.prefill_of(prefix, columns)?;
+        let prefill = self.prefill.as_ref().expect("made above");
         let config = self.decoder.config();
         let (codebooks, frames) = (config.num_codebooks, columns.saturating_sub(1));
         let codes: Vec<u32> = (0..codebooks)
@@ -180,6 +175,17 @@ impl Generator<'_> {
         prefill.run(&begin, &*self.backend)?;
         let output = |capture: &Capture| prefill.output(&capture.label, self.sizes.halves);
         self.captures.iter().map(output).collect()
+    }
+
+    /// The pass over so many positions and columns, made if it is not the last one.
+    pub(super) fn prefill_of(&mut self, prefix: usize, columns: usize) -> Result<&Prefill> {
+        let of_shape = |prefill: &Prefill| (prefill.prefix, prefill.columns) == (prefix, columns);
+        if !self.prefill.as_ref().is_some_and(of_shape) {
+            // each holds the activations of its positions
+            self.prefill = None;
+            self.prefill = Some(self.make_prefill(prefix, columns)?);
+        }
+        Ok(self.prefill.as_ref().expect("made above"))
     }
 
     fn make_prefill(&self, prefix: usize, columns: usize) -> Result<Prefill> {

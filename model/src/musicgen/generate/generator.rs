@@ -21,6 +21,8 @@ use auscult_kernels::ops::sample::Guidance;
 use auscult_runtime::{
     Backend, Contents, Edits, Graph, GraphBuilder, Insert, Operand, Place, Program, Tensor,
 };
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Columns whose captured rows the device keeps until they are fetched.
@@ -59,7 +61,8 @@ pub struct Generator<'d> {
     history: Vec<Tensor>,
     step: Program,
     text_program: Option<Program>,
-    pub(super) prefills: Vec<Prefill>,
+    /// The pass that was run last.
+    pub(super) prefill: Option<Prefill>,
     pub(super) pages: Pages,
     pub(super) prefixes: Vec<Prefix>,
     slots: Vec<Option<Slot>>,
@@ -77,6 +80,14 @@ struct Slot {
     column: usize,
     /// First column that is not needed any more.
     end: usize,
+}
+
+/// What the device held of all slots behind a block of columns.
+pub(crate) struct Fetched {
+    /// `[slots, codebooks, positions]`.
+    codes: Vec<u32>,
+    /// `[rows, RING, width]` for each capture.
+    rings: Vec<Vec<u8>>,
 }
 
 /// A stretch of a take that is played in one go.
@@ -161,7 +172,7 @@ impl<'d> Generator<'d> {
             history,
             step,
             text_program: None,
-            prefills: Vec::new(),
+            prefill: None,
             pages,
             prefixes: Vec::new(),
             slots: (0..sizes.slots).map(|_| None).collect(),
@@ -179,6 +190,43 @@ impl<'d> Generator<'d> {
     /// The launches of one column, for printing.
     pub fn graph(&self) -> &Graph {
         self.step.graph()
+    }
+
+    /// Which kernels play a take, and how they are launched, behind a line for each graph: what its text becomes for the
+    /// layers, what stands in front of its columns and the columns of its prompt, each where there is any; and a column of
+    /// all takes that play side by side, which is replayed.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    pub fn explain(&mut self, take: &Take) -> Result<String> {
+        let info = self.backend.info().clone();
+        let mut told = String::new();
+        if self.state.text.is_some() && take.text.is_some() {
+            let launches = auscult_runtime::explain(&self.text_graph()?, &info);
+            told += &format!("keys and values of a text of {} tokens:\n{launches}", self.sizes.tokens);
+        }
+        let prefix = take.prefix(self.decoder);
+        let columns = columns_at_once(prefix, take.prompt.as_ref().map_or(0, |prompt| prompt.frames()));
+        if prefix + columns > 0 {
+            let launches = auscult_runtime::explain(self.prefill_of(prefix, columns)?.graph(), &info);
+            let rows = self.sizes.halves;
+            told += &format!(
+                "the beginning of a take, {rows} rows of {prefix} positions and {columns} columns:\n{launches}"
+            );
+        }
+        let (slots, rows) = (self.sizes.slots, self.sizes.rows());
+        let launches = auscult_runtime::explain(self.graph(), &info);
+        told += &format!("a column of {slots} takes, {rows} rows:\n{launches}");
+        Ok(told)
+    }
+
+    /// Types that a column reads the layers' linear weights in: that of the precision, or of two bytes a value where no value
+    /// changes by it.
+    ///
+    /// # Errors
+    /// None in practice: the weights are on the device.
+    pub fn weight_types(&self) -> Result<BTreeSet<String>> {
+        self.decoder.weights().lean_types()
     }
 
     /// Bytes of device memory held beside the weights: caches, and the activations of a step.
@@ -223,8 +271,7 @@ impl<'d> Generator<'d> {
                 self.points.row(&window.take.edits, half, offset)
             })
             .collect();
-        // a single column is as well fed like any other
-        let columns = if window.prompt >= 2 || prefix > 0 { window.prompt } else { 0 };
+        let columns = columns_at_once(prefix, window.prompt);
         // every frame has a position behind its column, which only captures ask for where nothing lags
         let end = window.frames + self.lag().max(usize::from(!self.captures.is_empty()));
         let needed = (prefix + end + 1).div_ceil(PAGE);
@@ -309,14 +356,20 @@ impl<'d> Generator<'d> {
         Ok(())
     }
 
+    /// What lies on the device of all slots, in a download for each tensor.
+    pub(crate) fn fetch(&self) -> Result<Fetched> {
+        let codes = bytemuck::pod_collect_to_vec(&self.backend.download(&self.state.codes.span)?);
+        let rings = self.history.iter().map(|tensor| Ok(self.backend.download(&tensor.span)?));
+        Ok(Fetched { codes, rings: rings.collect::<Result<_>>()? })
+    }
+
     /// The codes of a slot so far, `[codebooks, frames of the generator]`.
-    pub(crate) fn codes(&self, slot: usize) -> Result<Vec<u32>> {
+    pub(crate) fn codes(&self, fetched: &Fetched, slot: usize) -> Vec<u32> {
         let room = self.sizes.prefix + self.sizes.frames;
-        let row = 4 * self.decoder.config().num_codebooks * room;
-        let span = self.state.codes.span.slice(slot * row, row)?;
-        let codes: Vec<u32> = bytemuck::pod_collect_to_vec(&self.backend.download(&span)?);
+        let row = self.decoder.config().num_codebooks * room;
         let prefix = self.prefix(slot);
-        Ok(codes.chunks(room).flat_map(|codes| &codes[prefix..][..self.sizes.frames]).copied().collect())
+        let codes = fetched.codes[slot * row..][..row].chunks(room);
+        codes.flat_map(|codes| &codes[prefix..][..self.sizes.frames]).copied().collect()
     }
 
     /// Positions in front of the columns of what plays in a slot.
@@ -324,21 +377,19 @@ impl<'d> Generator<'d> {
         self.slots[slot].as_ref().map_or(0, |slot| slot.prefix)
     }
 
-    /// The rows of one capture that a slot's half left at columns `from..to`, at most [`RING`] of the last ones.
-    pub(crate) fn captured(
+    /// The rows of one capture that a slot's half left at `columns`, at most [`RING`] of the last ones.
+    pub(crate) fn captured<'f>(
         &self,
+        fetched: &'f Fetched,
         capture: usize,
-        slot: usize,
-        half: usize,
-        from: usize,
-        to: usize,
-    ) -> Result<Vec<u8>> {
-        let tensor = &self.history[capture];
-        let width = tensor.desc.shape[2] * tensor.desc.dtype.size();
+        (slot, half): (usize, usize),
+        columns: Range<usize>,
+    ) -> impl Iterator<Item = &'f [u8]> {
+        let width = self.row_bytes(capture);
         let row = half * self.sizes.slots + slot;
-        let ring = self.backend.download(&tensor.span.slice(row * RING * width, RING * width)?)?;
-        let positions = (from..to).map(|column| self.prefix(slot) + column);
-        Ok(positions.flat_map(|position| ring[position % RING * width..][..width].to_vec()).collect())
+        let ring = &fetched.rings[capture][row * RING * width..][..RING * width];
+        let prefix = self.prefix(slot);
+        columns.map(move |column| &ring[(prefix + column) % RING * width..][..width])
     }
 
     /// Keys and values of a text for the layers of a slot, unless they lie there already.
@@ -382,7 +433,7 @@ impl<'d> Generator<'d> {
         let page = g.input(TEXT_PAGE, TensorDesc::u32([1, 1]))?;
         let first = g.input(TEXT_FIRST, TensorDesc::u32([1]))?;
         for (l, cache) in state.layers.iter().enumerate() {
-            let w = self.decoder.weights().cross(l)?;
+            let w = self.decoder.weights().lean_cross(l)?;
             let [key, value, keys, values] =
                 [&w.attn.key, &w.attn.value, &cache.keys, &cache.values].map(|t| g.constant(t));
             let product = LinearRows { activation: Activation::None };
@@ -416,6 +467,11 @@ impl Sizes {
 const TEXT_STATES: &str = "states";
 const TEXT_PAGE: &str = "page";
 const TEXT_FIRST: &str = "first";
+
+/// Columns of a prompt that are fed at once: a single one is as well fed like any other.
+fn columns_at_once(prefix: usize, prompt: usize) -> usize {
+    if prompt >= 2 || prefix > 0 { prompt } else { 0 }
+}
 
 /// A count as the device reads it: bounded by what was allocated.
 fn count(value: usize) -> u32 {

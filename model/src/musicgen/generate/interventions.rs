@@ -85,7 +85,7 @@ impl Intervention {
         }
         if let Some((sae, feature)) = &self.feature {
             sae.check_width(self.site, width)?;
-            sae.top_k()?;
+            sae.check_form()?;
             if *feature >= sae.features() {
                 return bad("feature", feature.to_string(), format!("less than {}", sae.features()));
             }
@@ -123,8 +123,10 @@ fn nothing(slots: usize) -> Vec<u32> {
 struct Point {
     site: Site,
     sae: Option<Arc<Sae>>,
-    /// Features that are active at most, 0 for all that are positive.
+    /// Features that are active at most, 0 for all above their thresholds.
     k: usize,
+    /// What a feature is above to be active; 0 for all without.
+    thresholds: Option<Vec<f32>>,
     /// Records a row.
     slots: usize,
     directions: Vec<Arc<[f32]>>,
@@ -194,12 +196,17 @@ impl Points {
             let mut values: Vec<f32> = directions.iter().flat_map(|d| d.iter().copied()).collect();
             // a point that only zeroes has none, and a launch wants one
             values.resize(values.len().max(width), 0.0);
-            let on_device = OnDevice {
-                directions: upload(backend, TensorDesc::f32([values.len() / width, width]), &values)?,
-                encoder: sae.as_ref().map(|sae| sae.encoder(backend)).transpose()?,
+            let directions_there = upload(backend, TensorDesc::f32([values.len() / width, width]), &values)?;
+            let (encoder, thresholds) = match &sae {
+                Some(sae) => {
+                    let form = sae.form()?;
+                    (Some((form.weight.upload(backend)?, form.bias().upload(backend)?)), form.threshold)
+                }
+                None => (None, None),
             };
-            let k = sae.as_ref().map_or(Ok(0), |sae| sae.top_k())?;
-            points.push(Point { site, sae, k, slots, directions, on_device });
+            let on_device = OnDevice { directions: directions_there, encoder };
+            let k = sae.as_ref().and_then(|sae| sae.k()).unwrap_or(0);
+            points.push(Point { site, sae, k, thresholds, slots, directions, on_device });
         }
         Ok(Self { points, width })
     }
@@ -296,7 +303,12 @@ impl Point {
             word(edit.columns.start),
             word(edit.columns.end),
             offset,
-            word(rows(&edit.direction)),
+            match (edit.action, &edit.feature) {
+                (Action::Ablate | Action::Scale(_) | Action::Set(_), Some((_, feature))) => {
+                    self.thresholds.as_ref().map_or(0, |thresholds| thresholds[*feature].to_bits())
+                }
+                _ => word(rows(&edit.direction)),
+            },
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! Which take plays where and when: slots that are filled again as they become free, and windows over long takes.
 
-use super::generator::{Generator, Window};
+use super::generator::{Fetched, Generator, Window};
 use super::interventions::{Halves, Intervention};
 use super::sampling::Sampling;
 use super::{Melody, Text};
@@ -134,12 +134,13 @@ impl Generator<'_> {
             }
             let Some(ahead) = self.columns_ahead() else { return Ok(()) };
             self.advance(ahead.min(block.max(1)))?;
+            let fetched = self.fetch()?;
             let mut still = Vec::with_capacity(playing.len());
             for mut one in playing {
                 let take = &takes[one.take];
-                let done = self.fetch(&mut one, take)?;
+                let done = self.keep(&fetched, &mut one, take);
                 let frames = one.offset + one.ready(self, done);
-                let codes = self.codes_so_far(&one, frames)?;
+                let codes = self.codes_so_far(&fetched, &one, frames)?;
                 on(Event::Frames { take: one.take, done: frames, codes: &codes })?;
                 if !done {
                     still.push(one);
@@ -229,8 +230,8 @@ impl Generator<'_> {
         Ok(one)
     }
 
-    /// Fetches what the last block captured; whether the window is done.
-    fn fetch(&self, one: &mut Playing, take: &Take) -> Result<bool> {
+    /// Keeps what the last block captured; whether the window is done.
+    fn keep(&self, fetched: &Fetched, one: &mut Playing, take: &Take) -> bool {
         let (column, done) = self.progress(one.slot).expect("it plays");
         let halves = self.sizes.halves;
         // positions of the take: a column for every frame, and the first
@@ -238,19 +239,18 @@ impl Generator<'_> {
         let from = one.fetched.max(one.rows_kept(self).saturating_sub(one.offset));
         for c in 0..self.captures.len() {
             for half in 0..halves {
-                if from < end {
-                    let rows = self.captured(c, one.slot, half, from, end)?;
-                    one.captured[c * halves + half].rows.extend(rows);
+                for row in self.captured(fetched, c, (one.slot, half), from..end) {
+                    one.captured[c * halves + half].rows.extend_from_slice(row);
                 }
             }
         }
         one.fetched = column;
-        Ok(done)
+        done
     }
 
     /// The codes of the first `frames` frames of a take.
-    fn codes_so_far(&self, one: &Playing, frames: usize) -> Result<Codes> {
-        let all = self.codes(one.slot)?;
+    fn codes_so_far(&self, fetched: &Fetched, one: &Playing, frames: usize) -> Result<Codes> {
+        let all = self.codes(fetched, one.slot);
         let room = self.sizes.frames;
         let mut values = Vec::with_capacity(one.codes.len() * frames);
         for (q, before) in one.codes.iter().enumerate() {

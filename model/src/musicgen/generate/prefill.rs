@@ -7,7 +7,7 @@ use crate::musicgen::graph::{
     CACHE_PAGES, CACHE_POSITIONS, CODES, Caches, Forward, IDS, PREFIX, TEXT, TEXT_LENGTHS,
 };
 use auscult_kernels::TensorDesc;
-use auscult_runtime::{Backend, Edits, Program, Tensor};
+use auscult_runtime::{Backend, Edits, Graph, Program, Tensor};
 use std::sync::Arc;
 
 /// A pass over so many positions and columns of the rows of one take.
@@ -59,6 +59,11 @@ impl Prefill {
         let caches = Caches { layers: &state.layers, pages_per_row: state.pages.desc.shape[1] };
         let graph = Forward { caches: Some(caches), ..forward }.build(edits)?;
         Ok(Self { prefix, columns, program: Program::new(backend.clone(), graph)?, records })
+    }
+
+    /// Its launches.
+    pub fn graph(&self) -> &Graph {
+        self.program.graph()
     }
 
     /// Runs it.

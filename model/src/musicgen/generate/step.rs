@@ -7,8 +7,9 @@ use super::state::{LayerCache, State, TextState};
 use crate::error::Result;
 use crate::musicgen::config::{Activation, MusicgenDecoderConfig};
 use crate::musicgen::graph::{EPS, no_cross_attention};
+use crate::musicgen::parts::{Cross, Layer, Norm};
 use crate::musicgen::sites::{At, Site};
-use crate::musicgen::weights::{Cross, DecoderWeights, Layer, Norm};
+use crate::musicgen::weights::DecoderWeights;
 use auscult_kernels::DType;
 use auscult_kernels::ops::{
     add::Add,
@@ -54,9 +55,9 @@ impl StepGraph<'_> {
         let x = self.embed(&mut g)?;
         let mut x = g.site(Site::Embed, x)?;
         for l in 0..self.config.num_hidden_layers {
-            x = self.layer(&mut g, self.weights.layer(l)?, l, x)?;
+            x = self.layer(&mut g, self.weights.lean_layer(l)?, l, x)?;
         }
-        let head = self.weights.head()?;
+        let head = self.weights.lean_head()?;
         let x = norm(&mut g, x, &head.norm)?;
         let x = g.site(Site::FinalNorm, x)?;
         let logits = linear(&mut g, x, &[&head.logits])?; // [rows, codebooks * vocabulary]
@@ -106,7 +107,7 @@ impl StepGraph<'_> {
         let x = add_to_stream(g, a, &w.self_attn.out, x, site(At::SelfAttnOut))?;
         let x = g.site(site(At::ResidMid), x)?;
         let x = match &state.text {
-            Some(text) => self.cross_attention(g, self.weights.cross(l)?, text, l, x)?,
+            Some(text) => self.cross_attention(g, self.weights.lean_cross(l)?, text, l, x)?,
             None => no_cross_attention(g, x, site(At::CrossAttnOut))?,
         };
         let h = norm(g, x, &w.mlp_norm)?;

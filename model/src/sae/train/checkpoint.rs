@@ -1,13 +1,12 @@
 //! A run on disk: weights, optimiser, counts, and the rows that wait.
 
+use super::Trainer;
 use super::buffer::{Mixing, MixingState};
 use super::config::TrainConfig;
-use super::dense::Dense;
 use super::sparse::Sparse;
-use super::{Engine, Trainer};
 use crate::error::{ModelError, Result};
 use crate::sae::SaeParts;
-use auscult_kernels::{DType, TensorDesc};
+use auscult_kernels::DType;
 use auscult_runtime::Backend;
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use auscult_runtime::weights::Weights;
@@ -30,14 +29,13 @@ struct Progress {
     step: u64,
     counted: u64,
     silent: usize,
-    threshold: f64,
     capacity: usize,
     refills: u32,
     drawn: u64,
 }
 
 /// Version of the format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 impl Trainer {
     /// Writes everything that the next step depends on to a safetensors file, which appears whole or not at all: the weights, the
@@ -47,26 +45,13 @@ impl Trainer {
     /// The device; the operating system's refusals.
     pub fn save(&self, file: &Path, mixing: &Mixing) -> Result<()> {
         let state = mixing.state();
-        let (silent, threshold, tensors) = match &self.engine {
-            Engine::Sparse(engine) => {
-                let tensors = engine.state()?;
-                let named = tensors.into_iter().map(|(name, desc, bytes)| (name.to_string(), desc, bytes));
-                (engine.silent(), 0.0, named.collect())
-            }
-            Engine::Dense(engine) => {
-                let flat = |(name, bytes): (String, Vec<u8>)| {
-                    (name, TensorDesc::new(DType::F32, [bytes.len() / 4]), bytes)
-                };
-                (0, engine.threshold(), engine.state().into_iter().map(flat).collect::<Vec<_>>())
-            }
-        };
+        let tensors = self.engine.state()?;
         let progress = Progress {
             format: FORMAT,
             config: self.config.clone(),
             step: self.step,
             counted: self.counted,
-            silent,
-            threshold,
+            silent: self.engine.silent(),
             capacity: mixing.capacity(),
             refills: state.refills,
             drawn: state.drawn,
@@ -74,7 +59,7 @@ impl Trainer {
         let json = serde_json::to_string(&progress).expect("numbers and names are JSON");
         let mut specs: Vec<TensorSpec> = tensors
             .iter()
-            .map(|(name, desc, _)| TensorSpec::new(name.as_str(), desc.dtype, desc.shape.clone()))
+            .map(|(name, desc, _)| TensorSpec::new(*name, desc.dtype, desc.shape.clone()))
             .collect();
         let rows = state.pool.len() / self.config.width;
         specs.push(TensorSpec::new(POOL, DType::F32, [rows, self.config.width]));
@@ -118,15 +103,8 @@ impl Trainer {
             }
             Ok(view.bytes.to_vec())
         };
-        let engine = if config.mode.is_sparse() {
-            let mut engine = Sparse::new(backend, &config, &blank)?;
-            engine.restore(progress.silent, |name, desc| bytes(name, &desc.shape, desc.dtype))?;
-            Engine::Sparse(Box::new(engine))
-        } else {
-            let mut engine = Dense::new(&config, blank);
-            engine.restore(progress.threshold, |name, n| bytes(name, &[n], DType::F32))?;
-            Engine::Dense(Box::new(engine))
-        };
+        let mut engine = Sparse::new(backend, &config, &blank)?;
+        engine.restore(progress.silent, |name, desc| bytes(name, &desc.shape, desc.dtype))?;
         let rows = weights.get(POOL).and_then(|view| view.shape.first().copied()).unwrap_or(0);
         let pool = bytemuck::pod_collect_to_vec(&bytes(POOL, &[rows, width], DType::F32)?);
         let state = MixingState { pool, refills: progress.refills, drawn: progress.drawn };

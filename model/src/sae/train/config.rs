@@ -43,12 +43,6 @@ impl Mode {
             Self::Relu => "relu",
         }
     }
-
-    /// Whether a row has at most k active features, so that a step touches few: these run as a graph on any device. The others
-    /// run on the processor, with dense matrix products.
-    pub const fn is_sparse(self) -> bool {
-        matches!(self, Self::Saelens532 | Self::TopK)
-    }
 }
 
 impl fmt::Display for Mode {
@@ -78,7 +72,7 @@ pub struct TrainConfig {
     pub width: usize,
     /// Features of the autoencoder.
     pub features: usize,
-    /// Features of a row that are active: at most, in `batchtopk` on average; of no meaning in `jumprelu` and `relu`.
+    /// Features of a row that are active: at most, in `batchtopk` on average, then 1024 at most; of no meaning in `jumprelu` and `relu`.
     pub k: usize,
     /// Rows of a step.
     pub batch: usize,
@@ -104,7 +98,7 @@ pub struct TrainConfig {
     pub max_norm: f32,
     /// Features of a row that the auxiliary loss takes of the silent ones; 0 for none. `topk` alone.
     pub aux_k: usize,
-    /// Factor of the auxiliary loss.
+    /// Factor of the auxiliary loss (`auxk_coef` of Gao et al.).
     pub aux_weight: f32,
     /// Steps without activity after which a feature is silent.
     pub dead_after: u32,
@@ -157,6 +151,15 @@ impl TrainConfig {
         }
     }
 
+    /// Places that the active features of a row have: as many as can be active, but in `batchtopk` no more than the encoder finds.
+    pub(super) fn places(&self) -> usize {
+        match self.mode {
+            Mode::Saelens532 | Mode::TopK => self.k,
+            Mode::BatchTopK => self.features.min(MOST_KEPT),
+            Mode::JumpRelu | Mode::Relu => self.features,
+        }
+    }
+
     /// Refuses what cannot be trained.
     ///
     /// # Errors
@@ -181,6 +184,10 @@ impl TrainConfig {
         if self.aux_k > self.features {
             let expected = format!("at most {}, the features", self.features);
             return bad("aux_k", self.aux_k.to_string(), &expected);
+        }
+        if self.aux_k > 0 && !(self.aux_weight > 0.0 && self.aux_weight.is_finite()) {
+            let expected = "a finite number above 0; `aux_k` 0 leaves the auxiliary loss out";
+            return bad("aux_weight", self.aux_weight.to_string(), expected);
         }
         if self.lr_decay > self.steps {
             let expected = format!("at most {}, the steps", self.steps);
@@ -261,6 +268,10 @@ mod tests {
             (
                 TrainConfig { lr_decay: 11, ..good.clone() },
                 "`lr_decay` is 11, expected at most 10, the steps",
+            ),
+            (
+                TrainConfig { aux_weight: -0.5, ..good.clone() },
+                "`aux_weight` is -0.5, expected a finite number above 0",
             ),
             (
                 TrainConfig { beta2: 1.0, ..good.clone() },

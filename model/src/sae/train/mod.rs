@@ -1,15 +1,14 @@
 //! Training: rows in, an autoencoder out.
 //!
 //! A [`Trainer`] moves the weights by a batch at a time and knows nothing of where rows come from; [`Mixing`] brings rows of a source
-//! into a shuffled order. Modes whose rows have k active features at most ([`Mode::is_sparse`]) run as a graph of kernels on any
-//! device, and a step touches the active features alone; the others run on the processor in f32.
+//! into a shuffled order. A step is a graph of kernels, on any device, and touches the active features of its batch alone.
 //!
 //! What a run depends on is in its [checkpoints](Trainer::save): one taken up goes on bit for bit on the device that it was made on.
 
 mod buffer;
 mod checkpoint;
 mod config;
-mod dense;
+mod graph;
 mod sparse;
 mod start;
 
@@ -21,7 +20,6 @@ pub use start::geometric_median;
 use super::{Activation, Metadata, Sae, SaeParts, Settings};
 use crate::error::{ModelError, Result};
 use auscult_runtime::Backend;
-use dense::Dense;
 use serde::Serialize;
 use sparse::Sparse;
 use std::sync::Arc;
@@ -67,16 +65,10 @@ struct Outcome {
     counts: Vec<u32>,
 }
 
-/// What moves the weights.
-enum Engine {
-    Sparse(Box<Sparse>),
-    Dense(Box<Dense>),
-}
-
 /// An autoencoder in training.
 pub struct Trainer {
     config: TrainConfig,
-    engine: Engine,
+    engine: Sparse,
     /// Steps that were made.
     step: u64,
     /// Steps since the counts of activity began.
@@ -115,11 +107,7 @@ impl Trainer {
             }
         }
         start::unit_rows(&mut parts.w_dec, width);
-        let engine = if config.mode.is_sparse() {
-            Engine::Sparse(Box::new(Sparse::new(backend, &config, &parts)?))
-        } else {
-            Engine::Dense(Box::new(Dense::new(&config, parts)))
-        };
+        let engine = Sparse::new(backend, &config, &parts)?;
         Ok(Self { config, engine, step: 0, counted: 0 })
     }
 
@@ -154,16 +142,10 @@ impl Trainer {
         check_rows(rows, self.config.width)?;
         // SAELens, `_train_step`: the counts begin anew in every last step of a window, before it is counted
         if (self.step + 1).is_multiple_of(self.config.window) {
-            match &mut self.engine {
-                Engine::Sparse(engine) => engine.reset_counts()?,
-                Engine::Dense(engine) => engine.reset_counts(),
-            }
+            self.engine.reset_counts()?;
             self.counted = 0;
         }
-        match &mut self.engine {
-            Engine::Sparse(engine) => engine.step(self.step, rows)?,
-            Engine::Dense(engine) => engine.step(self.step, rows)?,
-        }
+        self.engine.step(self.step, rows)?;
         self.step += 1;
         self.counted += 1;
         Ok(())
@@ -176,10 +158,7 @@ impl Trainer {
     pub fn step_recorded(&mut self, rows: &[f32]) -> Result<Record> {
         self.step(rows)?;
         let step = self.step - 1;
-        let measured = match &self.engine {
-            Engine::Sparse(engine) => engine.measured()?,
-            Engine::Dense(engine) => engine.measured(),
-        };
+        let measured = self.engine.measured()?;
         let penalised = match self.config.mode {
             Mode::JumpRelu => measured.l0,
             Mode::Saelens532 | Mode::TopK | Mode::Relu => measured.activation,
@@ -207,19 +186,12 @@ impl Trainer {
         Ok(record)
     }
 
-    fn history(&self) -> Result<Outcome> {
-        match &self.engine {
-            Engine::Sparse(engine) => engine.history(),
-            Engine::Dense(engine) => Ok(engine.history()),
-        }
-    }
-
     /// Features that were not active for [`TrainConfig::dead_after`] steps.
     ///
     /// # Errors
     /// The device.
     pub fn dead(&self) -> Result<usize> {
-        Ok(self.history()?.since.into_iter().filter(|&steps| steps >= self.config.dead_after).count())
+        Ok(self.engine.history()?.since.into_iter().filter(|&steps| steps >= self.config.dead_after).count())
     }
 
     /// Of every feature log10 of the share of rows, of those of the window so far, in which it was active, plus 1e-10: what SAELens
@@ -230,7 +202,7 @@ impl Trainer {
     pub fn sparsity(&self) -> Result<Vec<f32>> {
         let rows = (self.counted * self.config.batch as u64).max(1) as f64;
         let log = |count: u32| (f64::from(count) / rows + 1e-10).log10() as f32;
-        Ok(self.history()?.counts.into_iter().map(log).collect())
+        Ok(self.engine.history()?.counts.into_iter().map(log).collect())
     }
 
     /// The autoencoder as it is now, its decoder's rows of length 1.
@@ -238,10 +210,7 @@ impl Trainer {
     /// # Errors
     /// The device; weights that are not finite.
     pub fn sae(&self, metadata: Metadata) -> Result<Sae> {
-        let (mut parts, thresholds) = match &self.engine {
-            Engine::Sparse(engine) => (engine.parts()?, None),
-            Engine::Dense(engine) => (engine.parts(), engine.thresholds()),
-        };
+        let (mut parts, thresholds) = (self.engine.parts()?, self.engine.thresholds()?);
         start::unit_rows(&mut parts.w_dec, self.config.width);
         let activation = match (self.config.mode, thresholds) {
             (Mode::Saelens532 | Mode::TopK, _) => Activation::TopK(self.config.k),

@@ -1,62 +1,106 @@
-//! A step of training as a graph: for autoencoders of which a row has k active features at most, a step reads and moves the rows
-//! of its active features alone.
-//!
-//! With e = decoded - x, B rows and penalty l, the loss is the mean of |e|^2 + l sum of activations. All gradients share the factor
-//! 2 / B, which is put on when they are applied:
-//!
-//! ```text
-//! c           = x - b_dec
-//! codes       = top k of (c W_enc + b_enc), positive ones
-//! e           = codes W_dec + b_dec - x
-//! g           = e . W_dec[feature] + l / 2          for every code
-//! W_dec'      = sum of code e      W_enc' = sum of g c      b_enc' = sum of g      b_dec' = sum of (e - g W_enc)
-//! ```
-//!
-//! Where features have been silent for long, the largest among them explain what is left: they are a second table of codes, whose
-//! error is aux_weight (their reconstruction - (x - decoded)). It moves W_dec, W_enc and b_enc, and not b_dec.
+//! The weights and the optimiser of a training run on a device, and the graphs that move them.
 
-use super::config::TrainConfig;
+use super::config::{Mode, TrainConfig};
+use super::graph::{Aux, graph, placed};
 use super::{Measured, Outcome};
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::sae::{SaeParts, transposed};
-use auscult_kernels::ops::adam::AdamStep;
-use auscult_kernels::ops::add::Add;
-use auscult_kernels::ops::sae_adam_rows::{Length, SaeAdamRows};
-use auscult_kernels::ops::sae_clip::SaeClip;
-use auscult_kernels::ops::sae_dead_bias::SaeDeadBias;
-use auscult_kernels::ops::sae_decode::SaeDecode;
-use auscult_kernels::ops::sae_encode::SaeEncode;
-use auscult_kernels::ops::sae_feature_grad::{STATS, SaeFeatureGrad};
-use auscult_kernels::ops::sae_feature_sums::{HISTORY, SaeFeatureSums};
-use auscult_kernels::ops::sae_group::SaeGroup;
-use auscult_kernels::ops::scale::Scale;
-use auscult_kernels::ops::sum_rows::SumRows;
-use auscult_kernels::{DType, TensorDesc};
-use auscult_runtime::{Backend, Contents, Edits, Graph, GraphBuilder, GraphError, Program, Tensor, Value};
+use auscult_kernels::TensorDesc;
+use auscult_kernels::ops::sae_feature_grad::STATS;
+use auscult_kernels::ops::sae_feature_sums::HISTORY;
+use auscult_runtime::{Backend, Program, Tensor};
 use std::sync::Arc;
 
 /// Steps between two looks at which features are silent.
 const LOOK: u64 = 20;
 
-/// What is kept from step to step, by name; the order is that of [`Sparse::state`].
-const STATE: [&str; 9] = [
-    "W_enc",
-    "b_enc",
-    "W_dec",
-    "b_dec",
-    "moments_W_enc",
-    "moments_b_enc",
-    "moments_W_dec",
-    "moments_b_dec",
-    "history",
-];
+/// Share of the running threshold of `batchtopk` that stays from step to step.
+const THRESHOLD_KEPT: f32 = 0.99;
+/// First thresholds of `jumprelu`.
+const FIRST_THRESHOLD: f32 = 0.01;
+
+/// What is kept from step to step; every tensor is called in checkpoints as it is here, in the order of [`State::named`].
+pub(super) struct State {
+    /// f32 `[features, width]`: the encoder's weight, transposed.
+    pub w_enc: Tensor,
+    /// f32 `[features]`.
+    pub b_enc: Tensor,
+    /// f32 `[features, width]`.
+    pub w_dec: Tensor,
+    /// f32 `[width]`.
+    pub b_dec: Tensor,
+    /// f32 `[features, moments, width]`.
+    pub moments_w_enc: Tensor,
+    /// f32 `[moments, features]`.
+    pub moments_b_enc: Tensor,
+    /// f32 `[features, moments, width]`.
+    pub moments_w_dec: Tensor,
+    /// f32 `[moments, width]`.
+    pub moments_b_dec: Tensor,
+    /// u32 `[features, 3]`: what [`auscult_kernels::ops::sae_feature_sums`] counts.
+    pub history: Tensor,
+    /// f32 `[1]`, of `batchtopk`: the least activation that is kept, averaged over steps.
+    pub threshold: Option<Tensor>,
+    /// f32 `[features]` and `[moments, features]`, of `jumprelu`: logarithms of the thresholds, and their moments.
+    pub log_threshold: Option<[Tensor; 2]>,
+}
+
+impl State {
+    fn new(backend: &dyn Backend, config: &TrainConfig, parts: &SaeParts) -> Result<Self> {
+        let (width, features, moments) = (config.width, config.features, config.adam().moments());
+        let of = |shape: &[usize], values: &[f32]| {
+            placed(backend, TensorDesc::f32(shape), bytemuck::cast_slice(values))
+        };
+        let zeros = |shape: &[usize]| of(shape, &vec![0.0; shape.iter().product()]);
+        let threshold = (config.mode == Mode::BatchTopK).then(|| zeros(&[1])).transpose()?;
+        let log_threshold = match config.mode {
+            Mode::JumpRelu => {
+                let first = of(&[features], &vec![FIRST_THRESHOLD.ln(); features])?;
+                Some([first, zeros(&[moments, features])?])
+            }
+            _ => None,
+        };
+        Ok(Self {
+            w_enc: of(&[features, width], &transposed(&parts.w_enc, features))?,
+            b_enc: of(&[features], &parts.b_enc)?,
+            w_dec: of(&[features, width], &parts.w_dec)?,
+            b_dec: of(&[width], &parts.b_dec)?,
+            moments_w_enc: zeros(&[features, moments, width])?,
+            moments_b_enc: zeros(&[moments, features])?,
+            moments_w_dec: zeros(&[features, moments, width])?,
+            moments_b_dec: zeros(&[moments, width])?,
+            history: placed(backend, TensorDesc::u32([features, HISTORY]), &vec![0; 4 * features * HISTORY])?,
+            threshold,
+            log_threshold,
+        })
+    }
+
+    /// Every tensor by its name.
+    fn named(&self) -> Vec<(&'static str, &Tensor)> {
+        let mut named = vec![
+            ("W_enc", &self.w_enc),
+            ("b_enc", &self.b_enc),
+            ("W_dec", &self.w_dec),
+            ("b_dec", &self.b_dec),
+            ("moments_W_enc", &self.moments_w_enc),
+            ("moments_b_enc", &self.moments_b_enc),
+            ("moments_W_dec", &self.moments_w_dec),
+            ("moments_b_dec", &self.moments_b_dec),
+            ("history", &self.history),
+        ];
+        named.extend(self.threshold.iter().map(|tensor| ("threshold", tensor)));
+        if let Some([logs, moments]) = &self.log_threshold {
+            named.extend([("log_threshold", logs), ("moments_log_threshold", moments)]);
+        }
+        named
+    }
+}
 
 /// The weights and the optimiser on a device, and the graphs that move them.
 pub(super) struct Sparse {
     backend: Arc<dyn Backend>,
     config: TrainConfig,
-    /// As [`STATE`] names them; the encoder's weight lies transposed, `[features, width]`.
-    state: Vec<Tensor>,
+    state: State,
     plain: Program,
     /// Made when it is first wanted.
     with_aux: Option<Program>,
@@ -69,26 +113,7 @@ pub(super) struct Sparse {
 impl Sparse {
     /// Puts first weights on a device; the optimiser is at its start.
     pub fn new(backend: Arc<dyn Backend>, config: &TrainConfig, parts: &SaeParts) -> Result<Self> {
-        let (width, features) = (config.width, config.features);
-        let encoder = transposed(&parts.w_enc, features);
-        let moments = config.adam().moments();
-        let zeros = |n: usize| vec![0_u8; 4 * n];
-        let cast = |values: &[f32]| bytemuck::cast_slice(values).to_vec();
-        let tables: [(TensorDesc, Vec<u8>); 9] = [
-            (TensorDesc::f32([features, width]), cast(&encoder)),
-            (TensorDesc::f32([features]), cast(&parts.b_enc)),
-            (TensorDesc::f32([features, width]), cast(&parts.w_dec)),
-            (TensorDesc::f32([width]), cast(&parts.b_dec)),
-            (TensorDesc::f32([features, moments, width]), zeros(features * moments * width)),
-            (TensorDesc::f32([moments, features]), zeros(moments * features)),
-            (TensorDesc::f32([features, moments, width]), zeros(features * moments * width)),
-            (TensorDesc::f32([moments, width]), zeros(moments * width)),
-            (TensorDesc::u32([features, HISTORY]), zeros(features * HISTORY)),
-        ];
-        let state = tables
-            .into_iter()
-            .map(|(desc, bytes)| placed(&*backend, desc, &bytes))
-            .collect::<Result<Vec<Tensor>>>()?;
+        let state = State::new(&*backend, config, parts)?;
         let plain = Program::new(backend.clone(), graph(&*backend, config, &state, Aux::Without)?)?;
         Ok(Self { backend, config: config.clone(), state, plain, with_aux: None, silent: 0, last_aux: false })
     }
@@ -106,11 +131,16 @@ impl Sparse {
         let schedule = self.config.schedule(step);
         // the gradient's half of the penalty: the factor 2 is put on with the others
         let penalty = [(self.config.l1_at(step) / 2.0) as f32];
-        let inputs: [(&str, &[u8]); 3] = [
+        // the first average is the first value
+        let keep = [if step == 0 { 0.0 } else { THRESHOLD_KEPT }];
+        let mut inputs: Vec<(&str, &[u8])> = vec![
             ("x", bytemuck::cast_slice(rows)),
             ("schedule", bytemuck::cast_slice(&schedule)),
             ("penalty", bytemuck::cast_slice(&penalty)),
         ];
+        if self.state.threshold.is_some() {
+            inputs.push(("keep", bytemuck::cast_slice(&keep)));
+        }
         Ok(self.program().run(&inputs)?)
     }
 
@@ -133,17 +163,18 @@ impl Sparse {
 
     /// Of every feature the steps since it was last active, and the rows in which it was since the counts began.
     pub fn history(&self) -> Result<Outcome> {
-        let history: Vec<u32> = bytemuck::pod_collect_to_vec(&self.backend.download(&self.state[8].span)?);
+        let history: Vec<u32> =
+            bytemuck::pod_collect_to_vec(&self.backend.download(&self.state.history.span)?);
         let column = |at: usize| history.chunks_exact(HISTORY).map(|row| row[at]).collect();
         Ok(Outcome { since: column(1), counts: column(2) })
     }
 
     /// Begins the counts of activity anew.
     pub fn reset_counts(&mut self) -> Result<()> {
-        let bytes = self.backend.download(&self.state[8].span)?;
+        let bytes = self.backend.download(&self.state.history.span)?;
         let mut history: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
         history.chunks_exact_mut(HISTORY).for_each(|row| row[2] = 0);
-        Ok(self.backend.upload(&self.state[8].span, bytemuck::cast_slice(&history))?)
+        Ok(self.backend.upload(&self.state.history.span, bytemuck::cast_slice(&history))?)
     }
 
     fn silent_now(&self) -> Result<usize> {
@@ -153,8 +184,9 @@ impl Sparse {
 
     /// Everything that the next step depends on, by name.
     pub fn state(&self) -> Result<Vec<(&'static str, TensorDesc, Vec<u8>)>> {
-        let each = STATE.into_iter().zip(&self.state);
-        each.map(|(name, tensor)| Ok((name, tensor.desc.clone(), self.backend.download(&tensor.span)?)))
+        let named = self.state.named().into_iter();
+        named
+            .map(|(name, tensor)| Ok((name, tensor.desc.clone(), self.backend.download(&tensor.span)?)))
             .collect()
     }
 
@@ -170,7 +202,7 @@ impl Sparse {
         mut of: impl FnMut(&'static str, &TensorDesc) -> Result<Vec<u8>>,
     ) -> Result<()> {
         self.silent = silent;
-        for (name, tensor) in STATE.into_iter().zip(&self.state) {
+        for (name, tensor) in self.state.named() {
             self.backend.upload(&tensor.span, &of(name, &tensor.desc)?)?;
         }
         Ok(())
@@ -178,156 +210,26 @@ impl Sparse {
 
     /// The weights as they are now.
     pub fn parts(&self) -> Result<SaeParts> {
-        let values = |at: usize| -> Result<Vec<f32>> {
-            Ok(bytemuck::pod_collect_to_vec(&self.backend.download(&self.state[at].span)?))
-        };
+        let State { w_enc, b_enc, w_dec, b_dec, .. } = &self.state;
         Ok(SaeParts {
-            w_enc: transposed(&values(0)?, self.config.width),
-            b_enc: values(1)?,
-            w_dec: values(2)?,
-            b_dec: values(3)?,
+            w_enc: transposed(&self.values(w_enc)?, self.config.width),
+            b_enc: self.values(b_enc)?,
+            w_dec: self.values(w_dec)?,
+            b_dec: self.values(b_dec)?,
         })
     }
-}
 
-/// A tensor in memory that steps may write.
-fn placed(backend: &dyn Backend, desc: TensorDesc, bytes: &[u8]) -> Result<Tensor> {
-    let span = backend.alloc(Contents::Undefined(bytes.len()))?.span();
-    backend.upload(&span, bytes)?;
-    Ok(Tensor { desc, span })
-}
-
-/// Whether silent features are made to explain what is left.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Aux {
-    Without,
-    With,
-}
-
-/// Codes of a batch, their gradients, and the errors that these go by.
-struct Coded {
-    indices: Value,
-    values: Value,
-    grads: Value,
-    error: Value,
-}
-
-/// Both tables of a batch, one behind the other, each of them also by itself.
-struct Tables {
-    indices: [Tensor; 3],
-    values: [Tensor; 3],
-    grads: [Tensor; 3],
-    error: [Tensor; 3],
-}
-
-impl Tables {
-    fn new(backend: &dyn Backend, config: &TrainConfig, group: SaeGroup) -> Result<Self> {
-        let (batch, width) = (config.batch, config.width);
-        let entries = group.entries();
-        let split = |dtype: DType| -> Result<[Tensor; 3]> {
-            let whole = placed(backend, TensorDesc::new(dtype, [entries]), &vec![0; 4 * entries])?;
-            let part = |first: usize, k: usize| -> Result<Tensor> {
-                let span = whole.span.slice(4 * first, 4 * batch * k)?;
-                Ok(Tensor { desc: TensorDesc::new(dtype, [batch, k]), span })
-            };
-            let (main, aux) = (part(0, config.k)?, part(group.second(), config.aux_k)?);
-            Ok([main, aux, whole])
-        };
-        let errors = TensorDesc::f32([2 * batch, width]);
-        let whole = placed(backend, errors.clone(), &vec![0; errors.bytes()])?;
-        let half = errors.bytes() / 2;
-        if !half.is_multiple_of(backend.info().binding_align) {
-            return Err(ModelError::Argument {
-                argument: "batch",
-                found: format!("{batch} rows of {width}"),
-                expected: format!(
-                    "a multiple of {} values, where {} starts to read",
-                    backend.info().binding_align / 4,
-                    backend.info().id
-                ),
-            });
+    /// The thresholds of features, where the mode has any.
+    pub fn thresholds(&self) -> Result<Option<Vec<f32>>> {
+        if let Some([logs, _]) = &self.state.log_threshold {
+            return Ok(Some(self.values(logs)?.into_iter().map(f32::exp).collect()));
         }
-        let part = |first: usize| -> Result<Tensor> {
-            Ok(Tensor { desc: TensorDesc::f32([batch, width]), span: whole.span.slice(first, half)? })
-        };
-        let error = [part(0)?, part(half)?, whole.clone()];
-        Ok(Self { indices: split(DType::U32)?, values: split(DType::F32)?, grads: split(DType::F32)?, error })
-    }
-}
-
-/// A step; see the module.
-fn graph(backend: &dyn Backend, config: &TrainConfig, state: &[Tensor], aux: Aux) -> Result<Graph> {
-    let aux_k = if aux == Aux::With { config.aux_k } else { 0 };
-    let group = SaeGroup { features: config.features, rows: config.batch, k: config.k, aux_k };
-    let tables = if aux_k > 0 { Some(Tables::new(backend, config, group)?) } else { None };
-    let zero = placed(backend, TensorDesc::f32([1]), &[0; 4])?;
-    let zeros = placed(backend, TensorDesc::f32([config.width]), &vec![0; 4 * config.width])?;
-
-    let mut g = GraphBuilder::new(Edits::new());
-    let x = g.input("x", TensorDesc::f32([config.batch, config.width]))?;
-    let schedule = g.input("schedule", TensorDesc::f32([2]))?;
-    let penalty = g.input("penalty", TensorDesc::f32([1]))?;
-    let held: Vec<Value> = state.iter().map(|tensor| g.constant(tensor)).collect();
-    let [w_enc, b_enc, w_dec, b_dec, m_w_enc, m_b_enc, m_w_dec, m_b_dec, history] = held[..] else {
-        unreachable!("nine tensors are kept")
-    };
-    let (zero, zeros) = (g.constant(&zero), g.constant(&zeros));
-
-    let centred = g.op(&Add { alpha: -1.0 }, &[Some(x), Some(b_dec)])?;
-    let into = |of: fn(&Tables) -> &[Tensor; 3], at: usize| tables.as_ref().map(|tables| &of(tables)[at]);
-    let code = |g: &mut GraphBuilder, at: usize, k: usize, bias: Value| -> Result<[Value; 2], GraphError> {
-        let into = [into(|t| &t.indices, at), into(|t| &t.values, at)];
-        let codes = g.op_all(&SaeEncode { k }, &[Some(centred), Some(w_enc), Some(bias)], &into)?;
-        Ok([codes[0], codes[1]])
-    };
-    let grad =
-        |g: &mut GraphBuilder, at: usize, [indices, values]: [Value; 2], error: Value, penalty: Value| {
-            let inputs = [indices, values, w_dec, error, penalty].map(Some);
-            g.op_all(&SaeFeatureGrad, &inputs, &[into(|t| &t.grads, at)])
-        };
-
-    let codes = code(&mut g, 0, config.k, b_enc)?;
-    let [indices, values] = codes;
-    let inputs = [indices, values, w_dec, b_dec, x].map(Some);
-    let error = g.op_all(&SaeDecode, &inputs, &[into(|t| &t.error, 0)])?[0];
-    let gradients = grad(&mut g, 0, codes, error, penalty)?;
-    let (grads, stats) = (gradients[0], gradients[1]);
-    let mut coded = Coded { indices, values, grads, error };
-
-    if let Some(tables) = &tables {
-        let silent = g.op(&SaeDeadBias { after: config.dead_after }, &[Some(b_enc), Some(history)])?;
-        let codes = code(&mut g, 1, aux_k, silent)?;
-        let left = g.op(&Scale { factor: -1.0 }, &[Some(error)])?;
-        let [indices, values] = codes;
-        let inputs = [indices, values, w_dec, zeros, left].map(Some);
-        let missed = g.op(&SaeDecode, &inputs)?;
-        let weighted = g.op_into(&Scale { factor: config.aux_weight }, &[Some(missed)], &tables.error[1])?;
-        grad(&mut g, 1, codes, weighted, zero)?;
-        coded = Coded {
-            indices: g.constant(&tables.indices[2]),
-            values: g.constant(&tables.values[2]),
-            grads: g.constant(&tables.grads[2]),
-            error: g.constant(&tables.error[2]),
-        };
+        // below the average of the least that were kept a feature is not active; nor is it at 0
+        let Some(threshold) = &self.state.threshold else { return Ok(None) };
+        Ok(Some(vec![self.values(threshold)?[0].max(0.0); self.config.features]))
     }
 
-    let away = g.op(&SaeDecode, &[indices, grads, w_enc, zeros, error].map(Some))?;
-    let bias_grad = g.op(&SumRows { factor: -1.0 }, &[Some(away)])?;
-    let grouped = g.op_all(&group, &[Some(coded.indices), Some(coded.values)], &[])?;
-    let (starts, order) = (grouped[0], grouped[1]);
-    let inputs = [starts, order, coded.values, coded.grads, centred, coded.error, history].map(Some);
-    let sums = g.op_all(&SaeFeatureSums, &inputs, &[])?[0];
-    let clip = SaeClip { scale: 2.0 / config.batch as f32, max_norm: config.max_norm };
-    let rates = g.op(&clip, &[sums, bias_grad, schedule].map(Some))?;
-
-    let adam = config.adam();
-    let encoder = [w_enc, m_w_enc, starts, order, coded.grads, centred, sums, rates].map(Some);
-    g.op(&SaeAdamRows { adam, length: Length::Any }, &encoder)?;
-    let decoder = [w_dec, m_w_dec, starts, order, coded.values, coded.error, sums, rates].map(Some);
-    g.op(&SaeAdamRows { adam, length: Length::Unit }, &decoder)?;
-    g.op(&AdamStep { adam, column: 1 }, &[b_enc, m_b_enc, sums, rates].map(Some))?;
-    g.op(&AdamStep { adam, column: 0 }, &[b_dec, m_b_dec, bias_grad, rates].map(Some))?;
-    g.output("stats", stats)?;
-    g.output("rates", rates)?;
-    Ok(g.finish()?)
+    fn values(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        Ok(bytemuck::pod_collect_to_vec(&self.backend.download(&tensor.span)?))
+    }
 }

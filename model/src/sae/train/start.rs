@@ -18,8 +18,8 @@ const BLOCK_ROWS: usize = 1024;
 /// First weights, drawn from Philox with the seed as key: number i of tensor t is word i % 4 of counter (i / 4, t).
 ///
 /// Both matrices are uniform within `sqrt(6 / fan_in)`, `kaiming_uniform` of torch on `[width, features]` and `[features, width]`; the
-/// decoder's rows are then brought to length 1. In `topk` and the dense modes the encoder begins as the decoder transposed.
-/// Biases are 0.
+/// decoder's rows are then brought to length 1. But in `saelens-5.3.2` the encoder begins as the decoder
+/// transposed. Biases are 0.
 pub(super) fn weights(config: &TrainConfig) -> SaeParts {
     let (width, features) = (config.width, config.features);
     let mut w_dec = drawn(config.seed, 1, width * features, (6.0 / width as f64).sqrt());

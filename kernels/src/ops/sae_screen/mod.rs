@@ -1,0 +1,199 @@
+//! The first half of the encoder of a sparse autoencoder in half precision: which features of a row may be among its largest.
+//!
+//! ```text
+//! pre[r, f] = sum_c x[r, c] weight[f, c] + bias[f]          x and weight bf16, sums and bias f32
+//! indices[r], values[r] = the k largest pre[r], of either sign, by value descending; of equals the smaller index first
+//! ```
+//!
+//! What is not a number comes before all numbers; negative infinity is never among them. Where there are fewer than k, the
+//! places behind hold index 2^32 - 1 and value negative infinity. The pre-activations are never in memory.
+//!
+//! [`SaeRescore`](super::sae_rescore::SaeRescore) computes what is found here in f32 and keeps the best. [`screened`] says how
+//! many to find for that. With x and weight rounded to bf16, whose unit roundoff is 2^-8, a pre-activation is off by the sum of
+//! width products of relative error about sqrt(2) * 0.39 * 2^-8, the root mean square of what rounding does to numbers of any
+//! size: by 0.0022 of the spread of a row's pre-activations, where terms are independent. Of 32,768 normal values 0.6 lie in
+//! so wide a band below the 100th, so that 41 more than k are what is within 60 times the error of it.
+//!
+//! A launch that is cut along features goes on from what the part before left in indices and values.
+
+mod cases;
+mod cpu;
+mod reference;
+
+use super::sae_encode::Params;
+use crate::{
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+};
+
+/// Features of a row that are found at most.
+pub const MOST_SCREENED: usize = 1536;
+/// Rows of the WGSL's tile.
+const TILE: u32 = 64;
+/// Rows of a block of the PTX forms, and its threads: each looks through a row.
+const PTX_ROWS: u32 = 128;
+/// Three stages of a tile of x and one of the weight; twelve features of each row that wait.
+const PTX_SHARED: u32 = 3 * 16_384 + 12_288;
+
+/// How many features to find for the k largest: a quarter more, and 16.
+pub fn screened(k: usize, features: usize) -> usize {
+    features.min(k + k / 4 + 16)
+}
+
+const fn ptx(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        registers: 240,
+        dynamic_shared: |_| PTX_SHARED,
+        ..Ptx::new(source, entry, [PTX_ROWS, 1, 1], |params, _| {
+            [bytemuck::pod_read_unaligned::<Params>(params).rows.div_ceil(PTX_ROWS), 1, 1]
+        })
+    }
+}
+
+/// Kernel descriptor.
+pub static INFO: KernelInfo = KernelInfo {
+    name: "sae_screen_bf16",
+    slots: &[
+        Slot::read("x", DType::BF16),
+        Slot::read("weight", DType::BF16),
+        Slot::read("bias", DType::F32),
+        Slot::write("indices", DType::U32),
+        Slot::write("values", DType::F32),
+    ],
+    fields: fields![Params; rows, width, features, k, first_feature],
+    params_size: size_of::<Params>(),
+    wgsl: &[Wgsl::new(include_str!("sae_screen.wgsl"), "sae_screen_bf16", [256, 1, 1], |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        fold_groups(p.rows.div_ceil(TILE).into())
+    })],
+    ptx: &[ptx(include_str!("sae_screen_bf16.ptx"), "sae_screen_bf16")],
+    reference: reference::reference,
+    cpu: Some(cpu::cpu),
+    cases: cases::cases,
+};
+
+/// The largest pre-activations of each row, by products in bf16.
+#[derive(Clone, Copy, Debug)]
+pub struct SaeScreen {
+    /// Features of a row: 1 to [`MOST_SCREENED`], at most as many as there are.
+    pub k: usize,
+}
+
+impl SaeScreen {
+    /// Plans indices u32 and values f32 `[rows, k]` from x bf16 `[rows, width]`, weight bf16 `[features, width]` and bias f32
+    /// `[features]`.
+    pub fn plan(&self, x: &TensorDesc, weight: &TensorDesc, bias: &TensorDesc) -> Result<Plan, ShapeError> {
+        let op = INFO.name;
+        let (DType::BF16, &[rows, width @ (1..)]) = (x.dtype, x.shape.as_slice()) else {
+            return Err(ShapeError::tensor(op, "x", x, "BF16 [rows, width] with a column or more"));
+        };
+        let features = match (weight.dtype, weight.shape.as_slice()) {
+            (DType::BF16, &[features, w]) if w == width => features,
+            _ => {
+                let expected = format!("BF16 [features, {width}] (last axis of x)");
+                return Err(ShapeError::tensor(op, "weight", weight, expected));
+            }
+        };
+        ShapeError::expect(op, "bias", bias, &TensorDesc::f32([features]), "first axis of weight")?;
+        let most = MOST_SCREENED.min(features);
+        if !(1..=most).contains(&self.k) {
+            let expected = format!("1 to {most} (features of weight, at most {MOST_SCREENED})");
+            return Err(ShapeError::value(op, "k", self.k, expected));
+        }
+        let k = self.k;
+        ShapeError::size(op, "elements of x", x.elements())?;
+        ShapeError::size(op, "elements of weight", weight.elements())?;
+        ShapeError::size(op, "elements of indices", rows.saturating_mul(k))?;
+        let params = Params {
+            rows: ShapeError::size(op, "rows", rows)?,
+            width: ShapeError::size(op, "width", width)?,
+            features: ShapeError::size(op, "features", features)?,
+            k: ShapeError::size(op, "k", k)?,
+            first_feature: 0,
+            pad: [0; 3],
+        };
+        let (indices, values) = (TensorDesc::u32([rows, k]), TensorDesc::f32([rows, k]));
+        let by_rows = Split {
+            items: rows,
+            count_at: std::mem::offset_of!(Params, rows),
+            first_at: None,
+            item_bytes: vec![2 * width, 0, 0, 4 * k, 4 * k],
+        };
+        let by_features = Split {
+            items: features,
+            count_at: std::mem::offset_of!(Params, features),
+            first_at: Some(std::mem::offset_of!(Params, first_feature)),
+            item_bytes: vec![0, 2 * width, 4, 0, 0],
+        };
+        Ok(Plan {
+            kernel: &INFO,
+            params: bytemuck::bytes_of(&params).to_vec(),
+            cost: Cost {
+                bytes: (x.bytes() + weight.bytes() + bias.bytes() + indices.bytes() + values.bytes()) as u64,
+                flops: 2 * (rows * weight.elements()) as u64,
+            },
+            splits: vec![by_rows, by_features],
+            slots: vec![
+                Some(x.clone()),
+                Some(weight.clone()),
+                Some(bias.clone()),
+                Some(indices),
+                Some(values),
+            ],
+        })
+    }
+}
+
+impl Op for SaeScreen {
+    fn plan(&self, inputs: &[Option<&TensorDesc>]) -> Result<Plan, ShapeError> {
+        let &[Some(x), Some(weight), Some(bias)] = inputs else {
+            return Err(ShapeError::value(INFO.name, "inputs", inputs.len(), "x, weight, bias"));
+        };
+        self.plan(x, weight, bias)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_the_argument() {
+        let half = |shape: &[usize]| TensorDesc::new(DType::BF16, shape);
+        let text = |k, x: TensorDesc, weight: &[usize], bias: usize| {
+            let plan = SaeScreen { k }.plan(&x, &half(weight), &TensorDesc::f32([bias]));
+            plan.expect_err("refused").to_string()
+        };
+        assert_eq!(
+            text(2, TensorDesc::f32([3, 5]), &[7, 5], 7),
+            "sae_screen_bf16: `x` has type and shape F32 [3, 5], expected BF16 [rows, width] with a column or more"
+        );
+        assert_eq!(
+            text(2, half(&[3, 5]), &[5, 7], 7),
+            "sae_screen_bf16: `weight` has type and shape BF16 [5, 7], expected BF16 [features, 5] (last axis of x)"
+        );
+        assert_eq!(
+            text(2, half(&[3, 5]), &[7, 5], 5),
+            "sae_screen_bf16: `bias` has type and shape F32 [5], expected F32 [7] (first axis of weight)"
+        );
+        for k in [0, 8] {
+            assert_eq!(
+                text(k, half(&[3, 5]), &[7, 5], 7),
+                format!(
+                    "sae_screen_bf16: `k` has value {k}, expected 1 to 7 (features of weight, at most 1536)"
+                )
+            );
+        }
+        let op: &dyn Op = &SaeScreen { k: 4 };
+        assert_eq!(
+            op.plan(&[]).expect_err("refused").to_string(),
+            "sae_screen_bf16: `inputs` has value 0, expected x, weight, bias"
+        );
+    }
+
+    #[test]
+    fn no_k_of_the_encoder_asks_for_more_than_are_found() {
+        assert_eq!(screened(100, 32_768), 141);
+        assert_eq!(screened(100, 120), 120);
+        assert!(screened(super::super::sae_encode::MOST_K, usize::MAX) <= MOST_SCREENED);
+    }
+}

@@ -1,0 +1,315 @@
+// sae_screen_bf16: indices, values = the k largest of x weight^T + bias of each row, of either sign, by value, then index.
+//
+// slots    x        bf16 [rows, width]        read; packed in pairs
+//          weight   bf16 [features, width]    read; packed in pairs
+//          bias     f32 [features]            read
+//          indices  u32 [rows, k]             write; 2^32 - 1 where there are fewer; gone on from where first_feature is above 0
+//          values   f32 [rows, k]             write, as bits; negative infinity where there are fewer
+// params   rows u32 @0   width u32 @4   features u32 @8   k u32 @12 (at most 1536)   first_feature u32 @16   pad @20
+//          32 bytes, uniform
+// launch   grid ceil(rows / 64), folded over x and y   workgroup (256, 1, 1)   64 rows a workgroup, by features in tiles of 64,
+//          4 by 4 values per invocation; columns in tiles of 16. Mesa's software adapter ends loops after 65,535 turns of an
+//          invocation in all: launches of many features are not for it
+// shared   15,804 bytes
+// cost     bytes 2 * width * (rows + features) + 4 * (2 * rows * k + features)   flops 2 * rows * features * width
+// numerics f32; a value is summed over columns in order, the bias last. Values are compared as whole numbers in their order,
+//          of which what is not a number is the largest and 0 is none. The k best of a row lie sorted in indices and values; up
+//          to 12 that pass the last of them wait in shared memory, and are merged in when a thirteenth comes, which then tries
+//          again. So nothing is lost.
+
+struct Params {
+    rows: u32,
+    width: u32,
+    features: u32,
+    k: u32,
+    first_feature: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}
+
+@group(0) @binding(0) var<storage, read>       x: array<u32>;
+@group(0) @binding(1) var<storage, read>       weight: array<u32>;
+@group(0) @binding(2) var<storage, read>       bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> indices: array<u32>;
+@group(0) @binding(4) var<storage, read_write> values: array<u32>;
+@group(0) @binding(5) var<uniform>             params: Params;
+
+// Values of an invocation along rows, and along features.
+const OWNED: u32 = 4u;
+// Invocations along rows, and along features; also the columns of a tile.
+const SIDE: u32 = 16u;
+const BLOCK: u32 = SIDE * SIDE;
+const TILE: u32 = SIDE * OWNED;
+// Places of a row that an invocation moves at most.
+const MOVED: u32 = 6u;
+// Features of a row that wait.
+const PENDING: u32 = 12u;
+const INFINITY: u32 = 0x7f800000u;
+const NOT_A_NUMBER: u32 = 0x7fc00000u;
+const NEGATIVE_INFINITY: u32 = 0xff800000u;
+// In a free place.
+const NO_FEATURE: u32 = 0xffffffffu;
+
+// Column c of row (or feature) i is at c * PITCH + i: odd, so that neighbouring columns are in different banks.
+const PITCH: u32 = TILE + 1u;
+var<workgroup> x_tile: array<f32, SIDE * PITCH>;
+var<workgroup> weight_tile: array<f32, SIDE * PITCH>;
+// What waits, of every row.
+var<workgroup> pending_values: array<u32, TILE * PENDING>;
+var<workgroup> pending_features: array<u32, TILE * PENDING>;
+// How many were offered to a row since its last merge: more than PENDING where some could not wait.
+var<workgroup> offered: array<atomic<u32>, TILE>;
+// Places of a row that are taken; the order of the value and the feature in the last one, 0 where it is free.
+var<workgroup> taken: array<u32, TILE>;
+var<workgroup> least_value: array<u32, TILE>;
+var<workgroup> least_feature: array<u32, TILE>;
+// Rows to merge.
+var<workgroup> queue: array<u32, TILE>;
+var<workgroup> queued: atomic<u32>;
+var<workgroup> turns: u32;
+// before[c]: how many of the row's places have c pending features before them.
+var<workgroup> before: array<atomic<u32>, PENDING + 1u>;
+
+// Value number i, which lies in this pair.
+fn widen(pair: u32, i: u32) -> f32 {
+    return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, (i & 1u) == 1u));
+}
+
+/// A value, as bits, as a whole number: larger for larger values, 0 for negative infinity.
+fn order(bits: u32) -> u32 {
+    if bits == NEGATIVE_INFINITY {
+        return 0u;
+    }
+    if (bits & 0x7fffffffu) > INFINITY {
+        return NOT_A_NUMBER | 0x80000000u;
+    }
+    return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+}
+
+/// The bits of the value of an order.
+fn of_order(order: u32) -> u32 {
+    return select(~order, order & 0x7fffffffu, order >= 0x80000000u);
+}
+
+/// Whether a feature comes before another, both with the orders of their values.
+fn precedes(value: u32, feature: u32, other_value: u32, other_feature: u32) -> bool {
+    return value > other_value || (value == other_value && feature < other_feature);
+}
+
+/// Merges what waits for a row into its places.
+fn merge(row: u32, first_row: u32, lane: u32) {
+    let first = (first_row + row) * params.k;
+    let waiting = min(atomicLoad(&offered[row]), PENDING);
+    let old = taken[row];
+    if lane <= PENDING {
+        atomicStore(&before[lane], 0u);
+    }
+    workgroupBarrier();
+    var moved_values: array<u32, MOVED>;
+    var moved_features: array<u32, MOVED>;
+    var shifts: array<u32, MOVED>;
+    for (var i = 0u; i < MOVED; i += 1u) {
+        let place = lane + i * BLOCK;
+        if place < old {
+            let value = order(values[first + place]);
+            let feature = indices[first + place];
+            var shift = 0u;
+            for (var j = 0u; j < waiting; j += 1u) {
+                let at = row * PENDING + j;
+                if precedes(pending_values[at], pending_features[at], value, feature) {
+                    shift += 1u;
+                }
+            }
+            moved_values[i] = value;
+            moved_features[i] = feature;
+            shifts[i] = shift;
+            atomicAdd(&before[shift], 1u);
+        }
+    }
+    storageBarrier();
+    workgroupBarrier();
+    for (var i = 0u; i < MOVED; i += 1u) {
+        let place = lane + i * BLOCK;
+        if place < old && shifts[i] > 0u && place + shifts[i] < params.k {
+            values[first + place + shifts[i]] = of_order(moved_values[i]);
+            indices[first + place + shifts[i]] = moved_features[i];
+        }
+    }
+    if lane < waiting {
+        let own = row * PENDING + lane;
+        var place = 0u;
+        for (var j = 0u; j < waiting; j += 1u) {
+            let at = row * PENDING + j;
+            if precedes(pending_values[at], pending_features[at], pending_values[own], pending_features[own]) {
+                place += 1u;
+            }
+        }
+        // places before this one have at most as many pending features before them
+        let rank = place;
+        for (var c = 0u; c <= rank; c += 1u) {
+            place += atomicLoad(&before[c]);
+        }
+        if place < params.k {
+            values[first + place] = of_order(pending_values[own]);
+            indices[first + place] = pending_features[own];
+        }
+    }
+    storageBarrier();
+    workgroupBarrier();
+    if lane == 0u {
+        taken[row] = min(old + waiting, params.k);
+        atomicStore(&offered[row], 0u);
+        if taken[row] == params.k {
+            least_value[row] = order(values[first + params.k - 1u]);
+            least_feature[row] = indices[first + params.k - 1u];
+        }
+    }
+}
+
+/// Merges every row that was offered more than `allowed`; whether there was one.
+fn merge_beyond(allowed: u32, first_row: u32, lane: u32) -> bool {
+    if lane == 0u {
+        atomicStore(&queued, 0u);
+    }
+    workgroupBarrier();
+    if lane < TILE && atomicLoad(&offered[lane]) > allowed {
+        queue[atomicAdd(&queued, 1u)] = lane;
+    }
+    workgroupBarrier();
+    if lane == 0u {
+        turns = atomicLoad(&queued);
+    }
+    let count = workgroupUniformLoad(&turns);
+    for (var i = 0u; i < count; i += 1u) {
+        merge(workgroupUniformLoad(&queue[i]), first_row, lane);
+    }
+    workgroupBarrier();
+    return count > 0u;
+}
+
+@compute @workgroup_size(BLOCK)
+fn sae_screen_bf16(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first_row = (group.y * groups.x + group.x) * TILE;
+    if first_row >= params.rows {
+        return;
+    }
+    // neighbours in a row of the product are neighbours among the invocations
+    let own_row = lane / SIDE;
+    let own_feature = lane % SIDE;
+
+    if lane < TILE {
+        atomicStore(&offered[lane], 0u);
+        taken[lane] = 0u;
+        least_value[lane] = 0u;
+        least_feature[lane] = 0u;
+        if params.first_feature > 0u && first_row + lane < params.rows {
+            let first = (first_row + lane) * params.k;
+            var places = 0u;
+            while places < params.k && indices[first + places] != NO_FEATURE {
+                places += 1u;
+            }
+            taken[lane] = places;
+            if places == params.k {
+                least_value[lane] = order(values[first + params.k - 1u]);
+                least_feature[lane] = indices[first + params.k - 1u];
+            }
+        }
+    }
+    workgroupBarrier();
+
+    for (var first_feature = 0u; first_feature < params.features; first_feature += TILE) {
+        var sums: array<array<f32, OWNED>, OWNED>;
+        for (var i = 0u; i < OWNED; i += 1u) {
+            for (var j = 0u; j < OWNED; j += 1u) {
+                sums[i][j] = 0.0;
+            }
+        }
+        for (var first = 0u; first < params.width; first += SIDE) {
+            // neighbours load neighbouring columns; past an edge there are zeros
+            let c = first + lane % SIDE;
+            for (var i = lane / SIDE; i < TILE; i += SIDE) {
+                let at = lane % SIDE * PITCH + i;
+                let row = first_row + i;
+                let feature = first_feature + i;
+                var x_value = 0.0;
+                if row < params.rows && c < params.width {
+                    let n = row * params.width + c;
+                    x_value = widen(x[n / 2u], n);
+                }
+                var weight_value = 0.0;
+                if feature < params.features && c < params.width {
+                    let n = feature * params.width + c;
+                    weight_value = widen(weight[n / 2u], n);
+                }
+                x_tile[at] = x_value;
+                weight_tile[at] = weight_value;
+            }
+            workgroupBarrier();
+            for (var k = 0u; k < SIDE; k += 1u) {
+                for (var i = 0u; i < OWNED; i += 1u) {
+                    let x_value = x_tile[k * PITCH + own_row + i * SIDE];
+                    for (var j = 0u; j < OWNED; j += 1u) {
+                        sums[i][j] = fma(x_value, weight_tile[k * PITCH + own_feature + j * SIDE], sums[i][j]);
+                    }
+                }
+            }
+            workgroupBarrier();
+        }
+
+        // the orders of values that are yet to be offered; else 0
+        var left: array<array<u32, OWNED>, OWNED>;
+        for (var i = 0u; i < OWNED; i += 1u) {
+            let row = own_row + i * SIDE;
+            for (var j = 0u; j < OWNED; j += 1u) {
+                let feature = first_feature + own_feature + j * SIDE;
+                left[i][j] = 0u;
+                if first_row + row < params.rows && feature < params.features {
+                    left[i][j] = order(bitcast<u32>(sums[i][j] + bias[feature]));
+                }
+            }
+        }
+        var again = true;
+        while again {
+            for (var i = 0u; i < OWNED; i += 1u) {
+                let row = own_row + i * SIDE;
+                for (var j = 0u; j < OWNED; j += 1u) {
+                    let feature = params.first_feature + first_feature + own_feature + j * SIDE;
+                    let value = left[i][j];
+                    if value == 0u {
+                        continue;
+                    }
+                    if !precedes(value, feature, least_value[row], least_feature[row]) {
+                        left[i][j] = 0u;
+                        continue;
+                    }
+                    let place = atomicAdd(&offered[row], 1u);
+                    if place < PENDING {
+                        pending_values[row * PENDING + place] = value;
+                        pending_features[row * PENDING + place] = feature;
+                        left[i][j] = 0u;
+                    }
+                }
+            }
+            workgroupBarrier();
+            again = merge_beyond(PENDING, first_row, lane);
+        }
+    }
+    merge_beyond(0u, first_row, lane);
+
+    for (var i = lane; i < TILE * params.k; i += BLOCK) {
+        let row = i / params.k;
+        if first_row + row >= params.rows {
+            break;
+        }
+        let at = first_row * params.k + i;
+        if i % params.k >= taken[row] {
+            values[at] = NEGATIVE_INFINITY;
+            indices[at] = NO_FEATURE;
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Encoders that multiply in bf16: their features are those of f32, and what they cannot do is said.
+
+use auscult_kernels::noise;
+use auscult_kernels::ops::sae_screen::screened;
+use auscult_model::sae::{Activation, Sae, SaeParts, SaePrecision, Settings, SparseRows};
+use half::bf16;
+
+fn values(name: &str, n: usize, scale: f32) -> Vec<f32> {
+    noise(name, n).map(|v| v * scale).collect()
+}
+
+fn encode(sae: &Sae, precision: SaePrecision, rows: &[f32]) -> SparseRows {
+    sae.host_encoder(precision).unwrap().encode(rows).unwrap()
+}
+
+/// Both choose the same features, but for one whose value is as near the last of its row as f32 rounds.
+fn same_features(f32: &SparseRows, bf16: &SparseRows) {
+    assert_eq!((f32.k, f32.rows()), (bf16.k, bf16.rows()));
+    for row in 0..f32.rows() {
+        let places = row * f32.k..(row + 1) * f32.k;
+        let of = |rows: &SparseRows| -> Vec<(u32, f32)> {
+            let places = places.clone();
+            rows.indices[places.clone()].iter().copied().zip(rows.values[places].iter().copied()).collect()
+        };
+        let (f32, bf16) = (of(f32), of(bf16));
+        let band = 1e-5 * f32[0].1;
+        let last = f32[f32.len() - 1].1;
+        for &(feature, value) in f32.iter().filter(|(_, value)| *value > last + band) {
+            let other = bf16.iter().find(|(f, _)| *f == feature);
+            let near = other.is_some_and(|(_, other)| (other - value).abs() <= band);
+            assert!(near, "row {row}, feature {feature}: {other:?}, expected {value}");
+        }
+        assert!(bf16.iter().all(|(_, value)| *value >= last - band), "row {row}: below {last}: {bf16:?}");
+    }
+}
+
+#[test]
+fn features_are_those_of_f32() {
+    // (width, features, k, mean of rows)
+    for (width, features, k, mean) in [(64, 3000, 50, 0.0), (35, 900, 1, 0.0), (200, 5000, 32, 2.0)] {
+        let name = format!("{width}/{features}");
+        let parts = SaeParts {
+            w_enc: values(&format!("{name}/w_enc"), width * features, 1.0),
+            b_enc: values(&format!("{name}/b_enc"), features, 0.5),
+            w_dec: values(&format!("{name}/w_dec"), width * features, 1.0),
+            b_dec: values(&format!("{name}/b_dec"), width, 1.0).iter().map(|b| b + mean).collect(),
+        };
+        let sae = Sae::new(parts, Some(k), None).unwrap();
+        let rows: Vec<f32> = noise(&format!("{name}/rows"), 300 * width).map(|v| v + mean).collect();
+        let [f32, bf16] = [SaePrecision::F32, SaePrecision::Bf16].map(|p| encode(&sae, p, &rows));
+        same_features(&f32, &bf16);
+    }
+}
+
+/// An autoencoder of one column, of which `near` features in the middle are one number in bf16, different in f32, and the
+/// largest, the later the larger; its weight.
+fn near_ties(features: usize, near: usize, k: usize) -> (Sae, Vec<f32>) {
+    let first = (features - near) / 2;
+    let weight = |f: usize| {
+        let at = f.wrapping_sub(first);
+        if at < near { 1.0 + (at + 1) as f32 * 2.0_f32.powi(-16) } else { (f % 5) as f32 / 8.0 }
+    };
+    let w_enc: Vec<f32> = (0..features).map(weight).collect();
+    let parts = SaeParts {
+        w_enc: w_enc.clone(),
+        b_enc: vec![0.0; features],
+        w_dec: vec![1.0; features],
+        b_dec: vec![0.0],
+    };
+    (Sae::new(parts, Some(k), None).unwrap(), w_enc)
+}
+
+#[test]
+fn near_ties_are_told_apart_by_f32() {
+    let (features, near, k) = (200, 12, 4);
+    let (sae, weight) = near_ties(features, near, k);
+    let one = weight.iter().filter(|&&w| bf16::from_f32(w) == bf16::ONE).count();
+    assert_eq!(one, near, "bf16 does not tell them apart");
+    let rows = [1.0, 3.0, 0.5, 2.0, 7.0];
+    let got = encode(&sae, SaePrecision::Bf16, &rows);
+    assert_eq!(got, encode(&sae, SaePrecision::F32, &rows));
+    assert_eq!(got.indices[..k], [105, 104, 103, 102]);
+    assert_eq!(got.values[0], weight[105]);
+}
+
+#[test]
+fn of_more_near_ties_than_are_looked_at_again_the_first_are() {
+    let (features, near, k) = (200, 60, 4);
+    let (sae, weight) = near_ties(features, near, k);
+    let got = encode(&sae, SaePrecision::Bf16, &[1.0]);
+    // ties of the screen go to the smaller index
+    let last = (features - near) / 2 + screened(k, features) - 1;
+    let want: Vec<u32> = (0..k).map(|place| (last - place) as u32).collect();
+    assert_eq!(got.indices, want);
+    assert_eq!(got.values[0], weight[last]);
+}
+
+#[test]
+fn what_cannot_be_is_said() {
+    let parts = |w: f32| SaeParts {
+        w_enc: vec![w; 6],
+        b_enc: vec![0.0; 3],
+        w_dec: vec![1.0; 6],
+        b_dec: vec![0.0; 2],
+    };
+    let refused = |sae: Sae| sae.host_encoder(SaePrecision::Bf16).map(|_| ()).unwrap_err().to_string();
+    let jump = Settings::new(Activation::JumpRelu { threshold: vec![0.0; 3] });
+    assert_eq!(
+        refused(Sae::with_settings(parts(1.0), jump).unwrap()),
+        "`precision` is bf16 with a jumprelu autoencoder, expected f32: only those of the k largest features, k at most 1024, \
+         encode in bf16"
+    );
+    assert_eq!(
+        refused(Sae::new(parts(f32::MAX), Some(2), None).unwrap()),
+        "`precision` is bf16, expected f32: a weight is beyond the range of bf16"
+    );
+}

@@ -1,0 +1,335 @@
+//! Training of autoencoders on every executor against a plain transcription of its arithmetic in f64: every mode, step by step.
+//!
+//! Missing adapters show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+
+use auscult_kernels::noise;
+use auscult_model::sae::train::{Mixing, Mode, TrainConfig, Trainer};
+use auscult_model::sae::{Activation, Metadata, SaeParts};
+use auscult_runtime::{Backend, CpuBackend, CudaBackend, PtxSim, WgpuBackend};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+const WIDTH: usize = 12;
+const FEATURES: usize = 40;
+const BATCH: usize = 24;
+const STEPS: u64 = 20;
+
+/// What single numbers of a step may differ by, as a share: sums in f32, and what they became over the steps.
+const NUMBERS: f64 = 2e-4;
+/// What all weights together may differ by after the last step, as a share of their length.
+const WEIGHTS: f64 = 5e-5;
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    let mut executors: Vec<(&str, Arc<dyn Backend>)> =
+        vec![("cpu", Arc::new(CpuBackend::new(None).expect("the host has a processor")))];
+    let wgpu = WgpuBackend::new(None);
+    let no_adapter = wgpu.is_err();
+    executors.extend(wgpu.map(|gpu| ("wgpu", Arc::new(gpu) as Arc<dyn Backend>)));
+    executors.push(("ptx_sim", Arc::new(PtxSim::new().expect("the host gives threads"))));
+    executors.extend(CudaBackend::new(None).map(|gpu| ("cuda", Arc::new(gpu) as Arc<dyn Backend>)));
+    let mut trials = Vec::new();
+    for mode in Mode::ALL {
+        for (name, backend) in &executors {
+            let of_mode = |what: &str| format!("{name}::{mode}::{what}");
+            let (steps, resumed) = (backend.clone(), backend.clone());
+            trials.push(Trial::test(of_mode("steps"), move || every_step(mode, &steps)));
+            trials.push(Trial::test(of_mode("resumed"), move || taken_up(mode, &resumed)));
+        }
+        if no_adapter {
+            let missing = move || Err(Failed::from("there is no adapter"));
+            let required = std::env::var("AUSCULT_REQUIRE_WGPU").is_ok_and(|v| v == "1");
+            let trial = Trial::test(format!("wgpu::{mode} needs an adapter"), missing);
+            trials.push(trial.with_ignored_flag(!required));
+        }
+    }
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn config(mode: Mode) -> TrainConfig {
+    TrainConfig {
+        k: 4,
+        batch: BATCH,
+        lr: 3e-3,
+        lr_decay: 4,
+        l1: 0.3,
+        l1_warmup: 5,
+        window: 9,
+        dead_after: 3,
+        aux_k: 0,
+        // some of every batch lie within it
+        bandwidth: 0.4,
+        ..TrainConfig::new(mode, WIDTH, FEATURES, STEPS)
+    }
+}
+
+fn values(name: &str, n: usize, scale: f32) -> Vec<f32> {
+    noise(name, n).map(|v| scale * v).collect()
+}
+
+fn start() -> SaeParts {
+    SaeParts {
+        w_enc: values("w_enc", WIDTH * FEATURES, 0.6),
+        b_enc: values("b_enc", FEATURES, 0.1),
+        w_dec: values("w_dec", WIDTH * FEATURES, 1.0),
+        b_dec: values("b_dec", WIDTH, 0.2),
+    }
+}
+
+fn rows(step: u64) -> Vec<f32> {
+    values(&format!("rows {step}"), BATCH * WIDTH, 1.5)
+}
+
+/// A parameter and its second moment.
+struct Parameter {
+    values: Vec<f64>,
+    moment: Vec<f64>,
+}
+
+impl Parameter {
+    fn new(values: impl IntoIterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.into_iter().collect();
+        Self { moment: vec![0.0; values.len()], values }
+    }
+}
+
+/// The arithmetic of a step, every product spelt out; both weights `[features, width]`.
+struct Plain {
+    config: TrainConfig,
+    w_enc: Parameter,
+    b_enc: Parameter,
+    w_dec: Parameter,
+    b_dec: Parameter,
+    log_threshold: Parameter,
+    /// Average of the least activation that was kept.
+    average: f64,
+    since: Vec<u32>,
+    counts: Vec<f64>,
+}
+
+/// What a step found.
+struct Found {
+    mse: f64,
+    l0: f64,
+    activation: f64,
+    norm: f64,
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+impl Plain {
+    fn new(config: TrainConfig, parts: &SaeParts) -> Self {
+        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let turned = (0..WIDTH * FEATURES).map(|i| f64::from(parts.w_enc[i % WIDTH * FEATURES + i / WIDTH]));
+        let mut plain = Self {
+            config,
+            w_enc: Parameter::new(turned),
+            b_enc: Parameter::new(wide(&parts.b_enc)),
+            w_dec: Parameter::new(wide(&parts.w_dec)),
+            b_dec: Parameter::new(wide(&parts.b_dec)),
+            log_threshold: Parameter::new(vec![0.01_f64.ln(); FEATURES]),
+            average: 0.0,
+            since: vec![0; FEATURES],
+            counts: vec![0.0; FEATURES],
+        };
+        plain.unit_rows();
+        plain
+    }
+
+    fn unit_rows(&mut self) {
+        for row in self.w_dec.values.chunks_exact_mut(WIDTH) {
+            let length = dot(row, row).sqrt();
+            row.iter_mut().for_each(|v| *v /= length);
+        }
+    }
+
+    /// The codes of a batch, 0 where not active.
+    fn codes(&mut self, pre: &[f64], step: u64) -> Vec<f64> {
+        let k = self.config.k;
+        let mut codes = pre.to_vec();
+        match self.config.mode {
+            Mode::Saelens532 | Mode::TopK => {
+                for row in codes.chunks_exact_mut(FEATURES) {
+                    let mut order: Vec<usize> = (0..FEATURES).collect();
+                    order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+                    order[k..].iter().for_each(|&f| row[f] = 0.0);
+                }
+            }
+            Mode::BatchTopK => {
+                let mut sorted: Vec<f64> = codes.iter().copied().filter(|&v| v > 0.0).collect();
+                sorted.sort_by(|a, b| b.total_cmp(a));
+                let least = sorted[(k * BATCH).min(sorted.len()) - 1];
+                codes.iter_mut().filter(|v| **v < least).for_each(|v| *v = 0.0);
+                let keep = if step == 0 { 0.0 } else { 0.99 };
+                self.average = keep * self.average + (1.0 - keep) * least;
+            }
+            Mode::JumpRelu => {
+                for (i, v) in codes.iter_mut().enumerate() {
+                    *v = if *v > self.log_threshold.values[i % FEATURES].exp() { *v } else { 0.0 };
+                }
+            }
+            Mode::Relu => {}
+        }
+        codes.iter_mut().for_each(|v| *v = v.max(0.0));
+        codes
+    }
+
+    fn step(&mut self, step: u64, rows: &[f32]) -> Found {
+        let penalty = self.config.l1_at(step) / 2.0;
+        let (mode, bandwidth) = (self.config.mode, f64::from(self.config.bandwidth));
+        let x: Vec<f64> = rows.iter().map(|&v| f64::from(v)).collect();
+        let centred: Vec<f64> = x.iter().enumerate().map(|(i, v)| v - self.b_dec.values[i % WIDTH]).collect();
+        let of = |table: &[f64], f: usize| -> Vec<f64> { table[f * WIDTH..][..WIDTH].to_vec() };
+        let mut pre = vec![0.0; BATCH * FEATURES];
+        for (i, v) in pre.iter_mut().enumerate() {
+            let (r, f) = (i / FEATURES, i % FEATURES);
+            *v = dot(&of(&centred, r), &of(&self.w_enc.values, f)) + self.b_enc.values[f];
+        }
+        let codes = self.codes(&pre, step);
+        let mut error: Vec<f64> = centred.iter().map(|v| -v).collect();
+        for (i, &code) in codes.iter().enumerate() {
+            let (r, f) = (i / FEATURES, i % FEATURES);
+            let direction = of(&self.w_dec.values, f);
+            error[r * WIDTH..][..WIDTH].iter_mut().zip(direction).for_each(|(e, d)| *e += code * d);
+        }
+
+        let mut grads = [FEATURES * WIDTH, FEATURES, FEATURES * WIDTH, WIDTH, FEATURES].map(|n| vec![0.0; n]);
+        for (i, &e) in error.iter().enumerate() {
+            grads[3][i % WIDTH] += e;
+        }
+        let mut active = [0u32; FEATURES];
+        for (i, &code) in codes.iter().enumerate() {
+            let (r, f) = (i / FEATURES, i % FEATURES);
+            let (e, c) = (of(&error, r), of(&centred, r));
+            let plain = dot(&e, &of(&self.w_dec.values, f));
+            let threshold = self.log_threshold.values[f].exp();
+            if mode == Mode::JumpRelu && (pre[i] - threshold).abs() < bandwidth / 2.0 {
+                grads[4][f] -= threshold / bandwidth * (threshold * plain + penalty);
+            }
+            if code == 0.0 {
+                continue;
+            }
+            let g = if matches!(mode, Mode::BatchTopK | Mode::JumpRelu) { plain } else { plain + penalty };
+            active[f] += 1;
+            grads[1][f] += g;
+            for column in 0..WIDTH {
+                grads[0][f * WIDTH + column] += g * c[column];
+                grads[2][f * WIDTH + column] += code * e[column];
+                grads[3][column] -= g * self.w_enc.values[f * WIDTH + column];
+            }
+        }
+        for (f, &n) in active.iter().enumerate() {
+            self.since[f] = if n > 0 { 0 } else { self.since[f] + 1 };
+            self.counts[f] += f64::from(n);
+        }
+
+        let scale = 2.0 / BATCH as f64;
+        let norm = scale * grads.iter().map(|grad| dot(grad, grad)).sum::<f64>().sqrt();
+        let factor = scale * (f64::from(self.config.max_norm) / (norm + 1e-6)).min(1.0);
+        let (lr, beta2) = (self.config.lr_at(step), self.config.beta2);
+        let root = 1.0 / (1.0 - beta2.powf(step as f64 + 1.0)).sqrt();
+        let parameters =
+            [&mut self.w_enc, &mut self.b_enc, &mut self.w_dec, &mut self.b_dec, &mut self.log_threshold];
+        for (parameter, grad) in parameters.into_iter().zip(&grads) {
+            for ((w, v), g) in parameter.values.iter_mut().zip(&mut parameter.moment).zip(grad) {
+                let g = factor * g;
+                *v = beta2 * *v + (1.0 - beta2) * g * g;
+                *w -= lr * g / (root * v.sqrt() + f64::from(self.config.eps));
+            }
+        }
+        self.unit_rows();
+        let mean = |sum: f64| sum / BATCH as f64;
+        Found {
+            mse: mean(dot(&error, &error)),
+            l0: mean(codes.iter().filter(|v| **v > 0.0).count() as f64),
+            activation: mean(codes.iter().sum()),
+            norm,
+        }
+    }
+}
+
+fn near(got: f64, want: f64, what: &str) {
+    assert!((got - want).abs() <= NUMBERS * want.abs().max(1e-3), "{what}: {got}, want {want}");
+}
+
+fn apart(got: &[f32], want: &[f64], what: &str) {
+    let far: f64 = got.iter().zip(want).map(|(&a, b)| (f64::from(a) - b).powi(2)).sum();
+    let share = (far / dot(want, want)).sqrt();
+    assert!(share <= WEIGHTS, "{what} differs by {share} of its length, at most {WEIGHTS} is expected");
+}
+
+fn every_step(mode: Mode, backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let mut trainer = Trainer::with_weights(backend.clone(), config(mode), start())?;
+    let mut plain = Plain::new(config(mode), &start());
+    for step in 0..STEPS {
+        if (step + 1) % 9 == 0 {
+            plain.counts.fill(0.0);
+        }
+        let record = trainer.step_recorded(&rows(step))?;
+        let want = plain.step(step, &rows(step));
+        let of = |what: &str| format!("{what} of step {step}");
+        near(record.mse, want.mse, &of("square of the error"));
+        near(record.l0, want.l0, &of("number of active features"));
+        near(record.grad_norm, want.norm, &of("length of the gradient"));
+        let penalised = match mode {
+            Mode::BatchTopK => 0.0,
+            Mode::JumpRelu => want.l0,
+            _ => want.activation,
+        };
+        near(record.l1, plain.config.l1_at(step) * penalised, &of("penalty"));
+        assert_eq!(record.dead, plain.since.iter().filter(|&&n| n >= 3).count(), "dead in step {step}");
+    }
+    let sae = trainer.sae(Metadata::default())?;
+    let parts = sae.parts();
+    let turned: Vec<f32> =
+        (0..WIDTH * FEATURES).map(|i| parts.w_enc[i % WIDTH * FEATURES + i / WIDTH]).collect();
+    apart(&turned, &plain.w_enc.values, "W_enc");
+    apart(&parts.b_enc, &plain.b_enc.values, "b_enc");
+    apart(&parts.w_dec, &plain.w_dec.values, "W_dec");
+    apart(&parts.b_dec, &plain.b_dec.values, "b_dec");
+    match (mode, &sae.settings().activation) {
+        (Mode::BatchTopK, Activation::JumpRelu { threshold }) => {
+            apart(threshold, &[plain.average; FEATURES], "the threshold");
+        }
+        (Mode::JumpRelu, Activation::JumpRelu { threshold }) => {
+            let want: Vec<f64> = plain.log_threshold.values.iter().map(|log| log.exp()).collect();
+            apart(threshold, &want, "thresholds");
+            assert!(
+                want.iter().any(|t| (t / 0.01 - 1.0).abs() > 0.02),
+                "thresholds have not moved: {want:?}"
+            );
+        }
+        (Mode::Saelens532 | Mode::TopK, Activation::TopK(4)) | (Mode::Relu, Activation::Relu) => {}
+        (mode, other) => panic!("{mode} has become {other:?}"),
+    }
+    // the last window began with step 17
+    let counted: Vec<f32> =
+        plain.counts.iter().map(|n| (n / (3 * BATCH) as f64 + 1e-10).log10() as f32).collect();
+    assert_eq!(trainer.sparsity()?, counted);
+    Ok(())
+}
+
+/// A run that is taken up from its checkpoint ends with the same bits.
+fn taken_up(mode: Mode, backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("checkpoint.safetensors");
+    let mut whole = Trainer::with_weights(backend.clone(), config(mode), start())?;
+    for step in 0..STEPS {
+        if step == 7 {
+            whole.save(&file, &Mixing::new(WIDTH, 1, 0))?;
+        }
+        whole.step(&rows(step))?;
+    }
+    let (mut again, _) = Trainer::resume(backend.clone(), &file)?;
+    for step in 7..STEPS {
+        again.step(&rows(step))?;
+    }
+    let [whole, again] = [&whole, &again].map(|trainer| trainer.sae(Metadata::default()));
+    let (whole, again) = (whole?, again?);
+    assert!(whole.parts() == again.parts(), "the weights differ");
+    assert_eq!(whole.settings(), again.settings());
+    Ok(())
+}
