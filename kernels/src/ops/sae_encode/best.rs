@@ -79,8 +79,9 @@ impl Best {
         )
     }
 
-    fn shrink(&mut self) {
-        if self.keys.len() > self.k {
+    /// Drops all but the k best, of which the last is what a value must pass.
+    pub fn shrink(&mut self) {
+        if self.keys.len() >= self.k {
             let (_, &mut last, _) = self.keys.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
             self.keys.truncate(self.k);
             self.least = of_key(last).0;

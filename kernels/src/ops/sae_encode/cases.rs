@@ -21,6 +21,7 @@ const EXACT: &[(usize, usize, usize, usize, &str)] = &[
     (9, 1024, 640, 32, "MusicGen-small width"),
     (257, 12, 300, 1, "only the best"),
     (20, 128, 4096, 64, "many tiles"),
+    (40, 130, 2100, 16, "many rows of many features, odd numbers of both"),
 ];
 
 /// (rows, width, features, k, size of x and weight, why), of noise: no two values about the k-th are near each other, which a

@@ -11,7 +11,11 @@ const TILE_FEATURES: usize = 288;
 /// Features of a task at least: every task has to find its own least values.
 const TASK_FEATURES: usize = 2048;
 
-/// By [`super::screen`] where it can; otherwise tasks of rows and features in parallel; a task multiplies tile by tile and goes through a tile while it is in cache.
+/// Rows that are screened at a time: what is found of them takes tens of MiB.
+#[cfg(target_arch = "x86_64")]
+const SCREEN_ROWS: usize = 2048;
+
+/// By [`super::screen`] where it can, otherwise by products in f32.
 pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let p: Params = bytemuck::pod_read_unaligned(params);
     let [x, weight, bias, indices, values] = slots else { panic!("sae_encode has five slots") };
@@ -22,18 +26,30 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if rows > crate::gemm::FEW_ROWS
-        && let Some(found) = super::screen::search(k, width, x, weight, bias)
-    {
-        let places = indices.par_chunks_exact_mut(k).zip(values.par_chunks_exact_mut(k));
-        places.zip(found).for_each(|((indices, values), mut keys)| {
-            keys.iter_mut().for_each(|key| *key -= u64::from(p.first_feature));
-            let best = Best::of(k, keys);
-            let before = (p.first_feature > 0).then(|| left_before(indices, values, k));
-            Best::write([&best].into_iter().chain(&before), indices, values);
-        });
+    if super::screen::pays(rows, width, features, k) {
+        let places = indices.chunks_mut(SCREEN_ROWS * k).zip(values.chunks_mut(SCREEN_ROWS * k));
+        for (x, (indices, values)) in x.chunks(SCREEN_ROWS * width).zip(places) {
+            match super::screen::search(k, width, x, weight, bias) {
+                Some(found) => {
+                    let places = indices.par_chunks_exact_mut(k).zip(values.par_chunks_exact_mut(k));
+                    places.zip(found).for_each(|((indices, values), mut best)| {
+                        best.keys.iter_mut().for_each(|key| *key -= u64::from(p.first_feature));
+                        let before = (p.first_feature > 0).then(|| left_before(indices, values, k));
+                        Best::write([&best].into_iter().chain(&before), indices, values);
+                    });
+                }
+                None => multiplied(p, x, weight, bias, indices, values),
+            }
+        }
         return;
     }
+    multiplied(p, x, weight, bias, indices, values);
+}
+
+/// Tasks of rows and features in parallel; a task multiplies tile by tile and goes through a tile while it is in cache.
+fn multiplied(p: Params, x: &[f32], weight: &[f32], bias: &[f32], indices: &mut [u32], values: &mut [f32]) {
+    let [width, features, k] = [p.width, p.features, p.k].map(|n| n as usize);
+    let rows = x.len() / width;
     let row_tasks = rows.div_ceil(TILE_ROWS);
     // equal parts, so that none is a sliver whose sums are in another order
     let first_row = |task: usize| task * rows / row_tasks;

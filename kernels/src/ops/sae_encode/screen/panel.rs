@@ -1,0 +1,107 @@
+//! Features as whole numbers, as many as are looked through at a time.
+
+use super::levels::{Levels, MOST_WEIGHT, RowBound, Rows, is_sane, largest};
+use super::tile::{COLUMNS, FEATURES, FeatureWords};
+use crate::gemm::dots;
+use pulp::x86::V3;
+use rayon::prelude::*;
+
+/// Sums of products that are at most this size stay within f32.
+const MOST_PRODUCT: f32 = 1e30;
+
+/// What bounds the products of a few features.
+#[derive(Clone)]
+pub(super) struct FeatureBounds {
+    pub units: [f32; FEATURES],
+    /// [`Levels::rest`].
+    pub rests: [f32; FEATURES],
+    /// Lengths in units at most.
+    pub lengths: [f32; FEATURES],
+    /// Products with the middle of x.
+    pub middles: [f32; FEATURES],
+    /// The bias, and what rounding of a sum with it may take away.
+    pub biases: [f32; FEATURES],
+    /// What rounding of a sum with the bias may come to, twice.
+    pub roundings: [f32; FEATURES],
+}
+
+impl FeatureBounds {
+    /// How far a product of whole numbers may be from that of a row and a feature, in units of both.
+    #[inline(always)]
+    pub fn error(&self, row: &RowBound, at: usize) -> f32 {
+        row.length * self.rests[at] + row.rest * self.lengths[at]
+    }
+}
+
+/// Features from `first` on.
+pub(super) struct Panel {
+    pub first: usize,
+    pub words: Vec<FeatureWords>,
+    pub bounds: Vec<FeatureBounds>,
+}
+
+impl Panel {
+    /// Of no features, with memory for them.
+    pub fn new(groups: usize, features: usize) -> Self {
+        let words = vec![FeatureWords::default(); features.div_ceil(FEATURES) * groups];
+        Self { first: 0, words, bounds: Vec::new() }
+    }
+
+    /// Takes in other features, from `first` on; false where bounds do not hold.
+    pub fn fill(&mut self, simd: V3, rows: &Rows, weight: &[f32], bias: &[f32], first: usize) -> bool {
+        let parts = weight.par_chunks(FEATURES * rows.middle.len()).zip(bias.par_chunks(FEATURES));
+        let of_tile = |(words, (weight, bias)): (&mut [FeatureWords], (&[f32], &[f32]))| {
+            tile(simd, rows, weight, bias, words)
+        };
+        let bounds: Option<Vec<FeatureBounds>> =
+            self.words.par_chunks_mut(rows.groups).zip(parts).map(of_tile).collect();
+        self.first = first;
+        self.bounds = bounds.unwrap_or_default();
+        !self.bounds.is_empty()
+    }
+}
+
+/// A few features.
+fn tile(
+    simd: V3,
+    rows: &Rows,
+    weight: &[f32],
+    bias: &[f32],
+    words: &mut [FeatureWords],
+) -> Option<FeatureBounds> {
+    let mut whole = vec![0_i8; rows.groups * COLUMNS];
+    let mut bounds = FeatureBounds {
+        units: [0.0; FEATURES],
+        rests: [0.0; FEATURES],
+        lengths: [0.0; FEATURES],
+        middles: [0.0; FEATURES],
+        biases: [f32::NEG_INFINITY; FEATURES],
+        roundings: [0.0; FEATURES],
+    };
+    for (at, (weight, &bias)) in weight.chunks_exact(rows.middle.len()).zip(bias).enumerate() {
+        let (levels, largest) = simd.vectorize(
+            #[inline(always)]
+            || {
+                let largest = largest(weight);
+                (Levels::of(weight, largest, MOST_WEIGHT, 0.0, &mut whole), largest)
+            },
+        );
+        if !is_sane(largest) || bias.is_nan() || bias.abs().max(largest * rows.largest) > MOST_PRODUCT {
+            return None;
+        }
+        [bounds.middles[at]] = dots([&rows.middle], weight);
+        bounds.units[at] = levels.unit;
+        bounds.rests[at] = levels.rest;
+        bounds.lengths[at] = levels.whole + levels.rest;
+        bounds.biases[at] = bias + 5e-7 * bias.abs();
+        bounds.roundings[at] = 1e-6 * bias.abs();
+        let places = words.iter_mut().flat_map(|group| &mut group.words);
+        let whole: &[i32] = bytemuck::cast_slice(&whole);
+        places.zip(whole).for_each(|(words, &word)| words[at] = word);
+    }
+    simd.vectorize(
+        #[inline(always)]
+        || words.iter_mut().for_each(|words| words.start(simd)),
+    );
+    Some(bounds)
+}

@@ -1,0 +1,222 @@
+use super::super::best::{Best, key};
+use super::levels::{Levels, MOST_WEIGHT, Rows, largest};
+use super::panel::Panel;
+use super::search;
+use super::tile::{FEATURES, ROWS, multiply};
+use crate::gemm::dots;
+use crate::noise;
+use pulp::x86::V3;
+
+fn simd() -> V3 {
+    V3::try_new().expect("a processor with AVX2")
+}
+
+/// Rows, weight and bias.
+#[derive(Clone)]
+struct Input {
+    width: usize,
+    x: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Input {
+    fn new(rows: usize, width: usize, features: usize) -> Self {
+        let [x, weight, bias] = [("x", rows * width), ("weight", features * width), ("bias", features)]
+            .map(|(slot, n)| noise(&format!("screen/{slot}/{rows}/{width}/{features}"), n).collect());
+        Self { width, x, weight, bias }
+    }
+
+    fn value(&self, x: &[f32], feature: usize) -> f32 {
+        let [product] = dots([&self.weight[feature * self.width..][..self.width]], x);
+        product + self.bias[feature]
+    }
+
+    /// Keys of the best of every row, from products in f32 of all features.
+    fn want(&self, k: usize) -> Vec<Vec<u64>> {
+        let of_row = |x: &[f32]| {
+            let values = (0..self.bias.len()).map(|feature| (self.value(x, feature), feature as u32));
+            let mut keys: Vec<u64> = values.filter(|(v, _)| *v > 0.0).map(|(v, f)| key(v, f)).collect();
+            keys.sort_unstable_by(|a, b| b.cmp(a));
+            keys.truncate(k);
+            keys
+        };
+        self.x.chunks_exact(self.width).map(of_row).collect()
+    }
+
+    /// What [`search`] finds, in order.
+    fn got(&self, k: usize) -> Option<Vec<Vec<u64>>> {
+        let sorted = |mut best: Best| {
+            best.keys.sort_unstable_by(|a, b| b.cmp(a));
+            best.keys
+        };
+        let found = search(k, self.width, &self.x, &self.weight, &self.bias)?;
+        Some(found.into_iter().map(sorted).collect())
+    }
+
+    /// That the search finds just what products in f32 of all features say.
+    fn check(&self, k: usize, what: &str) {
+        let got = self.got(k).unwrap_or_else(|| panic!("{what}: the search gave up"));
+        for (row, (got, want)) in got.iter().zip(self.want(k)).enumerate() {
+            assert_eq!(*got, want, "{what}: row {row}");
+        }
+    }
+}
+
+#[test]
+fn finds_what_products_in_f32_find() {
+    for (rows, width, features, k) in [
+        (1, 1, 1, 1),
+        (7, 3, 40, 2),
+        (13, 31, 900, 3),
+        (24, 33, 1024, 8),
+        (25, 100, 1025, 5),
+        (50, 257, 2500, 20),
+        (31, 1024, 3000, 10),
+        (9, 4100, 700, 4),
+        (40, 128, 5000, 300),
+    ] {
+        Input::new(rows, width, features)
+            .check(k, &format!("{rows} rows, {width} columns, {features} features"));
+    }
+}
+
+#[test]
+fn rows_of_every_size_and_shape_lose_nothing() {
+    let plain = Input::new(40, 200, 3000);
+    let changed = |change: &dyn Fn(&mut Input), what: &str| {
+        let mut input = plain.clone();
+        change(&mut input);
+        input.check(12, what);
+    };
+    changed(&|input| input.x.iter_mut().for_each(|v| *v *= 1e-9), "tiny rows");
+    changed(&|input| input.x.iter_mut().for_each(|v| *v *= 1e12), "huge rows");
+    changed(&|input| input.weight.iter_mut().for_each(|v| *v *= 1e9), "huge weights");
+    changed(
+        &|input| {
+            for (row, x) in input.x.chunks_exact_mut(200).enumerate() {
+                x.iter_mut().for_each(|v| *v *= 10_f32.powi(row as i32 % 13 - 6));
+            }
+        },
+        "rows of many sizes",
+    );
+    changed(
+        &|input| {
+            for (feature, weight) in input.weight.chunks_exact_mut(200).enumerate() {
+                weight.iter_mut().for_each(|v| *v *= 10_f32.powi(feature as i32 % 5 - 2));
+            }
+        },
+        "features of many sizes",
+    );
+    changed(&|input| input.x.chunks_exact_mut(200).for_each(|x| x[7] += 50.0), "a column far from 0");
+    changed(&|input| input.x[400..800].fill(0.0), "rows of zeros");
+    changed(&|input| input.weight[2000..60_000].fill(0.0), "features of zeros");
+    changed(&|input| input.bias.iter_mut().for_each(|v| *v -= 20.0), "few above 0");
+    changed(&|input| input.bias.iter_mut().for_each(|v| *v -= 1e6), "none above 0");
+    changed(&|input| input.bias[100..120].fill(1e9), "a few that are always best");
+    changed(
+        &|input| {
+            let (first, rest) = input.weight.split_at_mut(1000 * 200);
+            rest[..1000 * 200].copy_from_slice(first);
+            rest[1000 * 200..].copy_from_slice(first);
+            let first = input.bias[..1000].to_vec();
+            input.bias[1000..2000].copy_from_slice(&first);
+            input.bias[2000..].copy_from_slice(&first);
+        },
+        "every feature three times",
+    );
+    changed(
+        &|input| input.x.iter_mut().chain(&mut input.weight).for_each(|v| *v = v.signum()),
+        "signs alone",
+    );
+}
+
+#[test]
+fn a_search_that_can_tell_nothing_gives_up() {
+    let mut input = Input::new(40, 200, 6000);
+    input.x.chunks_exact_mut(200).for_each(|x| x[3] *= 1e5);
+    input.weight.chunks_exact_mut(200).for_each(|weight| weight[3] *= 1e-5);
+    assert!(input.got(12).is_none(), "one column hides all others");
+    for bad in [f32::NAN, f32::INFINITY, 1e30, 1e-30] {
+        let input = Input::new(3, 20, 50);
+        for slot in 0..2 {
+            let mut input = input.clone();
+            [&mut input.x, &mut input.weight][slot][20..40].fill(bad);
+            assert!(input.got(4).is_none(), "{bad} in slot {slot}");
+        }
+    }
+    let mut input = Input::new(3, 20, 50);
+    input.bias[7] = f32::NAN;
+    assert!(input.got(4).is_none(), "a bias that is not a number");
+}
+
+#[test]
+fn products_are_those_of_the_whole_numbers_and_within_the_bounds() {
+    let simd = simd();
+    for (rows, width, size) in [(6, 1, 1.0), (5, 40, 1.0), (11, 129, 1e-8), (6, 1025, 1e8), (6, 4096, 1.0)] {
+        let mut input = Input::new(rows, width, 20);
+        input.x.iter_mut().for_each(|v| *v *= size);
+        // rows whose numbers have one sign and one size make the largest sums
+        input.x[..width].fill(size);
+        input.x[width..2 * width].fill(-size);
+        input.weight[..width].fill(1.0);
+        input.weight[width..2 * width].fill(-1.0);
+        let of_x = Rows::new(simd, &input.x, width).expect("bounds hold");
+        let mut panel = Panel::new(of_x.groups, 20);
+        assert!(panel.fill(simd, &of_x, &input.weight, &input.bias, 0));
+        for (group, words) in of_x.words.chunks_exact(of_x.groups).enumerate() {
+            for (tile, (features, bounds)) in
+                panel.words.chunks_exact(of_x.groups).zip(&panel.bounds).enumerate()
+            {
+                let mut products = [[0; FEATURES]; ROWS];
+                simd.vectorize(
+                    #[inline(always)]
+                    || multiply(simd, words, features, &mut products),
+                );
+                for (row, at) in (0..ROWS).flat_map(|row| (0..FEATURES).map(move |at| (row, at))) {
+                    let byte = |word: i32, n: usize| word.to_ne_bytes()[n];
+                    let whole =
+                        words.iter().zip(features).flat_map(|(x, weight)| x.iter().zip(&weight.words));
+                    let sum: i32 = whole
+                        .flat_map(|(x, weight)| {
+                            (0..4).map(move |n| (byte(x[row], n), byte(weight[at], n) as i8))
+                        })
+                        .map(|(x, weight)| (i32::from(x) - 128) * i32::from(weight))
+                        .sum();
+                    let (number, feature) = (group * ROWS + row, tile * FEATURES + at);
+                    if number >= rows || feature >= 20 {
+                        continue;
+                    }
+                    assert_eq!(products[row][at], sum, "{rows} x {width}, row {number}, feature {feature}");
+                    let x = &input.x[number * width..][..width];
+                    let bound = &of_x.bounds[number];
+                    let (unit, error) = (bound.unit * bounds.units[at], bounds.error(bound, at));
+                    let base = bound.share * bounds.middles[at] + bounds.biases[at];
+                    let upper = (sum as f32 + error) * unit + base;
+                    let lower = (sum as f32 - error) * unit + base - bounds.roundings[at];
+                    let value = input.value(x, feature);
+                    assert!(lower <= value && value <= upper, "{lower} <= {value} <= {upper}, width {width}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn levels_leave_out_no_more_than_they_say() {
+    for (n, size) in [(1, 1.0_f32), (16, 1e-9), (33, 3e7), (1000, 0.02), (4099, 1.0)] {
+        let mut row: Vec<f32> = noise(&format!("screen/levels/{n}"), n).map(|v| v * size).collect();
+        row[0] = 3.0 * size;
+        let mut whole = vec![99_i8; n.next_multiple_of(32)];
+        let levels = Levels::of(&row, largest(&row), MOST_WEIGHT, 0.0, &mut whole);
+        assert_eq!(whole[0], 64);
+        let unit = f64::from(levels.unit);
+        let squares = |part: &dyn Fn(f64, f64) -> f64| -> f64 {
+            row.iter().zip(&whole).map(|(&v, &w)| part(f64::from(v) / unit, f64::from(w)).powi(2)).sum()
+        };
+        assert!(squares(&|_, w| w).sqrt() <= f64::from(levels.whole));
+        let rest = squares(&|v, w| v - w).sqrt();
+        assert!(rest <= f64::from(levels.rest) && rest <= 0.5001 * (n as f64).sqrt(), "{n}: {rest}");
+        assert!(whole[n..].iter().all(|&w| w == 0), "columns behind the last are 0");
+    }
+}
