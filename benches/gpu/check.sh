@@ -3,13 +3,13 @@
 #
 #     cargo build --release && cargo bench --bench capture --bench generate --no-run
 #     cargo test --release --no-run --test parity --test golden_model --test golden_text --test golden_sae \
-#         --test golden_generate --test hooks --test splice
+#         --test golden_generate --test hooks --test splice --test training
 #     (copy target/release/auscult, and of deps/ parity-*, golden_model-*, golden_text-*, golden_sae-*, golden_generate-*,
-#     hooks-*, splice-*, capture-* and generate-* under the names before the dash, into one folder)
+#     hooks-*, splice-*, training-*, capture-* and generate-* under the names before the dash, into one folder)
 #     benches/gpu/check.sh BIN [OUT]
 #
-# Parity of every PTX form on cuda, compute-sanitizer over it, the goldens of models, text, autoencoders and generation, hooks
-# and splices, doctor, bench, the main job, music out, and the peers in torch; and on the same device through Vulkan parity and
+# Parity of every PTX form on cuda, compute-sanitizer over it, the goldens of models, text, autoencoders and generation, hooks,
+# splices and training, doctor, bench, the main job, music out, and the peers in torch; and on the same device through Vulkan parity and
 # bench of WGSL, its cooperative matrices included, beside PTX. Logs go to OUT (gpu-check
 # by default); what they come to goes to OUT/DATE-DEVICE.txt, and into benches/record/ where that can be written. Ends with
 # 1 if anything failed or could not be run. `SKIP="peer sanitizer"` leaves steps out, and the record says so.
@@ -89,7 +89,7 @@ step parity parity
 for tool in memcheck racecheck initcheck synccheck; do
     step "sanitizer-$tool" sanitize "$tool"
 done
-for program in golden_model golden_text golden_sae golden_generate hooks splice; do
+for program in golden_model golden_text golden_sae golden_generate hooks splice training; do
     step "$program" whole "$program"
 done
 step wgsl-parity wgsl
