@@ -87,11 +87,10 @@ fn screens_keep_the_largest_of_either_sign() {
 
 #[test]
 fn screens_multiply_what_is_rounded_and_add_in_full() {
-    let little = 2.0_f32.powi(-10);
     for host in forms(&sae_screen::INFO) {
         // 257 is 256 in bf16, 259 is 260; a bias keeps its bits
-        let (indices, values) = screen(host, 2, &[257.0, 259.0], &[1.0, 0.0, 0.0, 1.0], &[little, 0.5]);
-        assert_eq!((indices, values), (vec![1, 0], vec![260.5, 256.0 + little]));
+        let (indices, values) = screen(host, 2, &[257.0, 259.0], &[1.0, 0.0, 0.0, 1.0], &[0.0009765625, 0.5]);
+        assert_eq!((indices, values), (vec![1, 0], vec![260.5, 256.0 + 1.0 / 1024.0]));
     }
 }
 
