@@ -2,10 +2,9 @@
 //!
 //! [`Sae::open`] reads the files of SAELens 5 and 6, of EleutherAI's sparsify, of Gemma Scope and of Llama Scope (pickles of
 //! other programs are for [`crate::convert`]), [`Sae::save`] writes SAELens'. [`Sae::encode`] and [`Sae::decode`] are encoder
-//! and decoder on the host, for any of them, [`Sae::on_device`] those that do not normalise as ops of a graph, with products in f32
-//! or bf16 ([`SaePrecision`]), [`Encoder`] is
-//! the one that is at hand; [`Sae::duplicates`] finds what was learned twice. Generation takes those that its graph can express ([`Sae::top_k`]).
-//! [`train`] makes new ones.
+//! and decoder on the host, for any of them, [`Sae::on_device`] those that do not normalise as ops of a graph, with products in
+//! f32 or bf16 ([`SaePrecision`]), and [`Encoder`] is the one that is at hand; [`Sae::duplicates`] finds what was learned twice.
+//! Generation takes the features of those that [`Sae::check_form`] passes. [`train`] makes new ones.
 
 mod decode;
 mod device;
