@@ -2,7 +2,9 @@
 //!
 //! `AUSCULT_MUSICGEN_SMALL=DIR AUSCULT_MUSICGEN_STEREO_SMALL=DIR cargo test --release --test golden_published -- --ignored`,
 //! with the directories of `facebook/musicgen-small` and `facebook/musicgen-stereo-small` as they are downloaded. The numbers
-//! are those of `tests/models/musicgen/test_modeling_musicgen.py` that hang on no random numbers of torch.
+//! are those of `tests/models/musicgen/test_modeling_musicgen.py` that hang on no random numbers of torch. Two of its tests are
+//! of columns that no music has, without the delay pattern, which is always here: that which generates five frames, less than the
+//! pattern is long, and that which shows the model the codes of a prompt as they are.
 
 use auscult_kernels::DType;
 use auscult_model::encodec::Encodec;
@@ -138,20 +140,6 @@ fn logits_of_the_first_column() {
         &[
             -0.9708, -3.0149, -4.6415, -1.4754, -0.2786, -2.3523, -2.6049, -6.7467, -1.0206, -3.2984,
             -3.3968, -1.5108, -1.5786, -3.1493, -1.1503, -0.0545,
-        ],
-    );
-}
-
-#[test]
-#[ignore = "needs the published weights of facebook/musicgen-small in AUSCULT_MUSICGEN_SMALL"]
-fn unconditional_greedy() {
-    let made = Model::of("AUSCULT_MUSICGEN_SMALL").greedy(&[None], 1.0, 5);
-    assert_eq!(made[0][0].len(), 3200);
-    near(
-        &made[0][0],
-        &[
-            0.0056, 0.0064, 0.0063, 0.0054, 0.0042, 0.0033, 0.0024, 0.0015, 0.0015, 0.0010, 0.0004, -0.0012,
-            -0.0036, -0.0055, -0.0067, -0.0071,
         ],
     );
 }
