@@ -380,12 +380,20 @@ fn prompts_are_shared(executor: &Executor) -> Check {
         let continued =
             |seed| Take { prompt: Some(prompt.clone()), frames: frames + 9, ..take(Some(&texts[1]), seed) };
         let takes: Vec<Take> = (0..4).map(continued).collect();
-        let together =
-            play(&decoder, &takes, &GeneratorOptions { slots: 3, ..Default::default() }, Context::Full)?;
+        let options = |slots| {
+            let captures = captures(&[BEFORE.into()])?;
+            Ok::<_, Failed>(GeneratorOptions { slots, captures, ..GeneratorOptions::default() })
+        };
+        let together = play(&decoder, &takes, &options(3)?, Context::Full)?;
         for (i, take) in takes.iter().enumerate().skip(if executor.is_slow() { 3 } else { 0 }) {
-            let alone =
-                play(&decoder, std::slice::from_ref(take), &GeneratorOptions::default(), Context::Full)?;
+            let alone = play(&decoder, std::slice::from_ref(take), &options(0)?, Context::Full)?;
             ensure(alone[0].codes == together[i].codes, || format!("prompt of {frames}: take {i} differs"))?;
+            for half in [Halves::Conditional, Halves::Unconditional] {
+                let [got, want] = [&together[i], &alone[0]].map(|made| rows(made, BEFORE, half));
+                ensure(bits(&got?) == bits(&want?), || {
+                    format!("prompt of {frames}, {half:?}: rows of take {i}")
+                })?;
+            }
         }
         let distinct = together.windows(2).any(|pair| pair[0].codes != pair[1].codes);
         ensure(distinct, || "all takes are alike: the noise is not heard".into())?;

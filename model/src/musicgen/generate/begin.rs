@@ -21,12 +21,13 @@ pub(super) struct Prefix {
     positions: usize,
     /// Pages of each half; the last one is shared only up to `positions`.
     pages: Vec<Vec<u32>>,
+    captured: Arc<[Vec<u8>]>,
 }
 
 /// What a take begins with: the pages of each half, and of each capture what was there in the columns of the prompt.
 pub(super) struct Begun {
     pub pages: Vec<Vec<u32>>,
-    pub captured: Vec<Vec<u8>>,
+    pub captured: Arc<[Vec<u8>]>,
 }
 
 /// Rows with the same key have the same keys and values.
@@ -70,15 +71,11 @@ impl Generator<'_> {
             melody: window.take.melody.clone().map(|melody| (melody, window.offset)),
             records: records.to_vec(),
         };
-        // what was captured of a prompt belongs to every take
-        let shared = match self.captures.is_empty() {
-            true => self.prefixes.iter().position(|p| p.positions == positions && p.key == key),
-            false => None,
-        };
-        if let Some(at) = shared {
+        let alike = |p: &Prefix| p.positions == positions && p.key == key;
+        if let Some(at) = self.prefixes.iter().position(alike) {
             let prefix = self.prefixes.remove(at);
+            let (kept, captured) = (prefix.pages.clone(), prefix.captured.clone());
             self.prefixes.push(prefix);
-            let kept = self.prefixes.last().expect("pushed above").pages.clone();
             let full = positions / PAGE;
             // held before others are asked for, so that nothing lets go of them
             kept.iter().for_each(|half| half[..full].iter().for_each(|&page| self.pages.hold(page)));
@@ -92,13 +89,13 @@ impl Generator<'_> {
                 pages.push([&shared[..full], &own].concat());
             }
             partly.into_iter().for_each(|page| self.pages.release(page));
-            return Ok(Begun { pages, captured: Vec::new() });
+            return Ok(Begun { pages, captured });
         }
         let pages = self.take_pages(needed, self.sizes.halves)?;
-        let captured = self.prefill(window, (prefix, columns), &pages, records)?;
+        let captured: Arc<[Vec<u8>]> = self.prefill(window, (prefix, columns), &pages, records)?.into();
         let held = positions.div_ceil(PAGE);
-        let prefix =
-            Prefix { key, positions, pages: pages.iter().map(|half| half[..held].to_vec()).collect() };
+        let kept = pages.iter().map(|half| half[..held].to_vec()).collect();
+        let prefix = Prefix { key, positions, pages: kept, captured: captured.clone() };
         prefix.pages.iter().flatten().for_each(|&page| self.pages.hold(page));
         self.prefixes.push(prefix);
         if self.prefixes.len() > PREFIXES {

@@ -258,7 +258,7 @@ impl<'d> Generator<'d> {
 
     /// Begins a window in a free slot. Returns what was captured of the prompt's columns: `[halves, columns, width]` for
     /// each capture, and how many columns.
-    pub(crate) fn start(&mut self, slot: usize, window: &Window<'_>) -> Result<(usize, Vec<Vec<u8>>)> {
+    pub(crate) fn start(&mut self, slot: usize, window: &Window<'_>) -> Result<(usize, Arc<[Vec<u8>]>)> {
         let config = self.decoder.config();
         let codebooks = config.num_codebooks;
         self.put_text(slot, window.take.text.as_ref())?;
@@ -276,7 +276,7 @@ impl<'d> Generator<'d> {
         let end = window.frames + self.lag().max(usize::from(!self.captures.is_empty()));
         let needed = (prefix + end + 1).div_ceil(PAGE);
         let Begun { pages, captured } = match prefix + columns {
-            0 => Begun { pages: self.take_pages(needed, self.sizes.halves)?, captured: Vec::new() },
+            0 => Begun { pages: self.take_pages(needed, self.sizes.halves)?, captured: Arc::new([]) },
             _ => self.begin(window, (prefix, columns), needed, &records)?,
         };
         let per_row = self.sizes.pages_per_row(config);
