@@ -22,7 +22,8 @@ mod reference;
 
 use super::sae_encode::Params;
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, Swizzle, Target, TensorDesc, TensorMap,
+    Wgsl, fields, fold_groups,
 };
 
 /// Features of a row that are found at most.
@@ -49,6 +50,55 @@ const fn ptx(source: &'static str, entry: &'static str) -> Ptx {
     }
 }
 
+/// Features of a tile of the form for `sm_90a`; its rows are those of a block.
+const HOPPER_FEATURES: u32 = 256;
+/// Columns of a stage of that form: 128 bytes, which a swizzled row is.
+const HOPPER_COLS: u32 = 64;
+/// Four stages, two of the bias for each of two warpgroups, eight barriers.
+const HOPPER_SHARED: u32 = 4 * 49_152 + 4 * 1024 + 64;
+/// Blocks at most: multiprocessors of an H100 or H200. Each has lists of its own.
+const HOPPER_BLOCKS: u32 = 132;
+
+/// Bytes of a list of each row of each block. Launches of fewer rows than the most take one of few sizes, for memory is kept by size.
+fn hopper_workspace(params: &[u8]) -> usize {
+    let p: Params = bytemuck::pod_read_unaligned(params);
+    let blocks = p.rows.div_ceil(PTX_ROWS).min(HOPPER_BLOCKS).next_power_of_two().min(HOPPER_BLOCKS);
+    // what each of a row's four lanes has: half of k, a tile and some; a candidate has 8 bytes
+    let places = 4 * (p.k as usize / 2 + 80);
+    8 * places * (PTX_ROWS * blocks) as usize
+}
+
+/// The form with asynchronous matrix products and tensor copies.
+const HOPPER: Ptx = Ptx {
+    target: Target::Sm90a,
+    // copies of tensors ask for rows that begin at multiples of 16 bytes
+    takes: |params| bytemuck::pod_read_unaligned::<Params>(params).width.is_multiple_of(8),
+    dynamic_shared: |_| HOPPER_SHARED,
+    workspace: Some(hopper_workspace),
+    maps: |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        let map = |slot, rows: u32, tile| TensorMap {
+            slot,
+            dtype: DType::BF16,
+            extents: vec![u64::from(p.width), u64::from(rows)],
+            strides: vec![2 * u64::from(p.width)],
+            tile: vec![HOPPER_COLS, tile],
+            swizzle: Swizzle::Bytes128,
+        };
+        vec![map(0, p.rows, PTX_ROWS), map(1, p.features, HOPPER_FEATURES)]
+    },
+    registers: 168,
+    ..Ptx::new(
+        include_str!("sae_screen_bf16_sm90a.ptx"),
+        "sae_screen_bf16_sm90a",
+        [384, 1, 1],
+        |params, device| {
+            let tiles = bytemuck::pod_read_unaligned::<Params>(params).rows.div_ceil(PTX_ROWS);
+            [tiles.min(device.multiprocessors).min(HOPPER_BLOCKS), 1, 1]
+        },
+    )
+};
+
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
     name: "sae_screen_bf16",
@@ -65,7 +115,7 @@ pub static INFO: KernelInfo = KernelInfo {
         let p: Params = bytemuck::pod_read_unaligned(params);
         fold_groups(p.rows.div_ceil(TILE).into())
     })],
-    ptx: &[ptx(include_str!("sae_screen_bf16.ptx"), "sae_screen_bf16")],
+    ptx: &[HOPPER, ptx(include_str!("sae_screen_bf16.ptx"), "sae_screen_bf16")],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,
