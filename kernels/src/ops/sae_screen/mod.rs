@@ -205,6 +205,8 @@ impl Op for SaeScreen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PtxDevice;
+    use bytemuck::Zeroable;
 
     #[test]
     fn refusals_name_the_argument() {
@@ -238,6 +240,31 @@ mod tests {
             op.plan(&[]).expect_err("refused").to_string(),
             "sae_screen_bf16: `inputs` has value 0, expected x, weight, bias"
         );
+    }
+
+    #[test]
+    fn the_form_follows_the_device_and_the_width() {
+        let hopper = PtxDevice { capability: (9, 0), multiprocessors: 132, shared_per_block: 227 << 10 };
+        let form = |width, device: &PtxDevice| {
+            let [x, weight] = [[300, width], [500, width]].map(|shape| TensorDesc::new(DType::BF16, shape));
+            let plan = SaeScreen { k: 9 }.plan(&x, &weight, &TensorDesc::f32([500])).expect("shapes fit");
+            INFO.ptx_for(&plan.params, device).expect("a form for every launch").entry
+        };
+        assert_eq!(form(1024, &hopper), "sae_screen_bf16_sm90a");
+        assert_eq!(form(1020, &hopper), "sae_screen_bf16");
+        for capability in [(8, 0), (8, 9), (10, 0)] {
+            assert_eq!(form(1024, &PtxDevice { capability, ..hopper }), "sae_screen_bf16");
+        }
+    }
+
+    #[test]
+    fn lists_are_of_few_sizes() {
+        let bytes = |rows| hopper_workspace(bytemuck::bytes_of(&Params { rows, k: 141, ..Params::zeroed() }));
+        // 600 candidates a row
+        assert_eq!(bytes(1), 128 * 600 * 8);
+        assert_eq!(bytes(300), 4 * bytes(1));
+        assert_eq!(bytes(65 * 128), 128 * bytes(1));
+        assert_eq!([bytes(129 * 128), bytes(65_536), bytes(u32::MAX)], [132 * bytes(1); 3]);
     }
 
     #[test]
