@@ -4,7 +4,7 @@ use crate::selftest::{self, POISON, compare};
 use crate::{Backend, Contents, PtxSim};
 use auscult_kernels::ops::sae_encode::Params;
 use auscult_kernels::ops::sae_screen::{INFO, SaeScreen};
-use auscult_kernels::{Case, DType, Fill, Ptx, PtxDevice, TensorDesc, Tolerance};
+use auscult_kernels::{Access, Case, DType, Fill, KernelInfo, Ptx, PtxDevice, Slot, TensorDesc, Tolerance};
 use std::mem::offset_of;
 
 /// One block, which goes through two tiles of rows, of three tiles of features each, of three slices each: the four stages go round
@@ -61,7 +61,12 @@ fn faults_planted_in_the_screen_are_found() {
             "barriers_made:\n",
             RACE,
         ),
-        ("no wait for a stage to be filled", "    @!ready bra     await_full;\n", "", UNFINISHED),
+        (
+            "no wait for a stage to be filled",
+            "    @!ready bra     await_full;\n",
+            "",
+            "read of memory never written",
+        ),
         ("copies do not wait for a stage to be left", "    @!ready bra     await_empty;\n", "", UNFINISHED),
         (
             "copies wait for the other parity",
@@ -71,13 +76,13 @@ fn faults_planted_in_the_screen_are_found() {
         ),
         ("half of a stage's bytes are expected", "[full_at], 49152;", "[full_at], 24576;", UNFINISHED),
         ("too many bytes of a stage are expected", "[full_at], 49152;", "[full_at], 49168;", "deadlock"),
-        ("a stage counts as left by one warpgroup", "[base + 200736], 8;", "[base + 200736], 4;", RACE),
         (
             "a stage that is not left",
             "    @leads mbarrier.arrive.shared.b64 _, [previous];\n",
             "",
             "deadlock",
         ),
+        ("a stage counts as left by one warpgroup", "[base + 200736], 8;", "[base + 200736], 4;", "deadlock"),
         (
             "weights between swizzles",
             "add.u32         weight_at, x_at, 16384;",
@@ -89,7 +94,7 @@ fn faults_planted_in_the_screen_are_found() {
             "a stage left with its product under way",
             "wgmma.wait_group.sync.aligned 1;",
             "wgmma.wait_group.sync.aligned 2;",
-            UNFINISHED,
+            RACE,
         ),
         ("sums used with their product under way", "    wgmma.wait_group.sync.aligned 0;\n", "", UNFINISHED),
         (
@@ -113,12 +118,6 @@ fn faults_planted_in_the_screen_are_found() {
             "results: ",
         ),
         (
-            "lists with room for less than a tile",
-            "sub.u32 room, places, 64;",
-            "sub.u32 room, places, 0;",
-            "results: ",
-        ),
-        (
             "features of the tile behind",
             "not.b32         turned, turned;",
             "neg.s32         turned, turned;",
@@ -138,16 +137,10 @@ fn faults_planted_in_the_screen_are_found() {
         ),
         ("kept ones that are not counted", "add.u32 j, kept, 3;", "add.u32 j, kept, 0;", "results: "),
         (
-            "halves of the warp's rows that are not given back",
-            "setp.ne.u32     more, half, 0;",
-            "setp.ne.u32     more, half, 1;",
-            "results: ",
-        ),
-        (
-            "more registers than were given up",
-            "setmaxnreg.inc.sync.aligned.u32 232",
-            "setmaxnreg.inc.sync.aligned.u32 240",
-            "deadlock",
+            "lists longer than the workspace has them",
+            "add.u32 places, places, 80;",
+            "add.u32 places, places, 200;",
+            "out of bounds",
         ),
     ];
     let sound = form().source;
@@ -162,6 +155,26 @@ fn faults_planted_in_the_screen_are_found() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The kernel with its outputs as inputs too: of slots that are only written the interpreter forgets what was there.
+fn going_on() -> &'static KernelInfo {
+    let slot = |slot: &Slot| match slot.access {
+        Access::Write => Slot::update(slot.name, slot.dtype),
+        Access::Read | Access::ReadWrite => *slot,
+    };
+    let slots: Vec<Slot> = INFO.slots.iter().map(slot).collect();
+    Box::leak(Box::new(KernelInfo {
+        name: INFO.name,
+        slots: slots.leak(),
+        fields: INFO.fields,
+        params_size: INFO.params_size,
+        wgsl: INFO.wgsl,
+        ptx: INFO.ptx,
+        reference: INFO.reference,
+        cpu: INFO.cpu,
+        cases: INFO.cases,
+    }))
 }
 
 /// Parts of the features, the first of fewer than k, are the same as all at once, in every form.
@@ -192,7 +205,8 @@ fn a_screen_goes_on_from_the_part_before() {
     };
     let whole = case.plan.pieces(usize::MAX, 256).unwrap();
     let want = selftest::run_reference(&case, &whole, POISON).unwrap();
-    for form in INFO.ptx {
+    let kernel = going_on();
+    for form in kernel.ptx {
         let sim = PtxSim::with_device(DEVICE).unwrap().only(form.entry);
         let buffer = |bytes: usize| sim.alloc(Contents::Undefined(bytes)).unwrap();
         let filled = |slot: usize| {
@@ -205,6 +219,7 @@ fn a_screen_goes_on_from_the_part_before() {
         let [indices, values] = [(); 2].map(|()| buffer(4 * rows * k).span());
         for (first, count) in PARTS {
             let mut part = plan(count);
+            part.kernel = kernel;
             let mut field = |at: usize, value: usize| {
                 part.params[at..at + 4].copy_from_slice(&u32::try_from(value).unwrap().to_ne_bytes());
             };
