@@ -35,7 +35,8 @@ impl<H, D> Part<H, D> {
 
 /// The decoder's weights on the host, and as much of them on the device as was used.
 ///
-/// Linear weights lie there in the type of the precision. For products of few rows, which wait for them, they are to be had
+/// Linear weights lie there in the type of the precision; embedding tables in two bytes a value where no value of them
+/// changes by it, else in the type of the precision, if its range holds them. For products of few rows, which wait for them, they are to be had
 /// `lean` as well: in two bytes a value where no value of that part changes by it, whatever the precision.
 pub(crate) struct DecoderWeights {
     backend: Arc<dyn Backend>,
@@ -98,7 +99,10 @@ impl DecoderWeights {
             precision,
             layers: layers.iter().map(layer).collect::<Result<_>>()?,
             cross: cross.iter().map(cross_of).collect::<Result<_>>()?,
-            host_embeddings: embeddings.iter().map(embedding).collect::<Result<_>>()?,
+            host_embeddings: in_few_bytes(
+                embeddings.iter().map(embedding).collect::<Result<_>>()?,
+                precision.dtype(),
+            ),
             embeddings: OnceLock::new(),
             head: Part::new(Heads {
                 norm: norm.try_map(&float)?,
@@ -146,8 +150,8 @@ impl DecoderWeights {
         self.host_embeddings[0].desc.shape[0]
     }
 
-    /// Embedding tables on the device, f32 `[codebooks of the group * entries, hidden]`: one table, or as many as
-    /// the device's binding limit asks for.
+    /// Embedding tables on the device, f32, f16 or bf16 `[codebooks of the group * entries, hidden]`: one table, or as many
+    /// as the device's binding limit asks for.
     pub fn embeddings(&self) -> Result<&[Tensor]> {
         let tables = once(&self.embeddings, || {
             let one = self.host_embeddings[0].desc.bytes();
@@ -220,6 +224,13 @@ impl DecoderWeights {
 /// A part in the first of the two-byte types that holds it: all of it, since products side by side are of one type.
 fn lean_as<T>(of: impl FnMut(DType) -> Option<T>) -> Option<T> {
     [DType::F16, DType::BF16].into_iter().find_map(of)
+}
+
+/// Embedding tables in two bytes a value where that changes none of theirs, else in `dtype`, where its range holds them.
+fn in_few_bytes(tables: Vec<HostTensor>, dtype: DType) -> Vec<HostTensor> {
+    let all = |of: &dyn Fn(&HostTensor) -> Option<HostTensor>| tables.iter().map(of).collect();
+    let exact = lean_as(|dtype| all(&|table| table.lean(dtype)));
+    exact.or_else(|| all(&|table| table.narrowed(dtype))).unwrap_or(tables)
 }
 
 /// A linear weight in two bytes a value.
