@@ -285,3 +285,33 @@ impl Precision {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embedding_tables_take_two_bytes_where_that_is_allowed() {
+        // exact in f16; beyond its range; exact in bf16 alone; exact in neither
+        let (exact, far, wide, odd) = (0.375, 70_001.0, 2.0_f32.powi(100), 0.1);
+        for (values, precision, expected, why) in [
+            ([exact, 1.0], DType::F32, DType::F16, "no value changes"),
+            ([exact, 1.0], DType::BF16, DType::F16, "no value changes, whatever the precision"),
+            ([exact, wide], DType::F32, DType::BF16, "no value changes in bf16"),
+            ([exact, odd], DType::F32, DType::F32, "one value of one table would change"),
+            ([exact, odd], DType::F16, DType::F16, "rounded as the precision asks"),
+            ([exact, odd], DType::BF16, DType::BF16, "rounded as the precision asks"),
+            ([exact, far], DType::F16, DType::F32, "a value is beyond the range"),
+        ] {
+            let tables = values.map(|value| HostTensor::from_f32s([1, 2], vec![value, -0.5]));
+            let kept = in_few_bytes(tables.to_vec(), precision);
+            assert_eq!(kept.iter().map(|table| table.desc.dtype).collect::<Vec<_>>(), [expected; 2], "{why}");
+            let back = kept.iter().map(|table| table.narrowed(DType::F32).expect("f32 holds them"));
+            let back: Vec<f32> =
+                back.flat_map(|table| bytemuck::pod_collect_to_vec::<u8, f32>(&table.bytes)).collect();
+            if precision == DType::F32 {
+                assert_eq!(back, [values[0], -0.5, values[1], -0.5], "{why}");
+            }
+        }
+    }
+}

@@ -97,7 +97,7 @@ const fn wide(source: &'static str, entry: &'static str) -> Ptx {
 /// Value by value, of tables in two bytes.
 const fn any(source: &'static str, entry: &'static str) -> Ptx {
     Ptx {
-        registers: 56,
+        registers: 48,
         ..Ptx::new(source, entry, [BLOCK, 1, 1], |params, _| {
             let p: Params = bytemuck::pod_read_unaligned(params);
             [(row_units(&p, PTX_ROWS) * p.cols).div_ceil(BLOCK), 1, 1]
