@@ -30,7 +30,7 @@ pub(super) enum Reading {
         /// Indices and values.
         codes: [Fetching; 2],
         /// Squared errors, sums and squares by column.
-        sums: [Fetching; 3],
+        sums: Box<[Fetching; 3]>,
     },
 }
 
@@ -119,7 +119,7 @@ impl HookSae {
         Ok(Reading::Codes {
             positions: pass.positions(),
             codes: [indices?, values?],
-            sums: [error?, sum?, squares?],
+            sums: Box::new([error?, sum?, squares?]),
         })
     }
 
@@ -129,7 +129,7 @@ impl HookSae {
     /// If places were added since it was started.
     pub(super) fn finish(&self, clips: usize, reading: Reading) -> Result<Option<Vec<SaeRows>>> {
         match reading {
-            Reading::Codes { positions, codes, sums } => self.finish_fused(clips, positions, codes, sums),
+            Reading::Codes { positions, codes, sums } => self.finish_fused(clips, positions, codes, *sums),
             Reading::Rows(rows) => {
                 let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&rows.finish()?);
                 rows.chunks_exact(rows.len() / clips).map(|clip| self.encode(clip).map(Some)).collect()
