@@ -1,11 +1,15 @@
 //! Training of autoencoders on every executor against a plain transcription of its arithmetic in f64: every mode, step by step.
 //!
-//! Missing adapters show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` makes them failures.
+//! Executors that are missing show as ignored, with the reason; `AUSCULT_REQUIRE_WGPU=1` and `AUSCULT_REQUIRE_CUDA=1` make
+//! that a failure.
+
+mod common;
 
 use auscult_kernels::noise;
 use auscult_model::sae::train::{Mixing, Mode, TrainConfig, Trainer};
 use auscult_model::sae::{Activation, Metadata, SaeParts};
-use auscult_runtime::{Backend, CpuBackend, CudaBackend, PtxSim, WgpuBackend};
+use auscult_runtime::Backend;
+use common::executors::{Executor, Executors};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,26 +26,14 @@ const WEIGHTS: f64 = 5e-5;
 
 fn main() -> ExitCode {
     let args = Arguments::from_args();
-    let mut executors: Vec<(&str, Arc<dyn Backend>)> =
-        vec![("cpu", Arc::new(CpuBackend::new(None).expect("the host has a processor")))];
-    let wgpu = WgpuBackend::new(None);
-    let no_adapter = wgpu.is_err();
-    executors.extend(wgpu.map(|gpu| ("wgpu", Arc::new(gpu) as Arc<dyn Backend>)));
-    executors.push(("ptx_sim", Arc::new(PtxSim::new().expect("the host gives threads"))));
-    executors.extend(CudaBackend::new(None).map(|gpu| ("cuda", Arc::new(gpu) as Arc<dyn Backend>)));
-    let mut trials = Vec::new();
+    let executors = Executors::open();
+    let mut trials: Vec<Trial> = executors.missing().collect();
     for mode in Mode::ALL {
-        for (name, backend) in &executors {
+        for Executor { name, backend } in &executors.there {
             let of_mode = |what: &str| format!("{name}::{mode}::{what}");
             let (steps, resumed) = (backend.clone(), backend.clone());
             trials.push(Trial::test(of_mode("steps"), move || every_step(mode, &steps)));
             trials.push(Trial::test(of_mode("resumed"), move || taken_up(mode, &resumed)));
-        }
-        if no_adapter {
-            let missing = move || Err(Failed::from("there is no adapter"));
-            let required = std::env::var("AUSCULT_REQUIRE_WGPU").is_ok_and(|v| v == "1");
-            let trial = Trial::test(format!("wgpu::{mode} needs an adapter"), missing);
-            trials.push(trial.with_ignored_flag(!required));
         }
     }
     libtest_mimic::run(&args, trials).exit_code()

@@ -3,7 +3,10 @@
 use super::job::{Job, Result, job};
 use auscult_kernels::ops::{
     adam::{Adam, AdamStep, RATES},
+    sae_active::SaeActive,
     sae_adam_rows::{Length, SaeAdamRows},
+    sae_add_threshold::SaeAddThreshold,
+    sae_batch_top_k::SaeBatchTopK,
     sae_clip::{SCHEDULE, SaeClip},
     sae_dead_bias::SaeDeadBias,
     sae_decode::SaeDecode,
@@ -11,7 +14,9 @@ use auscult_kernels::ops::{
     sae_feature_grad::SaeFeatureGrad,
     sae_feature_sums::{HISTORY, SUMS, SaeFeatureSums},
     sae_group::SaeGroup,
+    sae_rescore::SaeRescore,
     sae_screen::{SaeScreen, screened},
+    sae_threshold_grad::SaeThresholdGrad,
     sum_rows::SumRows,
 };
 use auscult_kernels::{DType, Fill, TensorDesc};
@@ -20,6 +25,9 @@ use auscult_kernels::{DType, Fill, TensorDesc};
 const BATCH: [usize; 2] = [64, 4096];
 const FEATURES: usize = 32_768;
 const ACTIVE: usize = 100;
+
+/// Places of a row where there is no limit of active features.
+const PLACES: usize = 256;
 
 /// Active features of the short batch, and the same turned round: where a feature's entries begin, and (entry, row) of all.
 fn active() -> (Vec<u32>, Vec<u32>, Vec<u32>) {
@@ -46,6 +54,7 @@ pub fn training() -> Result<Vec<Job>> {
     let positive = |name| (name, Fill::Between(0.125, 1.0));
     let turned = || vec![("starts", Fill::Words(starts.clone())), ("order", Fill::Words(order.clone()))];
     let with = |fill: Vec<_>| [turned(), fill].concat();
+    let logs = ("log_threshold", Fill::Between(-0.6, -0.2));
     Ok(vec![
         job("64 rows, 100 of 32,768 x 1024", BATCH, |rows| {
             let (indices, values) = places(rows);
@@ -96,11 +105,34 @@ pub fn training() -> Result<Vec<Job>> {
         job("[64, 1024]", BATCH, |rows| SumRows { factor: -1.0 }.plan(&rows_of(rows)))?,
         job("32,768 features", BATCH, |_| SaeDeadBias { after: 39 }.plan(&bias, &history))?
             .filled(vec![("history", Fill::Below(40))]),
+        // modes with thresholds: one pre-activation in six is above its own, one in two thousand near it
+        job("[64, 32768]", BATCH, |rows| {
+            SaeActive.plan(&TensorDesc::f32([rows, FEATURES]), Some(&TensorDesc::f32([FEATURES])))
+        })?
+        .filled(vec![logs.clone()]),
+        job("64 rows, 32,768 x 1024", BATCH, |rows| {
+            SaeThresholdGrad { bandwidth: 1e-3 }.plan(
+                &TensorDesc::f32([rows, FEATURES]),
+                &TensorDesc::f32([FEATURES]),
+                &table,
+                &rows_of(rows),
+                &TensorDesc::f32([1]),
+            )
+        })?
+        .filled(vec![logs]),
+        job("100 of 256 places a row, 64 rows", BATCH, |rows| {
+            let (values, number) = (TensorDesc::f32([rows, PLACES]), TensorDesc::f32([1]));
+            SaeBatchTopK { most: rows * ACTIVE }.plan(&values, &number, &number)
+        })?
+        .filled(vec![positive("values"), positive("keep")]),
     ])
 }
 
 /// Of the rows of `CLIPS` clips, and of one block of rows.
 pub fn autoencoders() -> Result<Vec<Job>> {
+    // an odd stride, so that those of a row differ
+    let candidate = |at: usize| (at / 141 * 7919 + at % 141 * 0x9e37) % 4096;
+    let candidates: Vec<u32> = (0..128 * 141).map(|at| candidate(at) as u32).collect();
     Ok(vec![
         job(
             "[128, 256] x [2048, 256], 32 best",
@@ -111,15 +143,6 @@ pub fn autoencoders() -> Result<Vec<Job>> {
                 SaeEncode { k }.plan(&TensorDesc::f32([rows, width]), &weight, &TensorDesc::f32([features]))
             },
         )?,
-        job(
-            "[128, 256] x [2048, 256], 32 best",
-            [(128, 256, 2048, 32), (65_536, 1024, 32_768, screened(100, 32_768))],
-            |(rows, width, features, k)| {
-                let [x, weight] =
-                    [[rows, width], [features, width]].map(|shape| TensorDesc::new(DType::BF16, shape));
-                SaeScreen { k }.plan(&x, &weight, &TensorDesc::f32([features]))
-            },
-        )?,
         job("128 rows, 100 of [4096, 1024]", [(128, 4096), (65_536, 32_768)], |(rows, features)| {
             SaeDecode.plan(
                 &TensorDesc::u32([rows, 100]),
@@ -127,6 +150,40 @@ pub fn autoencoders() -> Result<Vec<Job>> {
                 &TensorDesc::f32([features, 1024]),
                 &TensorDesc::f32([1024]),
                 None,
+            )
+        })?
+        .filled(vec![("indices", Fill::Below(4096))]),
+        job(
+            "[128, 256] x [2048, 256], 56 best",
+            [(128, 256, 2048, 32), (65_536, 1024, 32_768, 100)],
+            |(rows, width, features, k)| {
+                let of = |shape: [usize; 2]| TensorDesc::new(DType::BF16, shape);
+                SaeScreen { k: screened(k, features) }.plan(
+                    &of([rows, width]),
+                    &of([features, width]),
+                    &TensorDesc::f32([features]),
+                )
+            },
+        )?,
+        job(
+            "128 rows, 100 best of 141 of [4096, 1024]",
+            [(128, 4096), (65_536, 32_768)],
+            |(rows, features)| {
+                SaeRescore { k: 100 }.plan(
+                    &TensorDesc::f32([rows, 1024]),
+                    &TensorDesc::f32([features, 1024]),
+                    &TensorDesc::f32([features]),
+                    &TensorDesc::u32([rows, screened(100, features)]),
+                )
+            },
+        )?
+        .filled(vec![("candidates", Fill::Words(candidates))]),
+        job("128 rows, 256 of 4096", [(128, 4096), (65_536, 32_768)], |(rows, features)| {
+            let places = [rows, PLACES];
+            SaeAddThreshold.plan(
+                &TensorDesc::u32(places),
+                &TensorDesc::f32(places),
+                &TensorDesc::f32([features]),
             )
         })?
         .filled(vec![("indices", Fill::Below(4096))]),

@@ -87,18 +87,20 @@ pub fn transformer() -> Result<Vec<Job>> {
     jobs.push(job("[512, 768]", [ROWS[0], CLIPS * TOKENS], |rows| {
         RmsNorm { eps: 1e-6 }.plan(&TensorDesc::f32([rows, 768]), &TensorDesc::f32([768]))
     })?);
-    jobs.push(
-        job("8 x 501 positions, 4 x [2049, 1024]", [8, CLIPS], |batch| {
-            EmbedSum { steps: POSITIONS, entries: 2049, first_codebook: 0 }.plan(
-                &TensorDesc::u32([batch * POSITIONS, 4]),
-                &TensorDesc::f32([4 * 2049, 1024]),
-                None,
-                Some(&TensorDesc::f32([2048, 1024])),
-                None,
-            )
-        })?
-        .filled(vec![("ids", Fill::Below(2049))]),
-    );
+    for table in [DType::F32, DType::F16, DType::BF16] {
+        jobs.push(
+            job("8 x 501 positions, 4 x [2049, 1024]", [8, CLIPS], |batch| {
+                EmbedSum { steps: POSITIONS, entries: 2049, first_codebook: 0 }.plan(
+                    &TensorDesc::u32([batch * POSITIONS, 4]),
+                    &TensorDesc::new(table, [4 * 2049, 1024]),
+                    None,
+                    Some(&TensorDesc::f32([2048, 1024])),
+                    None,
+                )
+            })?
+            .filled(vec![("ids", Fill::Below(2049))]),
+        );
+    }
     for dtype in [DType::F16, DType::BF16, DType::F32] {
         let plan = |rows| Capture { dtype }.plan(&TensorDesc::f32([rows, 1024]), None);
         jobs.push(job("[512, 1024], every row", ROWS, plan)?);

@@ -235,6 +235,25 @@ fn embed_sum_adds_codebooks_base_and_positions() {
 }
 
 #[test]
+fn embed_sum_widens_tables_of_two_bytes() {
+    // two codebooks of two entries, two columns: a signed zero and a subnormal stay what they are
+    let least = 2.0_f32.powi(-24);
+    let ids = [0_u32, 1, 1, 0, 0, 0];
+    let values = [1.5_f32, -0.0, least, -3.25, least, -0.0, 0.5, 65_280.0];
+    let want = [2.0_f32, 65_280.0, 2.0 * least, -3.25, 1.5, -0.0].map(f32::to_bits);
+    let op = EmbedSum { steps: 3, entries: 2, first_codebook: 0 };
+    let ids_desc = TensorDesc::u32([3, 2]);
+    let narrow: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
+    let plan = op.plan(&ids_desc, &TensorDesc::new(DType::F16, [4, 2]), None, None, None);
+    let y: Vec<u32> = run(plan, &[bytes(&ids), bytes(&narrow), left_out(), left_out(), left_out()]);
+    assert_eq!(y, want);
+    let narrow: Vec<bf16> = values.iter().map(|&v| bf16::from_f32(v)).collect();
+    let plan = op.plan(&ids_desc, &TensorDesc::new(DType::BF16, [4, 2]), None, None, None);
+    let y: Vec<u32> = run(plan, &[bytes(&ids), bytes(&narrow), left_out(), left_out(), left_out()]);
+    assert_eq!(y, want);
+}
+
+#[test]
 fn embed_sum_adds_from_left_to_right() {
     // 2^24 + 1 rounds to 2^24, so the order of these additions shows
     let plan = EmbedSum { steps: 1, entries: 1, first_codebook: 0 }.plan(

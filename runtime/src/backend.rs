@@ -1,5 +1,6 @@
 //! What every executor can do, and the handles it hands out.
 
+use crate::download::Download;
 use crate::weights::HostBytes;
 use auscult_kernels::{DType, Plan, PtxDevice, ShapeError, TensorDesc, WgslDevice};
 use std::any::Any;
@@ -210,7 +211,7 @@ impl Timing {
     }
 }
 
-/// An executor of plans. Seven methods that every one has, and three that most leave as they are.
+/// An executor of plans. Seven methods that every one has, and four that most leave as they are.
 ///
 /// Work is ordered: what is dispatched, copied or uploaded first is seen by what follows. It may run late, up to the
 /// next [`download`](Self::download) or [`wait`](Self::wait).
@@ -238,6 +239,16 @@ pub trait Backend: Send + Sync {
 
     /// Returns when everything asked for is done.
     fn wait(&self) -> Result<(), DeviceError>;
+
+    /// Begins what [`download`](Self::download) does, and returns at once where the device can: it goes on with what it is
+    /// asked for next while the bytes travel. They are those of now, even if the span's memory is written or given back
+    /// before they are here.
+    ///
+    /// # Errors
+    /// As for [`download`](Self::download); what fails later is told by [`Download::finish`].
+    fn start_download(&self, from: &Span) -> Result<Download, DeviceError> {
+        self.download(from).map(Download::here)
+    }
 
     /// Bytes of memory of its own that could still be had, where the device tells.
     fn free_memory(&self) -> Option<usize> {

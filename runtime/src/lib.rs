@@ -8,6 +8,7 @@
 mod backend;
 mod cpu;
 pub mod cuda;
+mod download;
 mod explain;
 pub mod files;
 pub mod gpu;
@@ -24,6 +25,7 @@ pub use backend::{
 };
 pub use cpu::CpuBackend;
 pub use cuda::CudaBackend;
+pub use download::Download;
 pub use explain::explain;
 pub use gpu::WgpuBackend;
 pub use graph::{Edit, Edits, Graph, GraphBuilder, GraphError, Insert, Operand, Place, Step, Value, nearest};

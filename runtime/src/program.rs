@@ -1,6 +1,7 @@
 //! A graph with memory, ready to be replayed.
 
 use crate::backend::{Backend, Buffer, Contents, DeviceError, Launch, Recording, Span, Tensor};
+use crate::download::Download;
 use crate::graph::{Graph, Source, Step, Value};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -170,6 +171,11 @@ impl Program {
     /// Bytes of an output of the last run.
     pub fn output(&self, name: &str) -> Result<Vec<u8>, RunError> {
         Ok(self.backend.download(&self.spans[self.find(name)?.0])?)
+    }
+
+    /// Begins to fetch an output of the last run, which stays what it is if the program is run again before it is here.
+    pub fn start_output(&self, name: &str) -> Result<Download, RunError> {
+        Ok(self.backend.start_download(&self.spans[self.find(name)?.0])?)
     }
 
     /// An f32 output of the last run.

@@ -1,6 +1,7 @@
 //! Capturing: audio in, activations out, into a store.
 //!
-//! Three threads: one reads and cuts audio, the caller's runs the model, one writes. Batches hold clips of one length,
+//! Three threads: one reads and cuts audio, the caller's runs the model, one writes. A device begins with a batch while the
+//! activations of the one before it travel to the host. Batches hold clips of one length,
 //! in order, and never span shards; so they are the same whether a run was interrupted or not, and with them every bit
 //! of the result. A file that cannot be read is left out and listed; a model that fails, a full disk or a wrong hash end
 //! the run, and leave a store that can be taken up again.
@@ -22,7 +23,7 @@ use auscult_audio::{LastClip, Windows};
 use serde::{Deserialize, Serialize};
 
 pub use clips::first_clips;
-pub use model::{Keep, Model, ModelSpec, MusicgenCapture, Shown};
+pub use model::{Keep, Model, ModelSpec, MusicgenCapture, Running, Shown};
 pub use run::capture;
 pub use saes::HookSae;
 
@@ -77,7 +78,7 @@ pub struct CaptureJob {
     pub windows: Windows,
     /// Most clips stored.
     pub limit: Option<usize>,
-    /// Element type stored. [`Model::forward`] must return it.
+    /// Element type stored. [`Model::finish`] must return it.
     pub dtype: StoreDtype,
     /// Clips computed together.
     pub batch: Batch,
@@ -264,7 +265,7 @@ pub struct Stages {
     pub decode: f64,
     /// Resampling.
     pub resample: f64,
-    /// Encoding to codes.
+    /// Encoding to codes, behind whatever the device is still to do for the batch before.
     pub encode: f64,
     /// The decoder's forward pass, and bringing its activations to the host.
     pub lm: f64,

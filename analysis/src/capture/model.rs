@@ -8,11 +8,11 @@ use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
 use auscult_model::musicgen::generate::Text;
-use auscult_model::musicgen::{Decoder, DecoderOptions, Posemb, TeacherForced, parse_sites};
+use auscult_model::musicgen::{Decoder, DecoderOptions, Fetching, Posemb, TeacherForced, parse_sites};
 use auscult_model::{ModelError, largest_batch};
 use auscult_runtime::{Backend, DeviceError, DeviceInfo, Edit, Edits};
 
-use super::saes::HookSae;
+use super::saes::{HookSae, Reading};
 use crate::alignment::{Look, first_look};
 use crate::error::{AnalysisError, Result};
 use crate::store::{Hook, SaeMeta, SaeRows, StoreDtype};
@@ -39,10 +39,13 @@ pub struct ModelSpec {
 
 /// A model whose activations can be captured. Clips of one call are all of one length.
 pub trait Model {
+    /// A batch that it was started on.
+    type Running;
+
     /// Its numbers.
     fn spec(&self) -> &ModelSpec;
 
-    /// The hooks whose rows [`forward`](Self::forward) returns.
+    /// The hooks whose rows [`finish`](Self::finish) returns.
     fn hooks(&self) -> &[Hook];
 
     /// Codes of clips: `ceil(samples / hop)` frames each.
@@ -51,21 +54,39 @@ pub trait Model {
     /// Failures of the device.
     fn encode(&mut self, clips: &[&[f32]]) -> Result<Vec<Codes>>;
 
-    /// The autoencoders whose features [`forward`](Self::forward) returns.
+    /// The autoencoders whose features [`finish`](Self::finish) returns.
     fn saes(&self) -> Vec<&SaeMeta> {
         Vec::new()
     }
 
-    /// Whether [`forward`](Self::forward) returns rows; where not, features are all that is wanted.
+    /// Whether [`finish`](Self::finish) returns rows; where not, features are all that is wanted.
     fn shows_rows(&self) -> bool {
         true
     }
+
+    /// Begins to run clips. Other batches may be encoded and started before this one is finished.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    fn start(&mut self, codes: &[Codes]) -> Result<Self::Running>;
+
+    /// Whether a device is busy with it, so that something is gained by finishing it late.
+    fn is_running(&self, running: &Self::Running) -> bool;
+
+    /// What the clips that were started showed; `codes` are theirs.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    fn finish(&mut self, codes: &[Codes], running: Self::Running) -> Result<Shown>;
 
     /// Runs clips.
     ///
     /// # Errors
     /// Failures of the device.
-    fn forward(&mut self, codes: &[Codes]) -> Result<Shown>;
+    fn forward(&mut self, codes: &[Codes]) -> Result<Shown> {
+        let running = self.start(codes)?;
+        self.finish(codes, running)
+    }
 
     /// How many clips of `samples` samples to run together when the user leaves it open; the same on each call.
     fn auto_batch(&self, samples: usize) -> usize;
@@ -103,6 +124,16 @@ pub struct MusicgenCapture {
     keep: Keep,
     /// The pass that was run last, by clips and frames. Only one: each holds the activations of its batch.
     pass: Option<((usize, usize), TeacherForced)>,
+    /// How often autoencoders were given more places.
+    widened: usize,
+}
+
+/// A pass that was run, with what it showed on its way to the host.
+pub struct Running {
+    /// What the autoencoders had been given when it was run.
+    widened: usize,
+    features: Vec<Reading>,
+    rows: Vec<Fetching>,
 }
 
 /// What bounds a batch.
@@ -186,6 +217,7 @@ impl MusicgenCapture {
             saes: Vec::new(),
             keep: Keep::Rows,
             pass: None,
+            widened: 0,
         })
     }
 
@@ -309,6 +341,8 @@ fn repeat_channels(codes: &Codes, channels: usize) -> Result<Codes> {
 }
 
 impl Model for MusicgenCapture {
+    type Running = Running;
+
     fn spec(&self) -> &ModelSpec {
         &self.spec
     }
@@ -343,28 +377,49 @@ impl Model for MusicgenCapture {
         self.keep == Keep::Rows
     }
 
-    fn forward(&mut self, codes: &[Codes]) -> Result<Shown> {
+    fn start(&mut self, codes: &[Codes]) -> Result<Running> {
         let first = codes.first().ok_or_else(|| AnalysisError::usage("batch", 0, "at least one clip"))?;
         let text = self.text.clone();
+        self.pass(codes.len(), first.frames())?;
+        let (_, pass) = self.pass.as_ref().expect("made above");
+        pass.run_with_texts(codes, &vec![text.as_deref(); codes.len()])?;
+        let read = |sae: &HookSae| sae.start(pass, &self.host_output(&sae.meta().site));
+        let hooks = if self.keep == Keep::Rows { self.hooks.as_slice() } else { &[] };
+        Ok(Running {
+            widened: self.widened,
+            features: self.saes.iter().map(read).collect::<Result<_>>()?,
+            rows: hooks.iter().map(|hook| Ok(pass.start_output(&hook.site)?)).collect::<Result<_>>()?,
+        })
+    }
+
+    fn is_running(&self, running: &Running) -> bool {
+        let mut outputs = running.features.iter().flat_map(Reading::outputs).chain(&running.rows);
+        outputs.any(|output| !output.is_here())
+    }
+
+    fn finish(&mut self, codes: &[Codes], mut running: Running) -> Result<Shown> {
         loop {
-            self.pass(codes.len(), first.frames())?;
-            let (_, pass) = self.pass.as_ref().expect("made above");
-            pass.run_with_texts(codes, &vec![text.as_deref(); codes.len()])?;
-            let read = |sae: &HookSae| {
-                let rows = || Ok(pass.output_f32(&self.host_output(&sae.meta().site))?);
-                sae.read(pass, codes.len(), rows)
-            };
-            let read: Vec<Option<Vec<SaeRows>>> = self.saes.iter().map(read).collect::<Result<_>>()?;
+            if running.widened != self.widened {
+                // a batch before it filled its places; what this one had come from the same pass
+                drop(running);
+                running = self.start(codes)?;
+            }
+            let Running { features, rows, .. } = running;
+            let read = self.saes.iter().zip(features).map(|(sae, reading)| sae.finish(codes.len(), reading));
+            let read: Vec<Option<Vec<SaeRows>>> = read.collect::<Result<_>>()?;
             if read.iter().all(Option::is_some) {
-                let hooks = if self.keep == Keep::Rows { self.hooks.as_slice() } else { &[] };
                 return Ok(Shown {
-                    rows: hooks.iter().map(|hook| Ok(pass.output(&hook.site)?)).collect::<Result<_>>()?,
+                    rows: rows.into_iter().map(|rows| Ok(rows.finish()?)).collect::<Result<_>>()?,
                     features: read.into_iter().flatten().collect(),
                 });
             }
+            // their memory goes before a larger pass's comes
+            drop(rows);
             self.pass = None;
             let full = self.saes.iter_mut().zip(&read).filter(|(_, read)| read.is_none());
             full.for_each(|(sae, _)| sae.widen());
+            self.widened += 1;
+            running = self.start(codes)?;
         }
     }
 

@@ -69,6 +69,7 @@ pub fn capture<M: Model>(
         progress,
         to: to_writer,
         done: Computed::default(),
+        in_flight: None,
     };
     let (read, computed, written) = thread::scope(|scope| {
         let read = scope.spawn(|| producer.run());

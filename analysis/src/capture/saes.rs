@@ -5,7 +5,7 @@
 //! the pass made again with more. What a device cannot encode reads the rows on the host.
 
 use auscult_model::ModelError;
-use auscult_model::musicgen::TeacherForced;
+use auscult_model::musicgen::{Fetching, TeacherForced};
 use auscult_model::sae::{DeviceSae, Sae, SaeOutputs, SaePrecision};
 use auscult_runtime::{Backend, Edits};
 
@@ -19,6 +19,29 @@ pub struct HookSae {
     sae: Sae,
     /// On the device; none for one that the host encodes.
     fused: Option<DeviceSae>,
+}
+
+/// What the features of a pass are made of, on its way to the host.
+pub(super) enum Reading {
+    /// Rows that the host encodes.
+    Rows(Fetching),
+    Codes {
+        positions: usize,
+        /// Indices and values.
+        codes: [Fetching; 2],
+        /// Squared errors, sums and squares by column.
+        sums: Box<[Fetching; 3]>,
+    },
+}
+
+impl Reading {
+    pub fn outputs(&self) -> impl Iterator<Item = &Fetching> {
+        let (one, more) = match self {
+            Self::Rows(rows) => (std::slice::from_ref(rows), [].as_slice()),
+            Self::Codes { codes, sums, .. } => (codes.as_slice(), sums.as_slice()),
+        };
+        one.iter().chain(more)
+    }
 }
 
 impl HookSae {
@@ -83,18 +106,32 @@ impl HookSae {
         self.fused = self.fused.take().and_then(|fused| fused.widened());
     }
 
-    /// The features of each clip of a pass that has run; `rows` f32 [clips, positions, width] for one that the host encodes.
-    /// None where a row may have more than the pass had places for.
-    pub(super) fn read(
-        &self,
-        pass: &TeacherForced,
-        clips: usize,
-        rows: impl FnOnce() -> Result<Vec<f32>>,
-    ) -> Result<Option<Vec<SaeRows>>> {
-        match &self.fused {
-            Some(fused) => self.read_fused(fused, pass, clips),
-            None => {
-                let rows = rows()?;
+    /// Begins to fetch what the features of a pass that has run are made of: where the host encodes, the rows, f32 [clips, positions,
+    /// width], of the output `rows`.
+    pub(super) fn start(&self, pass: &TeacherForced, rows: &str) -> Result<Reading> {
+        if !self.is_fused() {
+            return Ok(Reading::Rows(pass.start_output(rows)?));
+        }
+        let outputs = self.outputs();
+        let columns = [&outputs.squared_error, &outputs.sum, &outputs.squares];
+        let [error, sum, squares] = columns.map(|name| pass.start_inserted_output(name));
+        let [indices, values] = [&outputs.indices, &outputs.values].map(|name| pass.start_output(name));
+        Ok(Reading::Codes {
+            positions: pass.positions(),
+            codes: [indices?, values?],
+            sums: Box::new([error?, sum?, squares?]),
+        })
+    }
+
+    /// The features of each clip. None where a row may have more than the pass had places for.
+    ///
+    /// # Panics
+    /// If places were added since it was started.
+    pub(super) fn finish(&self, clips: usize, reading: Reading) -> Result<Option<Vec<SaeRows>>> {
+        match reading {
+            Reading::Codes { positions, codes, sums } => self.finish_fused(clips, positions, codes, *sums),
+            Reading::Rows(rows) => {
+                let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&rows.finish()?);
                 rows.chunks_exact(rows.len() / clips).map(|clip| self.encode(clip).map(Some)).collect()
             }
         }
@@ -117,29 +154,27 @@ impl HookSae {
         Ok(SaeRows { features, fit: Fit::of(rows, &decoded, self.meta.width) })
     }
 
-    fn read_fused(
+    fn finish_fused(
         &self,
-        fused: &DeviceSae,
-        pass: &TeacherForced,
         clips: usize,
+        positions: usize,
+        [indices, values]: [Fetching; 2],
+        sums: [Fetching; 3],
     ) -> Result<Option<Vec<SaeRows>>> {
-        let outputs = self.outputs();
-        let indices: Vec<u32> = bytemuck::pod_collect_to_vec(&pass.output(&outputs.indices)?);
-        let values = pass.output_f32(&outputs.values)?;
+        let fused = self.fused.as_ref().expect("places are as they were when the pass was run");
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&values.finish()?);
         if fused.overflows(&values) {
             return Ok(None);
         }
-        let sums = |name: &str| -> Result<Vec<f32>> {
-            Ok(bytemuck::pod_collect_to_vec(&pass.inserted_output(name)?))
-        };
-        let (error, sum, squares) =
-            (sums(&outputs.squared_error)?, sums(&outputs.sum)?, sums(&outputs.squares)?);
+        let indices: Vec<u32> = bytemuck::pod_collect_to_vec(&indices.finish()?);
+        let sums = sums.map(|sums| -> Result<Vec<f32>> { Ok(bytemuck::pod_collect_to_vec(&sums.finish()?)) });
+        let [error, sum, squares] = sums;
+        let (error, sum, squares) = (error?, sum?, squares?);
         let (k, width) = (fused.k(), self.meta.width);
-        let places = pass.positions() * k;
+        let places = positions * k;
         let of_clip = |clip: usize| {
             let (columns, places) = (clip * width..(clip + 1) * width, clip * places..(clip + 1) * places);
-            let fit =
-                self.fit(pass.positions(), &error[columns.clone()], &sum[columns.clone()], &squares[columns]);
+            let fit = self.fit(positions, &error[columns.clone()], &sum[columns.clone()], &squares[columns]);
             let features = fused.sparse_rows(indices[places.clone()].to_vec(), values[places].to_vec());
             SaeRows { features, fit }
         };

@@ -7,12 +7,13 @@ mod results;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use auscult_audio::wav::{Encoding, WavWriter};
 use auscult_audio::{LastClip, Windows};
 use auscult_model::Codes;
+use auscult_runtime::DeviceError;
 
 use super::*;
 use crate::Category;
@@ -30,9 +31,16 @@ struct Fake {
     hooks: Vec<Hook>,
     /// Samples of the clips of each batch.
     batches: Mutex<Vec<Vec<usize>>>,
-    /// The call to `encode` or `forward`, counted together, that fails.
+    /// The call to `encode` or `start`, counted together, that fails.
     fail_at: Option<usize>,
     calls: usize,
+    /// Whether batches are put off until they are finished, as by a device.
+    puts_off: bool,
+    /// Batches that there is memory for, and those that there must be no more of when one is finished.
+    room: usize,
+    room_to_finish: usize,
+    /// A handle for each batch that is under way.
+    running: Arc<()>,
 }
 
 impl Fake {
@@ -52,6 +60,10 @@ impl Fake {
             batches: Mutex::new(Vec::new()),
             fail_at: None,
             calls: 0,
+            puts_off: true,
+            room: usize::MAX,
+            room_to_finish: usize::MAX,
+            running: Arc::default(),
         }
     }
 
@@ -68,6 +80,18 @@ impl Fake {
                 expected: "there".into(),
             }),
             false => Ok(()),
+        }
+    }
+
+    fn has_room(&self, room: usize) -> Result<()> {
+        match Arc::strong_count(&self.running) - 1 <= room {
+            true => Ok(()),
+            false => Err(AnalysisError::Batch {
+                clips: 1,
+                frames: 10,
+                fits: 0,
+                source: DeviceError::Failed { device: "fake".into(), what: "full".into() },
+            }),
         }
     }
 
@@ -92,6 +116,8 @@ impl Fake {
 }
 
 impl Model for Fake {
+    type Running = (Shown, Arc<()>);
+
     fn spec(&self) -> &ModelSpec {
         &self.spec
     }
@@ -106,13 +132,24 @@ impl Model for Fake {
         Ok(clips.iter().map(|clip| self.codes(clip)).collect())
     }
 
-    fn forward(&mut self, codes: &[Codes]) -> Result<Shown> {
+    fn start(&mut self, codes: &[Codes]) -> Result<Self::Running> {
+        let handle = Arc::clone(&self.running);
+        self.has_room(self.room)?;
         self.call()?;
         let bytes = |hook: usize| {
             codes.iter().flat_map(|c| self.rows(c, hook)).flat_map(|v| v.to_le_bytes()).collect()
         };
         let rows = (0..self.hooks.len()).map(bytes).collect();
-        Ok(Shown { rows, features: Vec::new() })
+        Ok((Shown { rows, features: Vec::new() }, handle))
+    }
+
+    fn is_running(&self, _: &Self::Running) -> bool {
+        self.puts_off
+    }
+
+    fn finish(&mut self, _: &[Codes], (shown, _running): Self::Running) -> Result<Shown> {
+        self.has_room(self.room_to_finish)?;
+        Ok(shown)
     }
 
     fn auto_batch(&self, samples: usize) -> usize {

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Storage and matrix precision of the decoder's linear weights. Sums, the residual stream, norms, softmax and logits are
+/// Storage and matrix precision of the decoder's linear weights, and of its embedding tables where their range allows. Sums, the residual stream, norms, softmax and logits are
 /// f32 in every precision; what products read beside the weight is up to [`Activations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Precision {

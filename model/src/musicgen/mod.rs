@@ -20,4 +20,4 @@ pub use decoder::{Activations, Decoder, DecoderOptions, Precision};
 pub use positions::Posemb;
 pub use sites::{At, NamedSite, Site, parse_sites};
 pub use splice::Spliced;
-pub use teacher_forced::TeacherForced;
+pub use teacher_forced::{Fetching, TeacherForced};

@@ -7,7 +7,7 @@ use super::graph::{CODES, IDS, PREFIX, TEXT, TEXT_LENGTHS};
 use super::prefix::{self, Prefix};
 use crate::codes::Codes;
 use crate::error::{ModelError, Result};
-use auscult_runtime::{Graph, Program};
+use auscult_runtime::{Download, Graph, Program};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -163,11 +163,29 @@ impl TeacherForced {
     /// # Errors
     /// An output that no edit captured into; failures of the device.
     pub fn output(&self, name: &str) -> Result<Vec<u8>> {
-        let bytes = self.program.output(name)?;
-        match self.prefix_positions() {
-            0 => Ok(bytes),
-            in_front => Ok(self.of_each_clip(&bytes, in_front..in_front + self.positions())),
-        }
+        self.start_output(name)?.finish()
+    }
+
+    /// Begins to fetch what [`Self::output`] returns. The pass may be run again, or dropped, before it is here.
+    ///
+    /// # Errors
+    /// As [`Self::output`].
+    pub fn start_output(&self, name: &str) -> Result<Fetching> {
+        let in_front = self.prefix_positions();
+        let rows = (in_front > 0).then(|| Rows {
+            clips: self.batch,
+            kept: in_front..in_front + self.positions(),
+            all: in_front + self.positions(),
+        });
+        Ok(Fetching { download: self.program.start_output(name)?, rows })
+    }
+
+    /// Begins to fetch what [`Self::inserted_output`] returns, as [`Self::start_output`] does.
+    ///
+    /// # Errors
+    /// As [`Self::inserted_output`].
+    pub fn start_inserted_output(&self, name: &str) -> Result<Fetching> {
+        Ok(Fetching { download: self.program.start_output(name)?, rows: None })
     }
 
     /// Bytes of an output of the last run that an inserted op names, whatever it counts.
@@ -183,7 +201,9 @@ impl TeacherForced {
     /// # Errors
     /// As [`Self::output`].
     pub fn prefix_output(&self, name: &str) -> Result<Vec<u8>> {
-        Ok(self.of_each_clip(&self.program.output(name)?, 0..self.prefix_positions()))
+        let (clips, kept) = (self.batch, 0..self.prefix_positions());
+        let all = self.prefix_positions() + self.positions();
+        Ok(Rows { clips, kept, all }.of(&self.program.output(name)?))
     }
 
     /// A captured f32 output of the last run.
@@ -193,15 +213,49 @@ impl TeacherForced {
     pub fn output_f32(&self, name: &str) -> Result<Vec<f32>> {
         Ok(bytemuck::pod_collect_to_vec(&self.output(name)?))
     }
+}
 
-    /// The bytes of some positions of every clip.
-    fn of_each_clip(&self, bytes: &[u8], positions: Range<usize>) -> Vec<u8> {
-        let clip = bytes.len() / self.batch;
-        let row = clip / (self.prefix_positions() + self.positions());
-        bytes
-            .chunks(clip)
-            .flat_map(|clip| &clip[positions.start * row..positions.end * row])
-            .copied()
-            .collect()
+/// An output of a pass, on its way to the host.
+#[derive(Debug)]
+pub struct Fetching {
+    download: Download,
+    /// What is kept of it; everything without.
+    rows: Option<Rows>,
+}
+
+impl Fetching {
+    /// Whether it is on the host already, so that nothing is gained by waiting.
+    pub fn is_here(&self) -> bool {
+        self.download.is_here()
+    }
+
+    /// The bytes, as soon as they are here.
+    ///
+    /// # Errors
+    /// Failures of the device.
+    pub fn finish(self) -> Result<Vec<u8>> {
+        let bytes = self.download.finish()?;
+        Ok(match self.rows {
+            None => bytes,
+            Some(rows) => rows.of(&bytes),
+        })
+    }
+}
+
+/// Some positions of every clip.
+#[derive(Debug)]
+struct Rows {
+    clips: usize,
+    kept: Range<usize>,
+    /// Positions of a clip.
+    all: usize,
+}
+
+impl Rows {
+    fn of(&self, bytes: &[u8]) -> Vec<u8> {
+        let clip = bytes.len() / self.clips;
+        let row = clip / self.all;
+        let kept = self.kept.start * row..self.kept.end * row;
+        bytes.chunks(clip).flat_map(|clip| &clip[kept.clone()]).copied().collect()
     }
 }

@@ -35,7 +35,8 @@ impl<H, D> Part<H, D> {
 
 /// The decoder's weights on the host, and as much of them on the device as was used.
 ///
-/// Linear weights lie there in the type of the precision. For products of few rows, which wait for them, they are to be had
+/// Linear weights lie there in the type of the precision; embedding tables in two bytes a value where no value of them
+/// changes by it, else in the type of the precision, if its range holds them. For products of few rows, which wait for them, they are to be had
 /// `lean` as well: in two bytes a value where no value of that part changes by it, whatever the precision.
 pub(crate) struct DecoderWeights {
     backend: Arc<dyn Backend>,
@@ -98,7 +99,10 @@ impl DecoderWeights {
             precision,
             layers: layers.iter().map(layer).collect::<Result<_>>()?,
             cross: cross.iter().map(cross_of).collect::<Result<_>>()?,
-            host_embeddings: embeddings.iter().map(embedding).collect::<Result<_>>()?,
+            host_embeddings: in_few_bytes(
+                embeddings.iter().map(embedding).collect::<Result<_>>()?,
+                precision.dtype(),
+            ),
             embeddings: OnceLock::new(),
             head: Part::new(Heads {
                 norm: norm.try_map(&float)?,
@@ -146,8 +150,8 @@ impl DecoderWeights {
         self.host_embeddings[0].desc.shape[0]
     }
 
-    /// Embedding tables on the device, f32 `[codebooks of the group * entries, hidden]`: one table, or as many as
-    /// the device's binding limit asks for.
+    /// Embedding tables on the device, f32, f16 or bf16 `[codebooks of the group * entries, hidden]`: one table, or as many
+    /// as the device's binding limit asks for.
     pub fn embeddings(&self) -> Result<&[Tensor]> {
         let tables = once(&self.embeddings, || {
             let one = self.host_embeddings[0].desc.bytes();
@@ -222,6 +226,13 @@ fn lean_as<T>(of: impl FnMut(DType) -> Option<T>) -> Option<T> {
     [DType::F16, DType::BF16].into_iter().find_map(of)
 }
 
+/// Embedding tables in two bytes a value where that changes none of theirs, else in `dtype`, where its range holds them.
+fn in_few_bytes(tables: Vec<HostTensor>, dtype: DType) -> Vec<HostTensor> {
+    let all = |of: &dyn Fn(&HostTensor) -> Option<HostTensor>| tables.iter().map(of).collect();
+    let exact = lean_as(|dtype| all(&|table| table.lean(dtype)));
+    exact.or_else(|| all(&|table| table.narrowed(dtype))).unwrap_or(tables)
+}
+
 /// A linear weight in two bytes a value.
 fn lean_in(dtype: DType) -> impl Fn(&HostTensor, &str) -> Result<HostTensor, ()> {
     move |weight, _| weight.lean(dtype).ok_or(())
@@ -271,6 +282,36 @@ impl Precision {
             Self::F32 => DType::F32,
             Self::F16 => DType::F16,
             Self::BF16 => DType::BF16,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embedding_tables_take_two_bytes_where_that_is_allowed() {
+        // exact in f16; beyond its range; exact in bf16 alone; exact in neither
+        let (exact, far, wide, odd) = (0.375, 70_001.0, 2.0_f32.powi(100), 0.1);
+        for (values, precision, expected, why) in [
+            ([exact, 1.0], DType::F32, DType::F16, "no value changes"),
+            ([exact, 1.0], DType::BF16, DType::F16, "no value changes, whatever the precision"),
+            ([exact, wide], DType::F32, DType::BF16, "no value changes in bf16"),
+            ([exact, odd], DType::F32, DType::F32, "one value of one table would change"),
+            ([exact, odd], DType::F16, DType::F16, "rounded as the precision asks"),
+            ([exact, odd], DType::BF16, DType::BF16, "rounded as the precision asks"),
+            ([exact, far], DType::F16, DType::F32, "a value is beyond the range"),
+        ] {
+            let tables = values.map(|value| HostTensor::from_f32s([1, 2], vec![value, -0.5]));
+            let kept = in_few_bytes(tables.to_vec(), precision);
+            assert_eq!(kept.iter().map(|table| table.desc.dtype).collect::<Vec<_>>(), [expected; 2], "{why}");
+            let back = kept.iter().map(|table| table.narrowed(DType::F32).expect("f32 holds them"));
+            let back: Vec<f32> =
+                back.flat_map(|table| bytemuck::pod_collect_to_vec::<u8, f32>(&table.bytes)).collect();
+            if precision == DType::F32 {
+                assert_eq!(back, [values[0], -0.5, values[1], -0.5], "{why}");
+            }
         }
     }
 }

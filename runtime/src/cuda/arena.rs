@@ -1,7 +1,8 @@
 //! Memory of the device: taken from the driver in large blocks, handed out in ranges, given back when buffers drop.
 //!
 //! A range that was given back may still be read by queued work. Whoever gets it next is ordered behind that work: the
-//! compute stream by itself, uploads by what [`Memory::was_touched`] tells them.
+//! compute stream by itself, uploads by what [`Memory::was_touched`] tells them. What downloads read in a stream of their own is
+//! given back only when they are done.
 
 use super::device::Gpu;
 use crate::backend::DeviceError;

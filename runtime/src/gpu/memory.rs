@@ -4,6 +4,7 @@ use super::device::Gpu;
 use crate::backend::DeviceError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 /// Bytes that go across at once. Two such parts are under way at most, so weights need no second copy on the host.
 const PART: usize = 32 << 20;
@@ -133,13 +134,8 @@ impl Staging {
                 submission
             })?;
             gpu.wait(Some(submission))?;
-            if !matches!(answer.try_recv(), Ok(Ok(()))) {
-                return Err(gpu.failed("download: the device did not hand the bytes over"));
-            }
-            let view = staging.get_mapped_range(0..length as u64);
-            let view = view.map_err(|error| gpu.failed(format!("download: {error}")))?;
-            read.extend_from_slice(&view[offset.max(at) - at..end.min(at + length) - at]);
-            drop(view);
+            let kept = offset.max(at) - at..end.min(at + length) - at;
+            take_mapped(gpu, &staging, &answer, length, |view| read.extend_from_slice(&view[kept]))?;
             staging.unmap();
             self.buffer = Some(staging);
             at += length;
@@ -152,12 +148,107 @@ impl Staging {
         if let Some(kept) = self.buffer.take().filter(|kept| kept.size() >= length as u64) {
             return Ok(kept);
         }
-        let descriptor = wgpu::BufferDescriptor {
-            label: Some("staging"),
-            size: length.next_power_of_two().max(4096) as u64,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
+        gpu.attempt("download", || gpu.device.create_buffer(&readable(length.next_power_of_two().max(4096))))
+    }
+}
+
+/// A buffer that the host can read.
+fn readable(bytes: usize) -> wgpu::BufferDescriptor<'static> {
+    wgpu::BufferDescriptor {
+        label: Some("staging"),
+        size: bytes as u64,
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    }
+}
+
+/// What a device says of a buffer that it was to hand over.
+type Answer = mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>;
+
+/// Longest wait for an answer to work that is done. Another thread that waits for the device may be the one to pass it on.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Shows `to` the first bytes of a buffer whose mapping was asked for in a submission that is done.
+fn take_mapped(
+    gpu: &Gpu,
+    staging: &wgpu::Buffer,
+    answer: &Answer,
+    length: usize,
+    to: impl FnOnce(&[u8]),
+) -> Result<(), DeviceError> {
+    if !matches!(answer.recv_timeout(ANSWER), Ok(Ok(()))) {
+        return Err(gpu.failed("download: the device did not hand the bytes over"));
+    }
+    let view = staging.get_mapped_range(0..length as u64);
+    let view = view.map_err(|error| gpu.failed(format!("download: {error}")))?;
+    to(&view);
+    Ok(())
+}
+
+/// Bytes on their way to the host, in buffers of their own.
+pub(super) struct Arriving {
+    parts: Vec<(wgpu::Buffer, Answer)>,
+    submission: wgpu::SubmissionIndex,
+    /// Bytes in front of those that were asked for, and how many these are.
+    skip: usize,
+    bytes: usize,
+}
+
+impl Arriving {
+    /// Asks for a range of a buffer, whatever its alignment, after everything submitted; `None` where there is no memory for it
+    /// beside what is there.
+    pub fn start(
+        gpu: &Gpu,
+        from: &wgpu::Buffer,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<Option<Self>, DeviceError> {
+        let first = offset / 4 * 4;
+        let words = round_up(offset + bytes, 4) - first;
+        let lengths: Vec<usize> = (0..words).step_by(PART).map(|at| PART.min(words - at)).collect();
+        let buffers = gpu.scoped(|| {
+            lengths.iter().map(|&length| gpu.device.create_buffer(&readable(length))).collect::<Vec<_>>()
+        });
+        let buffers = match buffers {
+            Ok(buffers) => buffers,
+            Err(wgpu::Error::OutOfMemory { .. }) => return Ok(None),
+            Err(other) => return Err(gpu.failed(format!("download: {other}"))),
         };
-        gpu.attempt("download", || gpu.device.create_buffer(&descriptor))
+        let (parts, submission) = gpu.attempt("download", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for (i, (buffer, &length)) in buffers.iter().zip(&lengths).enumerate() {
+                encoder.copy_buffer_to_buffer(from, (first + i * PART) as u64, buffer, 0, length as u64);
+            }
+            let submission = gpu.queue.submit([encoder.finish()]);
+            let ask = |(buffer, length): (wgpu::Buffer, usize)| {
+                let (said, answer) = mpsc::channel();
+                // who no longer waits for the bytes needs no answer
+                buffer.map_async(wgpu::MapMode::Read, 0..length as u64, move |told| {
+                    said.send(told).unwrap_or(())
+                });
+                (buffer, answer)
+            };
+            let parts: Vec<_> = buffers.into_iter().zip(lengths).map(ask).collect();
+            (parts, submission)
+        })?;
+        Ok(Some(Self { parts, submission, skip: offset - first, bytes }))
+    }
+
+    /// Waits for the bytes.
+    pub fn finish(self, gpu: &Gpu) -> Result<Vec<u8>, DeviceError> {
+        let mut read = Vec::new();
+        let bytes = self.bytes;
+        read.try_reserve_exact(bytes).map_err(|e| gpu.failed(format!("download: no host memory: {e}")))?;
+        gpu.wait(Some(self.submission))?;
+        let mut skip = self.skip;
+        for (buffer, answer) in self.parts {
+            let length = usize::try_from(buffer.size()).expect("a part is shorter than 4 GiB");
+            take_mapped(gpu, &buffer, &answer, length, |view| {
+                let end = length.min(skip + bytes - read.len());
+                read.extend_from_slice(&view[skip..end]);
+            })?;
+            skip = 0;
+        }
+        Ok(read)
     }
 }

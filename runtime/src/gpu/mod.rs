@@ -16,11 +16,12 @@ mod timing;
 pub use adapter::{AdapterDescription, adapters, best_accelerator};
 
 use crate::backend::{Backend, Buffer, Contents, DeviceError, DeviceInfo, Span, Timing, check_binding};
+use crate::download::Download;
 use auscult_kernels::{Plan, Wgsl};
 use binding::{Binder, Bound};
 use commands::{Command, Recorder};
 use device::Gpu;
-use memory::{Memory, Staging, Uploads, round_up};
+use memory::{Arriving, Memory, Staging, Uploads, round_up};
 use pipeline::Pipelines;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use timing::Timer;
@@ -303,6 +304,23 @@ impl Backend for WgpuBackend {
         self.shared.gpu.check()?;
         let memory = self.memory(from, "download")?;
         self.lock().download(&self.shared.gpu, memory, from.offset, from.bytes)
+    }
+
+    /// Bytes on their way hold as many of memory that the host can read. Where there is none left they are waited for.
+    fn start_download(&self, from: &Span) -> Result<Download, DeviceError> {
+        let gpu = &self.shared.gpu;
+        gpu.check()?;
+        let memory = self.memory(from, "download")?;
+        if from.bytes == 0 {
+            return Ok(Download::here(Vec::new()));
+        }
+        let mut state = self.lock();
+        state.flush(gpu)?;
+        let Some(arriving) = Arriving::start(gpu, &memory.raw, from.offset, from.bytes)? else {
+            return state.staging.read(gpu, &memory.raw, from.offset, from.bytes).map(Download::here);
+        };
+        let shared = Arc::clone(&self.shared);
+        Ok(Download::coming(move || arriving.finish(&shared.gpu)))
     }
 
     fn copy(&self, from: &Span, to: &Span) -> Result<(), DeviceError> {

@@ -164,3 +164,33 @@ fn resampled_audio_keeps_its_length() {
     let resampler = &record.inputs[0].audio.as_ref().unwrap().resampler;
     assert!(resampler.contains("11025 Hz to 8000 Hz"), "{resampler}");
 }
+
+/// One batch in flight, or none, or none where there is no room for it: the same store.
+#[test]
+fn a_batch_in_flight_changes_nothing() {
+    let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let inputs = from_paths(&music(dir.path())).unwrap();
+    let store = |name: &str, mut model: Fake| {
+        let store = out.path().join(name);
+        let order = Mutex::new(Vec::new());
+        let watch = |event: &Event<'_>| {
+            if let Event::Computed { clips, input, .. } = event {
+                order.lock().unwrap().push((*clips, *input));
+            }
+        };
+        capture(job(&store, inputs.clone()), &mut model, &watch, &AtomicBool::new(false)).unwrap();
+        assert_eq!(Arc::strong_count(&model.running), 1, "{name}: all batches were finished");
+        (tree(&store), order.into_inner().unwrap(), model.calls)
+    };
+    let (whole, order, calls) = store("one after another", Fake { puts_off: false, ..Fake::new() });
+    for (name, again, model) in [
+        ("in flight", 0, Fake::new()),
+        ("no room for two", 0, Fake { room: 1, ..Fake::new() }),
+        ("no room to finish one beside another", 1, Fake { room_to_finish: 1, ..Fake::new() }),
+    ] {
+        let (found, told, asked) = store(name, model);
+        assert!(found == whole, "{name}: another store");
+        assert_eq!(told, order, "{name}");
+        assert_eq!(asked > calls, again == 1, "{name}: {asked} calls, {calls} without");
+    }
+}

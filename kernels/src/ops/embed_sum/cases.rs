@@ -1,5 +1,5 @@
 use super::EmbedSum;
-use crate::{Case, Fill, TensorDesc, Tolerance};
+use crate::{Case, DType, Fill, TensorDesc, Tolerance};
 
 /// (batch, steps, codebooks, entries, cols, ids below, base, positions, why)
 type Shape = (usize, usize, usize, usize, usize, u32, bool, Option<usize>, &'static str);
@@ -53,11 +53,11 @@ const CHOSEN: &[Chosen] = &[
     (210, 7, 2, 12, true, 40, 40, "rows that start again, a base, devices may cut"),
 ];
 
-fn chosen(&(rows, steps, codebooks, cols, base, places, below, why): &Chosen) -> Case {
+fn chosen(dtype: DType, &(rows, steps, codebooks, cols, base, places, below, why): &Chosen) -> Case {
     let base = base.then(|| TensorDesc::f32([rows, cols]));
     let plan = EmbedSum { steps, entries: 31, first_codebook: 0 }.plan(
         &TensorDesc::u32([rows, codebooks]),
-        &TensorDesc::f32([codebooks * 31, cols]),
+        &TensorDesc::new(dtype, [codebooks * 31, cols]),
         base.as_ref(),
         Some(&TensorDesc::f32([places, cols])),
         Some(&TensorDesc::u32([rows])),
@@ -70,14 +70,14 @@ fn chosen(&(rows, steps, codebooks, cols, base, places, below, why): &Chosen) ->
     }
 }
 
-pub(super) fn cases() -> Vec<Case> {
+pub(super) fn cases(dtype: DType) -> Vec<Case> {
     let case = |&(batch, steps, codebooks, entries, cols, below, base, positions, why): &Shape| {
         let rows = batch * steps;
         let base = base.then(|| TensorDesc::f32([rows, cols]));
         let positions = positions.map(|n| TensorDesc::f32([n, cols]));
         let plan = EmbedSum { steps, entries, first_codebook: 0 }.plan(
             &TensorDesc::u32([rows, codebooks]),
-            &TensorDesc::f32([codebooks * entries, cols]),
+            &TensorDesc::new(dtype, [codebooks * entries, cols]),
             base.as_ref(),
             positions.as_ref(),
             None,
@@ -97,7 +97,7 @@ pub(super) fn cases() -> Vec<Case> {
     for (rows, steps, codebooks, ids_cols, first_codebook, cols, why) in middle {
         let plan = EmbedSum { steps, entries: 11, first_codebook }.plan(
             &TensorDesc::u32([rows, ids_cols]),
-            &TensorDesc::f32([codebooks * 11, cols]),
+            &TensorDesc::new(dtype, [codebooks * 11, cols]),
             Some(&TensorDesc::f32([rows, cols])),
             None,
             None,
@@ -109,6 +109,6 @@ pub(super) fn cases() -> Vec<Case> {
             tolerance: Tolerance { abs: 0.0, rel: 0.0, why: "additions in a defined order" },
         });
     }
-    cases.extend(CHOSEN.iter().map(chosen));
+    cases.extend(CHOSEN.iter().map(|shape| chosen(dtype, shape)));
     cases
 }

@@ -1,4 +1,4 @@
-//! Embeddings of several codebooks, summed.
+//! Embeddings of several codebooks, summed in f32, of tables in f32, f16 or bf16.
 //!
 //! `y[r] = ((base[r] + e_0) + e_1) + ... + positions[r % steps]`, `e_q = table[q * entries + ids[r, first + q]]`; without
 //! a base the sum starts at `e_0` itself. A table may hold some of the codebooks only, so that tables longer than a
@@ -10,7 +10,8 @@ mod cases;
 mod reference;
 
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, Field, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields,
+    fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -55,43 +56,64 @@ const WIDE_COLS: u32 = 256;
 const WIDE_WARPS: u32 = BLOCK / 32;
 const WIDE_GROUPS: u32 = 65_535;
 
-/// Kernel descriptor.
-pub static INFO: KernelInfo = KernelInfo {
-    name: "embed_sum_f32",
-    slots: &[
+const FIELDS: &[Field] = fields![Params; rows, first_row, codebooks, first_codebook, ids_cols, entries, cols, steps, has_base, has_positions, has_at, places];
+
+const fn slots(table: DType) -> [Slot; 6] {
+    [
         Slot::read("ids", DType::U32),
-        Slot::read("table", DType::F32),
+        Slot::read("table", table),
         Slot::maybe("base", DType::F32),
         Slot::maybe("positions", DType::F32),
         Slot::maybe("at", DType::U32),
         Slot::write("y", DType::F32),
-    ],
-    fields: fields![Params; rows, first_row, codebooks, first_codebook, ids_cols, entries, cols, steps, has_base, has_positions, has_at, places],
-    params_size: size_of::<Params>(),
-    wgsl: &[Wgsl::new(include_str!("embed_sum.wgsl"), "embed_sum_f32", [BLOCK, 1, 1], |params| {
+    ]
+}
+
+const fn wgsl(overrides: &'static [(&'static str, f64)]) -> Wgsl {
+    let grid = |params: &[u8]| {
         let p: Params = bytemuck::pod_read_unaligned(params);
         fold_groups((u64::from(p.rows) * u64::from(p.cols)).div_ceil(BLOCK.into()))
-    })],
-    ptx: &[
-        Ptx {
-            takes: |params| {
-                let p: Params = bytemuck::pod_read_unaligned(params);
-                matches!(p.codebooks, 4 | 8)
-                    && p.cols.is_multiple_of(WIDE_COLS)
-                    && p.cols / WIDE_COLS <= WIDE_GROUPS
-            },
-            registers: 64,
-            ..Ptx::new(
-                include_str!("embed_sum_f32_wide.ptx"),
-                "embed_sum_f32_wide",
-                [BLOCK, 1, 1],
-                |params, _| {
-                    let p: Params = bytemuck::pod_read_unaligned(params);
-                    // the ids of a warp's rows are one load
-                    [row_units(&p, 32 / p.codebooks).div_ceil(WIDE_WARPS), p.cols / WIDE_COLS, 1]
-                },
-            )
+    };
+    Wgsl { overrides, ..Wgsl::new(include_str!("embed_sum.wgsl"), "embed_sum", [BLOCK, 1, 1], grid) }
+}
+
+/// A warp for up to as many rows as one load fetches the ids of.
+const fn wide(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        takes: |params| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            matches!(p.codebooks, 4 | 8)
+                && p.cols.is_multiple_of(WIDE_COLS)
+                && p.cols / WIDE_COLS <= WIDE_GROUPS
         },
+        registers: 64,
+        ..Ptx::new(source, entry, [BLOCK, 1, 1], |params, _| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            [row_units(&p, 32 / p.codebooks).div_ceil(WIDE_WARPS), p.cols / WIDE_COLS, 1]
+        })
+    }
+}
+
+/// Value by value, of tables in two bytes.
+const fn any(source: &'static str, entry: &'static str) -> Ptx {
+    Ptx {
+        registers: 48,
+        ..Ptx::new(source, entry, [BLOCK, 1, 1], |params, _| {
+            let p: Params = bytemuck::pod_read_unaligned(params);
+            [(row_units(&p, PTX_ROWS) * p.cols).div_ceil(BLOCK), 1, 1]
+        })
+    }
+}
+
+/// With an f32 table.
+pub static F32: KernelInfo = KernelInfo {
+    name: "embed_sum_f32",
+    slots: &slots(DType::F32),
+    fields: FIELDS,
+    params_size: size_of::<Params>(),
+    wgsl: &[wgsl(&[("table_type", 0.0)])],
+    ptx: &[
+        wide(include_str!("embed_sum_f32_wide.ptx"), "embed_sum_f32_wide"),
         Ptx {
             registers: 72,
             ..Ptx::new(include_str!("embed_sum_f32.ptx"), "embed_sum_f32", [BLOCK, 1, 1], |params, _| {
@@ -101,9 +123,41 @@ pub static INFO: KernelInfo = KernelInfo {
             })
         },
     ],
-    reference: reference::reference,
+    reference: reference::f32,
     cpu: None,
-    cases: cases::cases,
+    cases: || cases::cases(DType::F32),
+};
+
+/// With an f16 table.
+pub static F16: KernelInfo = KernelInfo {
+    name: "embed_sum_f16",
+    slots: &slots(DType::F16),
+    fields: FIELDS,
+    params_size: size_of::<Params>(),
+    wgsl: &[wgsl(&[("table_type", 1.0)])],
+    ptx: &[
+        wide(include_str!("embed_sum_f16_wide.ptx"), "embed_sum_f16_wide"),
+        any(include_str!("embed_sum_f16.ptx"), "embed_sum_f16"),
+    ],
+    reference: reference::f16,
+    cpu: None,
+    cases: || cases::cases(DType::F16),
+};
+
+/// With a bf16 table.
+pub static BF16: KernelInfo = KernelInfo {
+    name: "embed_sum_bf16",
+    slots: &slots(DType::BF16),
+    fields: FIELDS,
+    params_size: size_of::<Params>(),
+    wgsl: &[wgsl(&[("table_type", 2.0)])],
+    ptx: &[
+        wide(include_str!("embed_sum_bf16_wide.ptx"), "embed_sum_bf16_wide"),
+        any(include_str!("embed_sum_bf16.ptx"), "embed_sum_bf16"),
+    ],
+    reference: reference::bf16,
+    cpu: None,
+    cases: || cases::cases(DType::BF16),
 };
 
 /// Groups that a PTX form makes of the rows: up to `rows` each that share a position; one where every row names its own.
@@ -127,7 +181,7 @@ pub struct EmbedSum {
 }
 
 impl EmbedSum {
-    /// Plans y f32 `[rows, cols]` from ids u32 `[rows, ids_cols]`, table f32 `[codebooks * entries, cols]` with
+    /// Plans y f32 `[rows, cols]` from ids u32 `[rows, ids_cols]`, table f32, f16 or bf16 `[codebooks * entries, cols]` with
     /// `first_codebook + codebooks <= ids_cols`, base f32 `[rows, cols]`, positions f32 `[places, cols]`, of which there are
     /// at least `steps`, and at u32 `[rows]`, with which one position is enough.
     ///
@@ -140,16 +194,23 @@ impl EmbedSum {
         positions: Option<&TensorDesc>,
         at: Option<&TensorDesc>,
     ) -> Result<Plan, ShapeError> {
-        let op = INFO.name;
+        let kernel = match table.dtype {
+            DType::F16 => &F16,
+            DType::BF16 => &BF16,
+            _ => &F32,
+        };
+        let op = kernel.name;
         let (DType::U32, &[rows, ids_cols @ (1..)]) = (ids.dtype, ids.shape.as_slice()) else {
             return Err(ShapeError::tensor(op, "ids", ids, "U32 [rows, ids_cols] with a codebook or more"));
         };
-        let (DType::F32, &[table_rows @ (1..), cols]) = (table.dtype, table.shape.as_slice()) else {
+        let (DType::F32 | DType::F16 | DType::BF16, &[table_rows @ (1..), cols]) =
+            (table.dtype, table.shape.as_slice())
+        else {
             return Err(ShapeError::tensor(
                 op,
                 "table",
                 table,
-                "F32 [codebooks * entries, cols] with an entry or more",
+                "F32, F16 or BF16 [codebooks * entries, cols] with an entry or more",
             ));
         };
         if self.entries == 0 || table_rows % self.entries != 0 {
@@ -208,13 +269,13 @@ impl EmbedSum {
             places: ShapeError::size(op, "places", places)?,
         };
         // rows of the table that are read, at most: one for every id
-        let touched = (rows * codebooks).min(table_rows) * cols * 4;
+        let touched = (rows * codebooks).min(table_rows) * cols * table.dtype.size();
         let base_bytes = base.map_or(0, TensorDesc::bytes);
         let visited = if at.is_some() { rows.min(places) } else { self.steps.min(rows) };
         let positions_bytes = positions.map_or(0, |_| visited * cols * 4) + at.map_or(0, TensorDesc::bytes);
         let terms = codebooks - 1 + usize::from(base.is_some()) + usize::from(positions.is_some());
         Ok(Plan {
-            kernel: &INFO,
+            kernel,
             params: bytemuck::bytes_of(&params).to_vec(),
             cost: Cost {
                 bytes: (ids.bytes() + touched + base_bytes + positions_bytes + y.bytes()) as u64,
@@ -242,7 +303,7 @@ impl Op for EmbedSum {
     fn plan(&self, inputs: &[Option<&TensorDesc>]) -> Result<Plan, ShapeError> {
         let &[Some(ids), Some(table), base, positions, at] = inputs else {
             return Err(ShapeError::value(
-                INFO.name,
+                "embed_sum",
                 "inputs",
                 inputs.len(),
                 "ids, table, base?, positions?, at?",
@@ -273,8 +334,17 @@ mod tests {
         );
         assert_eq!(
             text(3, &ids, &TensorDesc::f32([0, 5]), None, None),
-            "embed_sum_f32: `table` has type and shape F32 [0, 5], expected F32 [codebooks * entries, cols] with an \
-             entry or more"
+            "embed_sum_f32: `table` has type and shape F32 [0, 5], expected F32, F16 or BF16 [codebooks * entries, cols] \
+             with an entry or more"
+        );
+        assert_eq!(
+            text(3, &ids, &TensorDesc::new(DType::BF16, [7, 5]), None, None),
+            "embed_sum_bf16: `table` has type and shape BF16 [7, 5], expected a multiple of 2 rows (entries)"
+        );
+        assert_eq!(
+            text(3, &ids, &TensorDesc::u32([8, 5]), None, None),
+            "embed_sum_f32: `table` has type and shape U32 [8, 5], expected F32, F16 or BF16 [codebooks * entries, cols] \
+             with an entry or more"
         );
         assert_eq!(
             text(3, &ids, &TensorDesc::f32([7, 5]), None, None),
@@ -323,7 +393,7 @@ mod tests {
         let op: &dyn Op = &EmbedSum { steps: 3, entries: 2, first_codebook: 0 };
         assert_eq!(
             op.plan(&[Some(&ids)]).expect_err("refused").to_string(),
-            "embed_sum_f32: `inputs` has value 1, expected ids, table, base?, positions?, at?"
+            "embed_sum: `inputs` has value 1, expected ids, table, base?, positions?, at?"
         );
     }
 }

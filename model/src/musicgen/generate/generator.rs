@@ -356,10 +356,13 @@ impl<'d> Generator<'d> {
         Ok(())
     }
 
-    /// What lies on the device of all slots, in a download for each tensor.
+    /// What lies on the device of all slots, in a download for each tensor; all of them are asked for before one is waited for.
     pub(crate) fn fetch(&self) -> Result<Fetched> {
-        let codes = bytemuck::pod_collect_to_vec(&self.backend.download(&self.state.codes.span)?);
-        let rings = self.history.iter().map(|tensor| Ok(self.backend.download(&tensor.span)?));
+        let codes = self.backend.start_download(&self.state.codes.span)?;
+        let rings = self.history.iter().map(|tensor| self.backend.start_download(&tensor.span));
+        let rings: Vec<_> = rings.collect::<std::result::Result<_, _>>()?;
+        let codes = bytemuck::pod_collect_to_vec(&codes.finish()?);
+        let rings = rings.into_iter().map(|ring| Ok(ring.finish()?));
         Ok(Fetched { codes, rings: rings.collect::<Result<_>>()? })
     }
 
