@@ -154,18 +154,6 @@ pub fn autoencoders() -> Result<Vec<Job>> {
         })?
         .filled(vec![("indices", Fill::Below(4096))]),
         job(
-            "[128, 256] x [2048, 256], 56 best",
-            [(128, 256, 2048, 32), (65_536, 1024, 32_768, 100)],
-            |(rows, width, features, k)| {
-                let of = |shape: [usize; 2]| TensorDesc::new(DType::BF16, shape);
-                SaeScreen { k: screened(k, features) }.plan(
-                    &of([rows, width]),
-                    &of([features, width]),
-                    &TensorDesc::f32([features]),
-                )
-            },
-        )?,
-        job(
             "128 rows, 100 best of 141 of [4096, 1024]",
             [(128, 4096), (65_536, 32_768)],
             |(rows, features)| {
