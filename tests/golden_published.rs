@@ -3,8 +3,8 @@
 //! `AUSCULT_MUSICGEN_SMALL=DIR AUSCULT_MUSICGEN_STEREO_SMALL=DIR cargo test --release --test golden_published -- --ignored`,
 //! with the directories of `facebook/musicgen-small` and `facebook/musicgen-stereo-small` as they are downloaded. The numbers
 //! are those of `tests/models/musicgen/test_modeling_musicgen.py` that hang on no random numbers of torch. Two of its tests are
-//! of columns that no music has, without the delay pattern, which is always here: that which generates five frames, less than the
-//! pattern is long, and that which shows the model the codes of a prompt as they are.
+//! of columns that no music has, without the delay pattern: that which generates five frames, less than the pattern is long,
+//! and that which shows the model the codes of a prompt as they are. They run as passes over columns as given.
 
 use auscult_kernels::DType;
 use auscult_model::encodec::Encodec;
@@ -47,6 +47,17 @@ impl Model {
     fn texts(&self) -> Vec<Arc<Text>> {
         let texts = self.text.texts(&PROMPTS, TextPad::Mask).expect("texts");
         texts.into_iter().map(Arc::new).collect()
+    }
+
+    /// Logits `[rows, columns, codebooks, entries]` of `rows` rows of columns as they are given, with texts or without.
+    fn logits_of_columns(&self, ids: &[u32], rows: usize, texts: &[Option<&Text>]) -> Vec<f32> {
+        let mut edits = Edits::new();
+        edits.capture("logits", DType::F32);
+        let columns = ids.len() / rows / self.decoder.config().num_codebooks;
+        let tokens = texts.iter().flatten().map(|text| text.tokens()).max().unwrap_or(0);
+        let pass = self.decoder.column_pass(rows, columns, tokens, edits).expect("a forward pass");
+        pass.run(ids, texts).expect("it runs");
+        pass.output_f32("logits").expect("logits")
     }
 
     /// Audio of the best codes, by take and channel.
@@ -140,6 +151,59 @@ fn logits_of_the_first_column() {
         &[
             -0.9708, -3.0149, -4.6415, -1.4754, -0.2786, -2.3523, -2.6049, -6.7467, -1.0206, -3.2984,
             -3.3968, -1.5108, -1.5786, -3.1493, -1.1503, -0.0545,
+        ],
+    );
+}
+
+#[test]
+#[ignore = "needs the published weights of facebook/musicgen-small in AUSCULT_MUSICGEN_SMALL"]
+fn unconditional_greedy() {
+    let model = Model::of("AUSCULT_MUSICGEN_SMALL");
+    let config = model.decoder.config();
+    let (codebooks, entries) = (config.num_codebooks, config.vocab_size);
+    let mut columns = vec![u32::try_from(config.special_token()).expect("a small vocabulary"); codebooks];
+    for _ in 0..5 {
+        let all = model.logits_of_columns(&columns, 1, &[None]);
+        let last = &all[all.len() - codebooks * entries..];
+        let best = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("logits");
+        columns.extend(last.chunks(entries).map(|row| u32::try_from(best(row)).expect("a small vocabulary")));
+    }
+    let frames = &columns[codebooks..];
+    let codes = (0..codebooks).flat_map(|q| frames.iter().skip(q).step_by(codebooks).copied()).collect();
+    let codes = Codes::new(codebooks, 5, codes).expect("codes");
+    let made = model.codec.decode_channels(&codes).expect("codes are audio");
+    assert_eq!(made[0].len(), 3200);
+    near(
+        &made[0],
+        &[
+            0.0056, 0.0064, 0.0063, 0.0054, 0.0042, 0.0033, 0.0024, 0.0015, 0.0015, 0.0010, 0.0004, -0.0012,
+            -0.0036, -0.0055, -0.0067, -0.0071,
+        ],
+    );
+}
+
+#[test]
+#[ignore = "needs the published weights of facebook/musicgen-small in AUSCULT_MUSICGEN_SMALL"]
+fn logits_behind_codes_as_they_are() {
+    let model = Model::of("AUSCULT_MUSICGEN_SMALL");
+    let heard = behind_bips(&model, 1);
+    let ids: Vec<u32> = heard
+        .iter()
+        .map(|(_, codes)| codes.as_ref().expect("all have codes"))
+        .flat_map(|codes| {
+            assert_eq!(codes.frames(), 50);
+            (0..50).flat_map(|t| codes.values().iter().skip(t).step_by(50).copied())
+        })
+        .collect();
+    let texts: Vec<_> = heard.iter().map(|(text, _)| text.as_deref()).collect();
+    let logits = model.logits_of_columns(&ids, 2, &texts);
+    let entries = model.decoder.config().vocab_size;
+    assert_eq!(logits.len(), 8 * 50 * entries);
+    near(
+        &logits[49 * 4 * entries..][..entries],
+        &[
+            0.1841, -2.9324, -0.7898, 0.1857, 0.4971, -2.8685, -1.6525, -1.6541, 2.7757, -2.5942, -3.0959,
+            -1.0120, -1.0147, -0.4605, -0.8885, 0.6820,
         ],
     );
 }

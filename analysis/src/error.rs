@@ -46,10 +46,10 @@ pub enum AnalysisError {
         /// One of its entries.
         holds: String,
     },
-    /// Another process writes the same store.
-    #[error("store `{}` is being written by another process", dir.display())]
+    /// Another process writes there.
+    #[error("`{}` is being written by another process", dir.display())]
     Locked {
-        /// The store.
+        /// The directory.
         dir: PathBuf,
     },
     /// A file given to read breaks its format.

@@ -263,3 +263,20 @@ impl ModelRecord {
         Ok(Self { name: name.into(), files: all, weights_sha256, config_sha256 })
     }
 }
+
+/// The first field in which two descriptions of a run differ, as its dotted path, ours, and the stored one.
+pub fn difference(ours: &Value, stored: &Value) -> Option<(String, String, String)> {
+    difference_at("", ours, stored)
+}
+
+fn difference_at(path: &str, ours: &Value, stored: &Value) -> Option<(String, String, String)> {
+    if let (Value::Object(a), Value::Object(b)) = (ours, stored) {
+        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+        return keys.into_iter().find_map(|key| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let of = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
+            difference_at(&path, &of(a), &of(b))
+        });
+    }
+    (ours != stored).then(|| (path.to_string(), ours.to_string(), stored.to_string()))
+}

@@ -79,6 +79,9 @@ pub struct Args {
     /// wav, or flac of 16 bits; what the name of `--out` ends in by default, wav for a directory
     #[arg(long, value_name = "wav|flac")]
     pub format: Option<Format>,
+    /// Go on with a run of the same settings that was stopped or killed: takes that are whole are kept
+    #[arg(long, conflicts_with = "stream")]
+    pub resume: bool,
     /// Write 32-bit floats in place of 16-bit integers
     #[arg(long)]
     pub float: bool,

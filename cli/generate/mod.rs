@@ -10,6 +10,7 @@ mod melody;
 mod memory;
 mod output;
 mod plan;
+mod progress;
 mod prompt;
 mod run;
 mod saes;

@@ -1,10 +1,11 @@
 //! What a run leaves: audio, codes, and a record of each take.
 
+use super::progress::JOURNAL;
 use crate::audio_file::{Audio, Format, write_audio};
 use crate::codec::write_codes;
 use crate::failure::Failure;
 use anyhow::Result;
-use auscult_analysis::record::RunRecord;
+use auscult_analysis::record::{RUN_JSON, RunRecord};
 use auscult_audio::integrated_loudness;
 use auscult_audio::wav::Encoding;
 use auscult_model::encodec::Encodec;
@@ -41,11 +42,19 @@ pub struct Told {
 
 impl Target {
     /// Refuses a place that cannot be written to; nothing is made yet.
-    pub fn check(out: &Path, single_file: bool) -> Result<Self> {
-        if single_file {
-            return Ok(Self::File(out.to_path_buf()));
+    pub fn check(out: &Path, single_file: bool, resume: bool) -> Result<Self> {
+        match (single_file, resume) {
+            (true, true) => {
+                let message = format!(
+                    "`--resume` and `--out` is the file {}, expected a directory: a single take begins again",
+                    out.display()
+                );
+                return Err(Failure::usage(message));
+            }
+            (true, false) => return Ok(Self::File(out.to_path_buf())),
+            (false, true) if [JOURNAL, RUN_JSON].iter().any(|file| out.join(file).exists()) => {}
+            (false, _) => check_empty("--out", out, resume)?,
         }
-        check_empty("--out", out)?;
         Ok(Self::Dir(out.to_path_buf()))
     }
 
@@ -106,22 +115,7 @@ impl Target {
             record["codes"] = json!(name(&codes));
         }
         let peak = samples.iter().fold(0.0_f32, |peak, x| peak.max(x.abs()));
-        let sampling = &take.sampling;
         let more = json!({
-            "label": told.label,
-            "seconds": take.frames as f64 / codec.config().frames_per_second(),
-            "frames": take.frames,
-            "prompt_frames": take.prompt.as_ref().map_or(0, |prompt| prompt.frames()),
-            "text": told.text,
-            "text_tokens": take.text.as_ref().map(|text| text.tokens()),
-            "melody": told.melody,
-            "seed": take.seed,
-            "row": take.row,
-            "settings": {
-                "cfg": sampling.guidance, "temperature": sampling.temperature, "top_k": sampling.top_k,
-                "top_p": sampling.top_p, "greedy": sampling.greedy,
-            },
-            "edits": told.edits,
             "sample_rate": rate,
             "channels": channels,
             "samples": samples.len() / usize::from(channels),
@@ -131,10 +125,12 @@ impl Target {
             "loudness_lufs": integrated_loudness(&samples, channels, rate),
             "windows": made.windows.iter().map(|window| describe(window, take)).collect::<Vec<_>>(),
         });
-        let (record_map, Value::Object(more)) = (record.as_object_mut().expect("an object"), more) else {
-            unreachable!("written as an object above");
-        };
-        record_map.extend(more);
+        let known = describe_take(take, told, codec.config().frames_per_second());
+        let record_map = record.as_object_mut().expect("an object");
+        for part in [known, more] {
+            let Value::Object(part) = part else { unreachable!("both are written as objects") };
+            record_map.extend(part);
+        }
         Ok(record)
     }
 
@@ -146,7 +142,7 @@ impl Target {
                 let lines: String = takes.iter().map(|take| format!("{take}\n")).collect();
                 atomic_write_bytes(dir.join(TAKES), lines.as_bytes())?;
                 record.write(dir)?;
-                Ok(dir.join(auscult_analysis::record::RUN_JSON))
+                Ok(dir.join(RUN_JSON))
             }
             Self::File(file) => {
                 record.details.insert("take".into(), takes.first().cloned().unwrap_or_default());
@@ -156,8 +152,29 @@ impl Target {
     }
 }
 
+/// What is known of a take before it is played.
+pub fn describe_take(take: &Take, told: &Told, frames_per_second: f64) -> Value {
+    let sampling = &take.sampling;
+    json!({
+        "label": told.label,
+        "seconds": take.frames as f64 / frames_per_second,
+        "frames": take.frames,
+        "prompt_frames": take.prompt.as_ref().map_or(0, |prompt| prompt.frames()),
+        "text": told.text,
+        "text_tokens": take.text.as_ref().map(|text| text.tokens()),
+        "melody": told.melody,
+        "seed": take.seed,
+        "row": take.row,
+        "settings": {
+            "cfg": sampling.guidance, "temperature": sampling.temperature, "top_k": sampling.top_k,
+            "top_p": sampling.top_p, "greedy": sampling.greedy,
+        },
+        "edits": told.edits,
+    })
+}
+
 /// Refuses a directory that holds something already.
-pub fn check_empty(argument: &str, dir: &Path) -> Result<()> {
+pub fn check_empty(argument: &str, dir: &Path, resume: bool) -> Result<()> {
     let failed = |e| FileError::io(dir, "list", e);
     let mut entries = match std::fs::read_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -165,8 +182,13 @@ pub fn check_empty(argument: &str, dir: &Path) -> Result<()> {
     };
     let Some(entry) = entries.next() else { return Ok(()) };
     let holds = entry.map_err(failed)?.file_name().display().to_string();
+    let expected = match resume {
+        true => "expected a run to go on with, or an empty or absent one",
+        false if dir.join(JOURNAL).exists() => "expected an empty or absent one, or `--resume`",
+        false => "expected an empty or absent one",
+    };
     let message = format!(
-        "`{argument}` is the directory {}, which is not empty (it holds `{holds}`), expected an empty or absent one",
+        "`{argument}` is the directory {}, which is not empty (it holds `{holds}`), {expected}",
         dir.display()
     );
     Err(Failure::usage(message))

@@ -4,6 +4,7 @@ use super::args::Args;
 use super::live::Live;
 use super::output::{Target, check_empty};
 use super::plan::Plan;
+use super::progress::{self, Progress};
 use super::store::Capturing;
 use super::text::prompts;
 use crate::audio_file::Format;
@@ -13,11 +14,12 @@ use anyhow::Result;
 use auscult_analysis::record::{DeviceRecord, ModelRecord, RunRecord};
 use auscult_audio::wav::Encoding;
 use auscult_model::encodec::Encodec;
-use auscult_model::musicgen::generate::{Event, Generator};
+use auscult_model::musicgen::generate::{Event, Generator, Take};
 use auscult_model::musicgen::{Decoder, DecoderOptions};
 use auscult_runtime::Backend;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,9 +39,11 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         ));
     }
     let format = args.format()?;
-    let target = Target::check(&args.out, args.single_file()?)?;
+    let target = Target::check(&args.out, args.single_file()?, args.resume)?;
     if let Some(store) = &args.capture {
-        check_empty("--capture", store)?;
+        if !args.resume {
+            check_empty("--capture", store, false)?;
+        }
         if *store == args.out {
             return Err(Failure::usage("`--capture` and `--out` are one directory, expected two"));
         }
@@ -55,6 +59,14 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         let message = format!("`--stream` with {} takes, expected one", plan.takes.len());
         return Err(Failure::usage(message));
     }
+    let told_apart =
+        progress::describe(&plan, (format, args.float), model.decoder.frames_per_second(), &record);
+    if args.resume && progress::finished(&target, &told_apart)? {
+        let text = format!("{}: already finished", args.out.display());
+        context.result(&text, &json!({ "outcome": "already_finished", "out": args.out }));
+        return Ok(());
+    }
+    record.details.insert(progress::PLAN.into(), told_apart.clone());
     let slots = plan.slots(args, &model)?;
     let mut generator = Generator::new(&model.decoder, &plan.takes, &plan.options(slots))?;
     if args.explain {
@@ -62,15 +74,32 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     record.details.insert("slots".into(), slots.into());
     record.details.insert("memory_bytes".into(), generator.memory_bytes().into());
-    let store = args.capture.as_deref();
-    let mut store = store.map(|dir| Capturing::begin(dir, &model, &plan, &record)).transpose()?;
     target.create()?;
+    let (mut progress, mut kept) = Progress::open(&target, &told_apart)?;
+    let mut store = match &args.capture {
+        Some(dir) => Capturing::begin(dir, &model, &plan, &record, args.resume)?,
+        None => None,
+    };
+    if let Some(store) = &mut store {
+        kept = store.only_kept(kept, |take| target.audio(take, format))?;
+    }
+    let resumed = kept.len();
+    if resumed > 0 {
+        context.note(&format!("resuming: {resumed} of {} takes are whole", plan.takes.len()));
+        record.details.insert("resumed_takes".into(), resumed.into());
+    }
     let encoding = if args.float { Encoding::Float32 } else { Encoding::Int16 };
     let channels = model.decoder.config().audio_channels;
     let live = args.stream.then(|| Live::begin(&model.codec, channels, plan.frames, encoding));
-    let mut output =
-        Output { target: &target, format, encoding, store: store.as_mut(), live: live.transpose()? };
-    let played = play(context, &model, &plan, &mut generator, &mut output)?;
+    let mut output = Output {
+        target: &target,
+        format,
+        encoding,
+        progress: &mut progress,
+        store: store.as_mut(),
+        live: live.transpose()?,
+    };
+    let played = play(context, &model, &plan, kept, &mut generator, &mut output)?;
     let rate = played.frames as f64 / played.seconds.max(1e-9);
     let speed = json!({
         "seconds": played.seconds,
@@ -80,16 +109,24 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     });
     record.details.insert("playing".into(), speed.clone());
     record.details.insert("stopped".into(), played.stopped.into());
-    if let Some(store) = store {
-        record.details.insert("store".into(), store.dir().display().to_string().into());
-        store.finish(&record)?;
+    if let Some(dir) = &args.capture {
+        record.details.insert("store".into(), dir.display().to_string().into());
+    }
+    match store {
+        Some(store) if played.stopped => store.suspend()?,
+        Some(store) => store.finish(&record, &plan.told)?,
+        None => {}
     }
     let written = target.finish(&played.takes, record)?;
-    tell(context, args.stream, &played, &speed, &written);
-    match played.stopped {
-        false => Ok(()),
-        true => Err(Failure::failed(format!("stopped; {} takes are whole", played.takes.len()))),
+    if !played.stopped {
+        progress.finish()?;
     }
+    tell(context, args.stream, &played, &speed, &written);
+    if played.stopped {
+        let more = if matches!(target, Target::Dir(_)) { "; `--resume` continues" } else { "" };
+        return Err(Failure::failed(format!("stopped; {} takes are whole{more}", played.takes.len())));
+    }
+    Ok(())
 }
 
 /// What a checkpoint holds, on the device.
@@ -138,6 +175,7 @@ struct Output<'a> {
     target: &'a Target,
     format: Format,
     encoding: Encoding,
+    progress: &'a mut Progress,
     store: Option<&'a mut Capturing>,
     live: Option<Live<'a>>,
 }
@@ -146,6 +184,7 @@ fn play(
     context: &Context,
     model: &Model,
     plan: &Plan,
+    kept: BTreeMap<usize, Value>,
     generator: &mut Generator<'_>,
     output: &mut Output<'_>,
 ) -> Result<Played> {
@@ -155,17 +194,20 @@ fn play(
     let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
     let given = |take: usize| plan.takes[take].prompt.as_ref().map_or(0, |prompt| prompt.frames());
     let mut made: Vec<usize> = vec![0; plan.takes.len()];
-    let mut records: Vec<Option<Value>> = vec![None; plan.takes.len()];
-    let all = (0..plan.takes.len()).map(|take| plan.takes[take].frames - given(take)).sum::<usize>();
+    let left: Vec<usize> = (0..plan.takes.len()).filter(|take| !kept.contains_key(take)).collect();
+    let takes: Vec<Take> = left.iter().map(|&take| plan.takes[take].clone()).collect();
+    let mut records = kept;
+    let all = left.iter().map(|&take| plan.takes[take].frames - given(take)).sum::<usize>();
     let bar = context.bar(all as u64, "{bar:30} frame {pos} of {len}, {elapsed}, about {eta} left  {msg}");
     let started = Instant::now();
     let mut writing = Duration::ZERO;
-    let result = generator.play(&plan.takes, plan.context, BLOCK, &mut |event: Event<'_>| {
+    let result = generator.play(&takes, plan.context, BLOCK, &mut |event: Event<'_>| {
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped.into());
         }
         match event {
             Event::Frames { take, done, codes } => {
+                let take = left[take];
                 if let Some(live) = &mut output.live {
                     live.add(codes)?;
                 }
@@ -173,15 +215,16 @@ fn play(
                 show(&bar, made.iter().sum(), started, model.decoder.frames_per_second());
             }
             Event::Finished { take, generated } => {
-                let before = Instant::now();
+                let (before, take) = (Instant::now(), left[take]);
                 let (of, told) = (&plan.takes[take], &plan.told[take]);
                 let form = (output.format, output.encoding);
                 let record = output.target.write_take(take, of, told, &generated, &model.codec, form)?;
                 if let Some(store) = &mut output.store {
                     let audio = output.target.audio(take, output.format);
-                    store.add(take, &audio, told, generated)?;
+                    store.add(take, &audio, generated)?;
                 }
-                records[take] = Some(record);
+                output.progress.add(&record)?;
+                records.insert(take, record);
                 writing += before.elapsed();
             }
         }
@@ -194,7 +237,7 @@ fn play(
         Err(error) => return Err(error),
     };
     let seconds = (started.elapsed() - writing).as_secs_f64();
-    Ok(Played { takes: records.into_iter().flatten().collect(), frames: made.iter().sum(), seconds, stopped })
+    Ok(Played { takes: records.into_values().collect(), frames: made.iter().sum(), seconds, stopped })
 }
 
 /// Ctrl-C.

@@ -15,38 +15,70 @@ use auscult_model::musicgen::Posemb;
 use auscult_model::musicgen::generate::{Generated, Halves};
 use auscult_runtime::files::sha256_bytes;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+/// What the names of a guided take's clips end in: with text, and without.
+const COND: &str = "/cond";
+const UNCOND: &str = "/uncond";
 
 /// A store that takes are put into as they are made.
 pub struct Capturing {
     writer: Box<StoreWriter>,
-    /// What the clips are, for the record.
-    clips: Vec<Value>,
+    /// Clips that a run before this one stored: of which take, and which of its rows.
+    kept: HashSet<(usize, usize)>,
 }
 
 impl Capturing {
-    /// Makes the store.
+    /// Makes the store, or goes on with one; none where one is whole already.
     ///
     /// # Errors
-    /// A directory that holds something, or that cannot be written to.
-    pub fn begin(dir: &Path, model: &Model, plan: &Plan, record: &RunRecord) -> Result<Self> {
-        let opened = StoreWriter::open(dir, meta(model, plan, record), false)?;
-        let Opened::Writer(writer, _) = opened else {
-            unreachable!("a finished store is not empty, and is refused");
+    /// A directory that holds something else, or that cannot be written to.
+    pub fn begin(
+        dir: &Path,
+        model: &Model,
+        plan: &Plan,
+        record: &RunRecord,
+        resume: bool,
+    ) -> Result<Option<Self>> {
+        let Opened::Writer(writer, _) = StoreWriter::open(dir, meta(model, plan, record), resume)? else {
+            return Ok(None);
         };
-        Ok(Self { writer, clips: Vec::new() })
+        let kept = writer.stored().map(|(take, ordinal, _)| (take, ordinal)).collect();
+        Ok(Some(Self { writer, kept }))
     }
 
-    /// The store's directory.
-    pub fn dir(&self) -> &Path {
-        self.writer.dir()
+    /// Of takes that are whole, with their records, those whose rows are all stored and whose audio is what it was.
+    ///
+    /// # Errors
+    /// Audio that cannot be read.
+    pub fn only_kept(
+        &mut self,
+        whole: BTreeMap<usize, Value>,
+        audio: impl Fn(usize) -> PathBuf,
+    ) -> Result<BTreeMap<usize, Value>> {
+        // of a guided take the rows without text come last
+        let last = |row: &ClipRow| !row.track_id.ends_with(COND);
+        let stored = self.writer.stored().filter(|(_, _, row)| last(row));
+        let hashes: HashMap<usize, String> =
+            stored.map(|(take, _, row)| (take, row.audio_sha256.clone())).collect();
+        let mut kept = BTreeMap::new();
+        for (take, record) in whole {
+            let Some(sha256) = hashes.get(&take) else { continue };
+            let file = FileRecord::of(audio(take))?;
+            if file.sha256 == *sha256 {
+                self.writer.input_done(take, InputRecord { file, audio: None });
+                kept.insert(take, record);
+            }
+        }
+        Ok(kept)
     }
 
     /// Adds a take: a clip, or with guidance one for each of its rows.
     ///
     /// # Errors
     /// The disk; a name that is taken.
-    pub fn add(&mut self, number: usize, audio: &Path, told: &Told, made: Generated) -> Result<()> {
+    pub fn add(&mut self, number: usize, audio: &Path, made: Generated) -> Result<()> {
         let file = FileRecord::of(audio)?;
         let (rate, hop, frame_rate) = {
             let meta = self.writer.meta();
@@ -54,8 +86,11 @@ impl Capturing {
         };
         let frames = made.codes.frames();
         let guided = made.captured.iter().any(|captured| captured.half == Halves::Unconditional);
-        let halves = [(Halves::Conditional, "cond"), (Halves::Unconditional, "uncond")];
+        let halves = [(Halves::Conditional, COND), (Halves::Unconditional, UNCOND)];
         for (ordinal, (half, rows_of)) in halves.into_iter().take(if guided { 2 } else { 1 }).enumerate() {
+            if self.kept.contains(&(number, ordinal)) {
+                continue;
+            }
             let hooks = self.writer.meta().sites.iter();
             let rows = hooks.map(|hook| {
                 let own = made.captured.iter().find(|c| c.label == hook.hook && c.half == half);
@@ -63,7 +98,7 @@ impl Capturing {
             });
             let rows: Vec<&[u8]> = rows.collect();
             let track = match guided {
-                true => format!("take-{number:03}/{rows_of}"),
+                true => format!("take-{number:03}{rows_of}"),
                 false => format!("take-{number:03}"),
             };
             let row = ClipRow {
@@ -81,26 +116,36 @@ impl Capturing {
                 partial: false,
                 source_sample_rate: rate,
             };
-            self.clips.push(json!({
-                "clip_id": row.clip_id, "take": number, "label": told.label, "text": told.text, "melody": told.melody,
-                "rows": if guided { Value::from(rows_of) } else { Value::Null }, "edits": told.edits,
-            }));
             self.writer.append(NewClip { input: number, ordinal, row }, &made.codes, &rows, &[])?;
         }
         self.writer.input_done(number, InputRecord { file, audio: None });
         Ok(())
     }
 
-    /// Writes what makes a store whole; one without clips is removed.
+    /// Keeps what is stored, to be gone on with.
     ///
     /// # Errors
     /// The disk.
-    pub fn finish(self, record: &RunRecord) -> Result<(), AnalysisError> {
-        if self.clips.is_empty() {
-            return self.writer.abandon();
-        }
+    pub fn suspend(self) -> Result<(), AnalysisError> {
+        self.writer.suspend()
+    }
+
+    /// Writes what makes a store whole, with what each clip is, of the takes that `told` knows.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn finish(self, record: &RunRecord, told: &[Told]) -> Result<(), AnalysisError> {
         let mut record = record.clone();
-        record.details.insert("clips".into(), self.clips.into());
+        let clip = |(take, _, row): (usize, usize, &ClipRow)| {
+            let told = &told[take];
+            let rows = row.track_id.split_once('/').map(|(_, rows)| rows);
+            json!({
+                "clip_id": row.clip_id, "take": take, "label": told.label, "text": told.text, "melody": told.melody,
+                "rows": rows, "edits": told.edits,
+            })
+        };
+        let clips: Vec<Value> = self.writer.stored().map(clip).collect();
+        record.details.insert("clips".into(), clips.into());
         self.writer.finish(&mut record)
     }
 }

@@ -23,6 +23,8 @@ mod sae_eval;
 mod sae_train;
 mod store;
 mod support;
+#[cfg(unix)]
+mod takes_resume;
 mod text;
 mod told;
 mod trained;
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
     let mut all: Vec<Trial> = groups.into_iter().flatten().collect();
     all.extend(capture::on_an_adapter(args.list));
     #[cfg(unix)]
-    all.extend(interrupt::trials().into_iter().chain(sae_train::trials()));
+    all.extend(interrupt::trials().into_iter().chain(sae_train::trials()).chain(takes_resume::trials()));
     #[cfg(target_os = "linux")]
     all.extend(disk::mounted_trials(args.list));
     let code = libtest_mimic::run(&args, all).exit_code();

@@ -3,6 +3,7 @@
 //! Every site of every layer, logits, latents, codes and decoded audio, for small models whose dimensions are odd in many
 //! ways. What is missing of them shows as ignored: see `common/executors.rs`.
 
+mod columns;
 #[path = "../common/mod.rs"]
 mod common;
 mod streams;
@@ -51,6 +52,10 @@ fn main() -> ExitCode {
     for executor in &executors.there {
         let (executor, label) = (executor.clone(), format!("{}::batches", executor.name));
         trials.push(Trial::test(label, move || batches(&executor)));
+    }
+    for executor in &executors.there {
+        let (executor, label) = (executor.clone(), format!("{}::columns as given", executor.name));
+        trials.push(Trial::test(label, move || columns::as_given(&executor)));
     }
     for executor in &executors.there {
         let (executor, label) = (executor.clone(), format!("{}::narrow weights", executor.name));

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use auscult_runtime::files::{FileError, atomic_write, atomic_write_bytes, sha256_bytes, sha256_file};
 
+use super::entry::ShardState;
 use super::format::{INDEX_JSONL, SHA256SUMS, STORE_JSON, index_text, sae_stats_name};
-use super::journal::ShardState;
 use super::writer::StoreWriter;
 use crate::capture::Failure;
 use crate::error::Result;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{AnalysisError, Result};
+use crate::record::difference;
 
 /// The number that `store.json` opens with.
 pub const FORMAT: u32 = 1;
@@ -337,7 +338,7 @@ impl StoreMeta {
         ours.engine.git_commit.clone_from(&stored.engine.git_commit);
         let value =
             |meta: &Self| serde_json::to_value(meta).expect("store.json has string keys and finite numbers");
-        difference("", &value(&ours), &value(stored))
+        difference(&value(&ours), &value(stored))
     }
 
     /// Reads a store's `store.json`.
@@ -363,18 +364,6 @@ impl StoreMeta {
         }
         serde_json::from_value(value).map_err(bad)
     }
-}
-
-fn difference(path: &str, ours: &Value, stored: &Value) -> Option<(String, String, String)> {
-    if let (Value::Object(a), Value::Object(b)) = (ours, stored) {
-        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
-        return keys.into_iter().find_map(|key| {
-            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
-            difference(&path, &of(a), &of(b))
-        });
-    }
-    (ours != stored).then(|| (path.to_string(), ours.to_string(), stored.to_string()))
 }
 
 /// Reads `index.jsonl`.

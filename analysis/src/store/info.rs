@@ -6,10 +6,11 @@ use std::path::Path;
 use auscult_runtime::files::FileError;
 use serde::Serialize;
 
-use super::format::{ClipRow, StoreMeta, read_index};
-use super::journal;
+use super::entry::{Entry, ShardState};
+use super::format::{ClipRow, JOURNAL, StoreMeta, read_index};
 use super::verify::{StoreState, files_of};
 use crate::error::Result;
+use crate::journal::peek;
 
 /// A store in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -78,11 +79,9 @@ pub fn info(dir: impl AsRef<Path>) -> Result<StoreInfo> {
 
 /// The clips of an unfinished store that are safe on disk.
 fn unfinished(dir: &Path) -> Vec<ClipRow> {
-    let entries = journal::peek(dir);
+    let entries = peek::<Entry>(&dir.join(JOURNAL));
     let last = entries.len().saturating_sub(1);
-    let counted = entries
-        .into_iter()
-        .enumerate()
-        .filter(|(at, e)| *at == last || e.state == journal::ShardState::Closed);
+    let counted =
+        entries.into_iter().enumerate().filter(|(at, e)| *at == last || e.state == ShardState::Closed);
     counted.flat_map(|(_, entry)| entry.clips).map(|clip| clip.row).collect()
 }

@@ -22,13 +22,13 @@
 //! [`StoreReader::codes`], no rows, and a [`SaeRows`] of `Sae::encode` with `Fit::of(rows, Sae::reconstruct(..))`, under
 //! a copy of [`StoreReader::meta`] with `saes` and `sae_only` set.
 
+mod entry;
 mod export;
 mod features;
 mod finish;
 mod fit;
 mod format;
 mod info;
-mod journal;
 mod reader;
 mod resume;
 #[cfg(test)]

@@ -9,14 +9,15 @@ use auscult_runtime::files::{FileError, atomic_write_bytes, remove_leftovers, sh
 use auscult_runtime::weights::Weights;
 use rayon::prelude::*;
 
+use super::entry::{Entry, JournalClip, ShardFile, ShardState};
 use super::features::{self, OpenFeatures};
 use super::fit::Activity;
 use super::format::{
     JOURNAL, RESID, SHA256SUMS, STORE_JSON, SaeMeta, StoreMeta, codes_tensor, is_sae_name, sae_shard_name,
 };
-use super::journal::{Entry, Journal, JournalClip, ShardFile, ShardState};
 use super::writer::{OpenShard, StoreWriter};
 use crate::error::{AnalysisError, Result};
+use crate::journal::Journal;
 use crate::record::pretty;
 use crate::sae_stats::Fit;
 
@@ -73,7 +74,7 @@ impl StoreWriter {
         let holds = any_entry(dir)?;
         let journal_there = dir.join(JOURNAL).exists();
         if holds.is_none() && !journal_there {
-            return Self::begin(dir, meta, Journal::create(dir)?, made);
+            return Self::begin(dir, meta, Journal::create(dir.join(JOURNAL))?, made);
         }
         if !resume {
             let holds = holds.unwrap_or_else(|| JOURNAL.to_string());
@@ -85,7 +86,7 @@ impl StoreWriter {
                 return Err(AnalysisError::store(dir, problem));
             }
             // killed before `store.json` was in place
-            let (journal, _) = Journal::open(dir)?;
+            let (journal, _) = Journal::open(dir.join(JOURNAL))?;
             remove_leftovers(dir)?;
             return Self::begin(dir, meta, journal, made);
         }
@@ -101,7 +102,7 @@ impl StoreWriter {
             let problem = format!("has neither `{SHA256SUMS}` nor `{JOURNAL}`, expected one of them");
             return Err(AnalysisError::store(dir, problem));
         }
-        let (journal, entries) = Journal::open(dir)?;
+        let (journal, entries) = Journal::open(dir.join(JOURNAL))?;
         // asked only now: whoever held the lock may have finished meanwhile
         if finished() {
             journal.delete()?;
@@ -110,14 +111,14 @@ impl StoreWriter {
         Self::go_on(dir, stored, journal, entries)
     }
 
-    fn begin(dir: &Path, meta: StoreMeta, journal: Journal, made: bool) -> Result<Opened> {
+    fn begin(dir: &Path, meta: StoreMeta, journal: Journal<Entry>, made: bool) -> Result<Opened> {
         atomic_write_bytes(dir.join(STORE_JSON), &pretty(&meta))?;
         let writer = Self::new(dir, meta, journal, made);
         writer.make_directories()?;
         Ok(Opened::Writer(Box::new(writer), Resumed::default()))
     }
 
-    fn go_on(dir: &Path, meta: StoreMeta, journal: Journal, entries: Vec<Entry>) -> Result<Opened> {
+    fn go_on(dir: &Path, meta: StoreMeta, journal: Journal<Entry>, entries: Vec<Entry>) -> Result<Opened> {
         let mut writer = Self::new(dir, meta, journal, false);
         writer.make_directories()?;
         let mut open = None;

@@ -9,14 +9,15 @@ use auscult_runtime::weights::Weights;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::entry::{Entry, ShardState};
 use super::features::{self, INDICES};
 use super::format::{
     CODES_DIR, ClipRow, INDEX_JSONL, JOURNAL, RESID, SHA256SUMS, STORE_JSON, SaeMeta, StoreMeta,
     codes_tensor, read_index, sae_shard_name, sae_stats_name, shard_name,
 };
-use super::journal::{self, ShardState};
 use super::reader::code_values;
 use crate::error::{AnalysisError, Result};
+use crate::journal::peek;
 use crate::record::RUN_JSON;
 use crate::time;
 
@@ -39,7 +40,7 @@ impl StoreState {
         if dir.join(SHA256SUMS).exists() {
             return Self::Finished;
         }
-        let entries = journal::peek(dir);
+        let entries = peek::<Entry>(&dir.join(JOURNAL));
         let open = entries
             .last()
             .filter(|entry| entry.state == ShardState::Open)

@@ -15,15 +15,16 @@ use auscult_runtime::safetensors_io::{GrowingTensorFile, TensorSpec, write_safet
 use auscult_runtime::weights::first_non_finite;
 use rayon::prelude::*;
 
+use super::entry::{Entry, JournalClip, ShardFile, ShardState};
 use super::features::{OpenFeatures, SaeRows, disorder};
 use super::fit::{Activity, SaeSummary};
 use super::format::{
     CODES_DIR, ClipRow, Hook, RESID, SaeMeta, StoreMeta, codes_tensor, narrowed, open_name, sae_open_name,
     sae_shard_name, shard_name,
 };
-use super::journal::{Entry, Journal, JournalClip, ShardFile, ShardState};
 use crate::capture::Failure;
 use crate::error::{AnalysisError, Result};
+use crate::journal::Journal;
 use crate::record::InputRecord;
 
 /// Positions after which a shard is closed unless told otherwise: 66 clips of 10 s, 135 MB in f32 at a width of 1024.
@@ -86,7 +87,7 @@ pub(super) struct OpenShard {
 pub struct StoreWriter {
     pub(super) dir: PathBuf,
     pub(super) meta: StoreMeta,
-    pub(super) journal: Journal,
+    pub(super) journal: Journal<Entry>,
     pub(super) open: OpenShard,
     /// Number of the open shard.
     pub(super) shard: usize,
@@ -124,7 +125,7 @@ impl std::fmt::Debug for Observer {
 }
 
 impl StoreWriter {
-    pub(super) fn new(dir: &Path, meta: StoreMeta, journal: Journal, made: bool) -> Self {
+    pub(super) fn new(dir: &Path, meta: StoreMeta, journal: Journal<Entry>, made: bool) -> Self {
         let activity = meta.saes.iter().map(|sae| Activity::new(sae.features)).collect();
         Self {
             dir: dir.to_path_buf(),
@@ -221,6 +222,11 @@ impl StoreWriter {
             activity.summary(sae, &fit)
         };
         self.meta.saes.iter().enumerate().map(with_open).collect()
+    }
+
+    /// The clips stored so far: of which input, of which number within it, and its row of the index.
+    pub fn stored(&self) -> impl Iterator<Item = (usize, usize, &ClipRow)> {
+        self.clips.iter().chain(&self.open.clips).map(|clip| (clip.input, clip.ordinal, &clip.row))
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = &ClipRow> {

@@ -276,17 +276,24 @@ impl Decoder {
         tokens: Option<usize>,
         edits: Edits,
     ) -> Result<TeacherForced> {
-        let argument = |argument, found: usize, expected: String| ModelError::Argument {
-            argument,
-            found: found.to_string(),
-            expected,
-        };
-        if batch == 0 {
-            return Err(argument("batch", 0, "at least one clip".into()));
-        }
         if !(1..=self.trained_frames()).contains(&frames) {
             let expected = format!("1 to {}, the length the model was trained on", self.trained_frames());
             return Err(argument("frames", frames, expected));
+        }
+        self.pass(batch, frames + 1, false, tokens, edits)
+    }
+
+    /// A pass over `columns` columns, which are `as_given` or made of codes.
+    pub(super) fn pass(
+        &self,
+        batch: usize,
+        columns: usize,
+        as_given: bool,
+        tokens: Option<usize>,
+        edits: Edits,
+    ) -> Result<TeacherForced> {
+        if batch == 0 {
+            return Err(argument("batch", 0, "at least one clip".into()));
         }
         let mut deepest = None;
         let edits = edits.with_sites(|name| {
@@ -300,14 +307,15 @@ impl Decoder {
             Front { positions: prefix.positions(tokens), tokens, prefix }
         });
         let in_front = front.as_ref().map_or(0, |front| front.positions);
-        let positions = self.positions(in_front + frames + 1)?;
+        let positions = self.positions(in_front + columns)?;
         let forward = Forward {
             config: self.config(),
             weights: &self.weights,
             positions: &positions,
             batch,
             prefix: in_front,
-            columns: frames + 1,
+            columns,
+            as_given,
             tokens: tokens.filter(|_| front.is_none()),
             deepest,
             factors: self.factors,
@@ -315,7 +323,8 @@ impl Decoder {
         };
         let graph = forward.build(edits)?;
         let program = Program::new(self.backend.clone(), graph)?;
-        Ok(TeacherForced { program, batch, frames, tokens, front, config: self.config().clone() })
+        let (frames, config) = (columns - 1, self.config().clone());
+        Ok(TeacherForced { program, batch, frames, tokens, front, config })
     }
 
     /// The first `steps` rows of the table of positions, on the device.
@@ -337,4 +346,9 @@ impl Decoder {
         let table = kept.as_ref().expect("set above");
         Ok(Tensor { desc: TensorDesc::f32([steps, width]), span: table.span.slice(0, 4 * steps * width)? })
     }
+}
+
+/// An argument that cannot be.
+pub(super) fn argument(argument: &'static str, found: usize, expected: String) -> ModelError {
+    ModelError::Argument { argument, found: found.to_string(), expected }
 }

@@ -29,7 +29,8 @@ use auscult_runtime::{Edits, Graph, GraphBuilder, Tensor, Value};
 /// Name of the graph's input: codes u32 `[batch, codebooks, frames]`.
 pub(crate) const CODES: &str = "codes";
 
-/// Name of the input in place of codes where a prefix stands in front of them: see [`super::prefix::ids`].
+/// Name of the input in place of codes where columns are given as they are, or a prefix stands in front of them: see
+/// [`super::prefix::ids`].
 pub(crate) const IDS: &str = "ids";
 
 /// Name of the input of prefixes: a row of zeros, then those of every clip, f32 `[1 + batch * prefix, hidden]`.
@@ -61,6 +62,8 @@ pub(crate) struct Forward<'a> {
     pub prefix: usize,
     /// Columns: the first, which holds only special tokens, and one for every frame. None at all only behind a prefix.
     pub columns: usize,
+    /// Whether columns are given as they are, u32 `[batch * columns, codebooks]`, and not as codes.
+    pub as_given: bool,
     /// Tokens that texts are padded to; `None` without text.
     pub tokens: Option<usize>,
     /// The last site that anything is done at; nothing behind it is computed.
@@ -143,9 +146,12 @@ impl Forward<'_> {
         self.prefix + self.columns
     }
 
-    /// The codes through the delay pattern: u32 `[rows, codebooks]`.
-    fn delayed(&self, g: &mut GraphBuilder) -> Result<Value> {
+    /// Columns as they are given, or codes through the delay pattern: u32 `[rows, codebooks]`.
+    fn ids(&self, g: &mut GraphBuilder) -> Result<Value> {
         let config = self.config;
+        if self.as_given {
+            return Ok(g.input(IDS, TensorDesc::u32([self.batch * self.steps(), config.num_codebooks]))?);
+        }
         let codes = g.input(CODES, TensorDesc::u32([self.batch, config.num_codebooks, self.columns - 1]))?;
         let delay = DelayApply {
             special: u32::try_from(config.special_token()).expect("validate() bounds the vocabulary"),
@@ -169,7 +175,7 @@ impl Forward<'_> {
     /// The embeddings of codes summed, what stands in front of them, and positions: `[rows, hidden]`.
     fn embed(&self, g: &mut GraphBuilder) -> Result<Value> {
         let (ids, mut x) = match self.prefix {
-            0 => (self.delayed(g)?, None),
+            0 => (self.ids(g)?, None),
             _ => self.behind_prefix(g).map(|(ids, rows)| (ids, Some(rows)))?,
         };
         let positions = g.constant(self.positions);

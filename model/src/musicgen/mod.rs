@@ -1,5 +1,6 @@
 //! MusicGen's decoder: codes in, activations out.
 
+mod columns;
 pub mod config;
 mod cross_entropy;
 mod decoder;
@@ -13,6 +14,7 @@ mod splice;
 mod teacher_forced;
 mod weights;
 
+pub use columns::ColumnPass;
 pub use cross_entropy::CrossEntropy;
 pub use decoder::{Activations, Decoder, DecoderOptions, Precision};
 pub use positions::Posemb;

@@ -63,15 +63,23 @@ impl TeacherForced {
                 return Err(ModelError::Codes(format!("{} frames, expected {}", clip.frames(), self.frames)));
             }
         }
+        self.check_all(conditions)?;
+        match &self.front {
+            Some(front) => self.run_behind(front, codes, conditions),
+            None => {
+                let values: Vec<u32> = codes.iter().flat_map(|clip| clip.values()).copied().collect();
+                self.run_beside((CODES, &values), conditions)
+            }
+        }
+    }
+
+    /// That the conditions are one a clip, and such as the pass has room for.
+    pub(super) fn check_all(&self, conditions: &[Condition<'_>]) -> Result<()> {
         if conditions.len() != self.batch {
             let (found, expected) = (conditions.len().to_string(), format!("{}, one a clip", self.batch));
             return Err(ModelError::Argument { argument: "texts", found, expected });
         }
-        conditions.iter().try_for_each(|condition| self.check(*condition))?;
-        match &self.front {
-            Some(front) => self.run_behind(front, codes, conditions),
-            None => self.run_beside(codes, conditions),
-        }
+        conditions.iter().try_for_each(|condition| self.check(*condition))
     }
 
     fn check(&self, condition: Condition<'_>) -> Result<()> {
@@ -99,9 +107,12 @@ impl TeacherForced {
     }
 
     /// With cross-attention, or without text.
-    fn run_beside(&self, codes: &[Codes], conditions: &[Condition<'_>]) -> Result<()> {
-        let values: Vec<u32> = codes.iter().flat_map(|clip| clip.values()).copied().collect();
-        let codes: (&str, &[u8]) = (CODES, bytemuck::cast_slice(&values));
+    pub(super) fn run_beside(
+        &self,
+        (input, values): (&str, &[u32]),
+        conditions: &[Condition<'_>],
+    ) -> Result<()> {
+        let codes: (&str, &[u8]) = (input, bytemuck::cast_slice(values));
         let Some(tokens) = self.tokens else { return Ok(self.program.run(&[codes])?) };
         let room = tokens * self.config.hidden_size;
         let mut states = vec![0.0_f32; self.batch * room];

@@ -202,6 +202,7 @@ impl Generator<'_> {
             batch: self.sizes.halves,
             prefix,
             columns,
+            as_given: false,
             tokens: (self.sizes.tokens > 0).then_some(self.sizes.tokens),
             deepest: sites.chain([last]).max().expect("the last layer is one of them"),
             factors: self.decoder.factors(),
