@@ -77,7 +77,6 @@ struct Screen<'a> {
     simd: V3,
     k: usize,
     width: usize,
-    weight: &'a [f32],
     bias: &'a [f32],
     rows: Rows,
 }
@@ -156,7 +155,7 @@ pub(super) fn search(
     if width > MOST_WIDTH {
         return None;
     }
-    let screen = Screen { simd, k, width, weight, bias, rows: Rows::new(simd, x, width) };
+    let screen = Screen { simd, k, width, bias, rows: Rows::new(simd, x, width) };
     let mut found: Vec<Found> = (0..x.len() / width).map(|_| Found::new(k)).collect();
     found
         .iter_mut()
