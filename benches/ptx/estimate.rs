@@ -53,6 +53,14 @@ impl Counted {
     /// No form; what the interpreter refused.
     pub fn busy(&mut self, real: &Plan, short: &Plan) -> Result<(&'static Ptx, Busy)> {
         let form = real.kernel.ptx_for(&real.params, &H200).ok_or(real.kernel.name)?;
+        Ok((form, self.busy_in(form, real, short)?))
+    }
+
+    /// The same in this form.
+    ///
+    /// # Errors
+    /// What the interpreter refused.
+    pub fn busy_in(&mut self, form: &Ptx, real: &Plan, short: &Plan) -> Result<Busy> {
         let key = format!("{} {:?} {short}", form.entry, short.params);
         let counts = match self.0.get(&key) {
             Some(counts) => *counts,
@@ -76,7 +84,7 @@ impl Counted {
         let memory_s = real.cost.bytes as f64 / COPY_RATE;
         let instructions = counts.instructions as f64 * scale;
         let issue_s = instructions / ISSUE_RATE;
-        let busy = Busy {
+        Ok(Busy {
             launches: 1,
             bytes: real.cost.bytes as f64,
             flops: real.cost.flops as f64,
@@ -85,8 +93,7 @@ impl Counted {
             math_s,
             issue_s,
             floor_s: memory_s.max(math_s).max(issue_s),
-        };
-        Ok((form, busy))
+        })
     }
 }
 

@@ -5,6 +5,9 @@ use super::job::{CLIPS, Result};
 use auscult_kernels::ops::attention::{Attention, Mask};
 use auscult_kernels::ops::linear::{Activation, Linear};
 use auscult_kernels::ops::linear_half::LinearHalf;
+use auscult_kernels::ops::sae_encode::SaeEncode;
+use auscult_kernels::ops::sae_rescore::SaeRescore;
+use auscult_kernels::ops::sae_screen::{SaeScreen, screened};
 use auscult_kernels::{DType, Plan, ShapeError, TensorDesc, Wgsl};
 
 /// Rows of the products, those of the launches that are counted, and those of a check.
@@ -102,6 +105,39 @@ pub fn attention(counted: &mut Counted) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// The encoder of a published autoencoder: in bf16 the screen in every form, and what it found in f32; and all of it in f32.
+pub fn encoder(counted: &mut Counted) -> Result<()> {
+    let (rows, width, features, k) = (65_536, 1024, 32_768, 100);
+    println!(
+        "\nthe {k} best of {features} features of {rows} rows of {width}, in bf16 with {} screened; instructions are those of {FEW} rows,\n\
+         scaled by rows\n",
+        screened(k, features)
+    );
+    println!("{COLUMNS}");
+    let screen = |rows| {
+        let [x, weight] = [[rows, width], [features, width]].map(|shape| TensorDesc::new(DType::BF16, shape));
+        SaeScreen { k: screened(k, features) }.plan(&x, &weight, &TensorDesc::f32([features]))
+    };
+    let (real, few) = (screen(rows)?, screen(FEW)?);
+    for form in real.kernel.ptx.iter().filter(|form| (form.takes)(&real.params)) {
+        line("screen", form.entry, &counted.busy_in(form, &real, &few)?);
+    }
+    let rescore = |rows| {
+        let [x, weight] = [[rows, width], [features, width]].map(TensorDesc::f32);
+        let candidates = TensorDesc::u32([rows, screened(k, features)]);
+        SaeRescore { k }.plan(&x, &weight, &TensorDesc::f32([features]), &candidates)
+    };
+    let (form, busy) = counted.busy(&rescore(rows)?, &rescore(FEW)?)?;
+    line("what it found", form.entry, &busy);
+    let whole = |rows| {
+        let [x, weight] = [[rows, width], [features, width]].map(TensorDesc::f32);
+        SaeEncode { k }.plan(&x, &weight, &TensorDesc::f32([features]))
+    };
+    let (form, busy) = counted.busy(&whole(rows)?, &whole(FEW)?)?;
+    line("in f32 at once", form.entry, &busy);
     Ok(())
 }
 

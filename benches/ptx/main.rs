@@ -4,7 +4,7 @@
 //! memory and the occupancy that follows from them are those of `ptxas` for `sm_90a`, left out where there is no `ptxas`.
 //! Shapes are short, for an interpreter's sake; the floors behind them are of 64 clips of ten seconds. `FILTER` keeps
 //! the forms whose entry or shape contains it. Behind them stand the jobs that are to be measured beside torch, at their
-//! full sizes: floors by bandwidth, by arithmetic and by issue; `goals` as `FILTER` prints those alone.
+//! full sizes: floors by bandwidth, by arithmetic and by issue; `goals` as `FILTER` prints those alone, `encoder` those of an autoencoder.
 
 #[path = "../../tests/common/ptxas.rs"]
 mod assembler;
@@ -29,8 +29,11 @@ use std::path::Path;
 /// The filter that keeps no form, but what is to be measured.
 const GOALS: &str = "goals";
 
+/// The filter that keeps of these only an autoencoder's encoder.
+const ENCODER: &str = "encoder";
+
 /// What is to be measured beside torch.
-fn goals() -> Result<()> {
+fn goals(only_encoder: bool) -> Result<()> {
     println!(
         "\nwhat is to be measured beside torch. us bytes: at {:.1} TB/s; us math: of matrix instructions at {:.0} TFLOP/s in f16 and bf16 and\n\
          {:.0} in tf32 (three for each product of f32), of others at {:.0}; us issue: at {:.0} G warp instructions a second; us floor: sums of\n\
@@ -42,8 +45,12 @@ fn goals() -> Result<()> {
         ISSUE_RATE / 1e9
     );
     let mut counted = Counted::default();
+    if only_encoder {
+        return goals::encoder(&mut counted);
+    }
     goals::products(&mut counted)?;
     goals::attention(&mut counted)?;
+    goals::encoder(&mut counted)?;
     let below = Path::new(env!("CARGO_TARGET_TMPDIR"));
     whole::forward(&mut counted, below)?;
     whole::encode(&mut counted, below)?;
@@ -53,8 +60,8 @@ fn goals() -> Result<()> {
 fn main() -> Result<()> {
     // cargo passes an argument of its own
     let filter = std::env::args().skip(1).find(|arg| arg != "--bench").unwrap_or_default();
-    if filter == GOALS {
-        return goals();
+    if filter == GOALS || filter == ENCODER {
+        return goals(filter == ENCODER);
     }
     let assembler = Assembler::find();
     match &assembler {
@@ -120,5 +127,5 @@ fn main() -> Result<()> {
     for job in jobs.iter().filter(|job| job.real.kernel.ptx.iter().any(|ptx| keeps(job, ptx))) {
         print_floor(job);
     }
-    if filter.is_empty() { goals() } else { Ok(()) }
+    if filter.is_empty() { goals(false) } else { Ok(()) }
 }

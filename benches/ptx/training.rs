@@ -11,9 +11,10 @@ use auscult_kernels::ops::{
     sae_feature_grad::SaeFeatureGrad,
     sae_feature_sums::{HISTORY, SUMS, SaeFeatureSums},
     sae_group::SaeGroup,
+    sae_screen::{SaeScreen, screened},
     sum_rows::SumRows,
 };
-use auscult_kernels::{Fill, TensorDesc};
+use auscult_kernels::{DType, Fill, TensorDesc};
 
 /// Rows of a batch that an autoencoder is trained on, few and many; its features, and those that are active in a row.
 const BATCH: [usize; 2] = [64, 4096];
@@ -108,6 +109,15 @@ pub fn autoencoders() -> Result<Vec<Job>> {
                 let (rows, width, features, k) = sizes;
                 let weight = TensorDesc::f32([features, width]);
                 SaeEncode { k }.plan(&TensorDesc::f32([rows, width]), &weight, &TensorDesc::f32([features]))
+            },
+        )?,
+        job(
+            "[128, 256] x [2048, 256], 32 best",
+            [(128, 256, 2048, 32), (65_536, 1024, 32_768, screened(100, 32_768))],
+            |(rows, width, features, k)| {
+                let [x, weight] =
+                    [[rows, width], [features, width]].map(|shape| TensorDesc::new(DType::BF16, shape));
+                SaeScreen { k }.plan(&x, &weight, &TensorDesc::f32([features]))
             },
         )?,
         job("128 rows, 100 of [4096, 1024]", [(128, 4096), (65_536, 32_768)], |(rows, features)| {

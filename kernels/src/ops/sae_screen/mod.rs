@@ -22,7 +22,8 @@ mod reference;
 
 use super::sae_encode::Params;
 use crate::{
-    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
+    Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, Swizzle, Target, TensorDesc, TensorMap,
+    Wgsl, fields, fold_groups,
 };
 
 /// Features of a row that are found at most.
@@ -49,6 +50,55 @@ const fn ptx(source: &'static str, entry: &'static str) -> Ptx {
     }
 }
 
+/// Features of a tile of the form for `sm_90a`; its rows are those of a block.
+const HOPPER_FEATURES: u32 = 256;
+/// Columns of a stage of that form: 128 bytes, which a swizzled row is.
+const HOPPER_COLS: u32 = 64;
+/// Four stages, two of the bias for each of two warpgroups, eight barriers.
+const HOPPER_SHARED: u32 = 4 * 49_152 + 4 * 1024 + 64;
+/// Blocks at most: multiprocessors of an H100 or H200. Each has lists of its own.
+const HOPPER_BLOCKS: u32 = 132;
+
+/// Bytes of a list of each row of each block. Launches of fewer rows than the most take one of few sizes, for memory is kept by size.
+fn hopper_workspace(params: &[u8]) -> usize {
+    let p: Params = bytemuck::pod_read_unaligned(params);
+    let blocks = p.rows.div_ceil(PTX_ROWS).min(HOPPER_BLOCKS).next_power_of_two().min(HOPPER_BLOCKS);
+    // what each of a row's four lanes has: half of k, a tile and some; a candidate has 8 bytes
+    let places = 4 * (p.k as usize / 2 + 80);
+    8 * places * (PTX_ROWS * blocks) as usize
+}
+
+/// The form with asynchronous matrix products and tensor copies.
+const HOPPER: Ptx = Ptx {
+    target: Target::Sm90a,
+    // copies of tensors ask for rows that begin at multiples of 16 bytes
+    takes: |params| bytemuck::pod_read_unaligned::<Params>(params).width.is_multiple_of(8),
+    dynamic_shared: |_| HOPPER_SHARED,
+    workspace: Some(hopper_workspace),
+    maps: |params| {
+        let p: Params = bytemuck::pod_read_unaligned(params);
+        let map = |slot, rows: u32, tile| TensorMap {
+            slot,
+            dtype: DType::BF16,
+            extents: vec![u64::from(p.width), u64::from(rows)],
+            strides: vec![2 * u64::from(p.width)],
+            tile: vec![HOPPER_COLS, tile],
+            swizzle: Swizzle::Bytes128,
+        };
+        vec![map(0, p.rows, PTX_ROWS), map(1, p.features, HOPPER_FEATURES)]
+    },
+    registers: 168,
+    ..Ptx::new(
+        include_str!("sae_screen_bf16_sm90a.ptx"),
+        "sae_screen_bf16_sm90a",
+        [384, 1, 1],
+        |params, device| {
+            let tiles = bytemuck::pod_read_unaligned::<Params>(params).rows.div_ceil(PTX_ROWS);
+            [tiles.min(device.multiprocessors).min(HOPPER_BLOCKS), 1, 1]
+        },
+    )
+};
+
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
     name: "sae_screen_bf16",
@@ -65,7 +115,7 @@ pub static INFO: KernelInfo = KernelInfo {
         let p: Params = bytemuck::pod_read_unaligned(params);
         fold_groups(p.rows.div_ceil(TILE).into())
     })],
-    ptx: &[ptx(include_str!("sae_screen_bf16.ptx"), "sae_screen_bf16")],
+    ptx: &[HOPPER, ptx(include_str!("sae_screen_bf16.ptx"), "sae_screen_bf16")],
     reference: reference::reference,
     cpu: Some(cpu::cpu),
     cases: cases::cases,
@@ -155,6 +205,8 @@ impl Op for SaeScreen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PtxDevice;
+    use bytemuck::Zeroable;
 
     #[test]
     fn refusals_name_the_argument() {
@@ -188,6 +240,31 @@ mod tests {
             op.plan(&[]).expect_err("refused").to_string(),
             "sae_screen_bf16: `inputs` has value 0, expected x, weight, bias"
         );
+    }
+
+    #[test]
+    fn the_form_follows_the_device_and_the_width() {
+        let hopper = PtxDevice { capability: (9, 0), multiprocessors: 132, shared_per_block: 227 << 10 };
+        let form = |width, device: &PtxDevice| {
+            let [x, weight] = [[300, width], [500, width]].map(|shape| TensorDesc::new(DType::BF16, shape));
+            let plan = SaeScreen { k: 9 }.plan(&x, &weight, &TensorDesc::f32([500])).expect("shapes fit");
+            INFO.ptx_for(&plan.params, device).expect("a form for every launch").entry
+        };
+        assert_eq!(form(1024, &hopper), "sae_screen_bf16_sm90a");
+        assert_eq!(form(1020, &hopper), "sae_screen_bf16");
+        for capability in [(8, 0), (8, 9), (10, 0)] {
+            assert_eq!(form(1024, &PtxDevice { capability, ..hopper }), "sae_screen_bf16");
+        }
+    }
+
+    #[test]
+    fn lists_are_of_few_sizes() {
+        let bytes = |rows| hopper_workspace(bytemuck::bytes_of(&Params { rows, k: 141, ..Params::zeroed() }));
+        // 600 candidates a row
+        assert_eq!(bytes(1), 128 * 600 * 8);
+        assert_eq!(bytes(300), 4 * bytes(1));
+        assert_eq!(bytes(65 * 128), 128 * bytes(1));
+        assert_eq!([bytes(129 * 128), bytes(65_536), bytes(u32::MAX)], [132 * bytes(1); 3]);
     }
 
     #[test]

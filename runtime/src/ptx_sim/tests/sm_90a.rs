@@ -4,6 +4,7 @@ mod attention;
 mod copies;
 pub mod harness;
 mod products;
+mod screen;
 
 use half::f16;
 
