@@ -29,21 +29,40 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     if super::screen::pays(rows, width, features, k) {
         let places = indices.chunks_mut(SCREEN_ROWS * k).zip(values.chunks_mut(SCREEN_ROWS * k));
         for (x, (indices, values)) in x.chunks(SCREEN_ROWS * width).zip(places) {
-            match super::screen::search(k, width, x, weight, bias) {
-                Some(found) => {
-                    let places = indices.par_chunks_exact_mut(k).zip(values.par_chunks_exact_mut(k));
-                    places.zip(found).for_each(|((indices, values), mut best)| {
-                        best.keys.iter_mut().for_each(|key| *key -= u64::from(p.first_feature));
-                        let before = (p.first_feature > 0).then(|| left_before(indices, values, k));
-                        Best::write([&best].into_iter().chain(&before), indices, values);
-                    });
-                }
-                None => multiplied(p, x, weight, bias, indices, values),
-            }
+            screened(p, x, weight, bias, indices, values);
         }
         return;
     }
     multiplied(p, x, weight, bias, indices, values);
+}
+
+/// By [`super::screen`], but for the rows that it leaves to products in f32.
+#[cfg(target_arch = "x86_64")]
+fn screened(p: Params, x: &[f32], weight: &[f32], bias: &[f32], indices: &mut [u32], values: &mut [f32]) {
+    let [width, k] = [p.width, p.k].map(|n| n as usize);
+    let Some(found) = super::screen::search(k, width, x, weight, bias) else {
+        return multiplied(p, x, weight, bias, indices, values);
+    };
+    let left: Vec<usize> = (0..found.len()).filter(|&row| found[row].is_none()).collect();
+    let places = indices.par_chunks_exact_mut(k).zip(values.par_chunks_exact_mut(k));
+    places.zip(found).for_each(|((indices, values), best)| {
+        if let Some(mut best) = best {
+            best.keys.iter_mut().for_each(|key| *key -= u64::from(p.first_feature));
+            let before = (p.first_feature > 0).then(|| left_before(indices, values, k));
+            Best::write([&best].into_iter().chain(&before), indices, values);
+        }
+    });
+    if left.is_empty() {
+        return;
+    }
+    let x: Vec<f32> = left.iter().flat_map(|row| &x[row * width..][..width]).copied().collect();
+    let mut some_indices: Vec<u32> = left.iter().flat_map(|row| &indices[row * k..][..k]).copied().collect();
+    let mut some_values: Vec<f32> = left.iter().flat_map(|row| &values[row * k..][..k]).copied().collect();
+    multiplied(p, &x, weight, bias, &mut some_indices, &mut some_values);
+    for (at, row) in left.into_iter().enumerate() {
+        indices[row * k..][..k].copy_from_slice(&some_indices[at * k..][..k]);
+        values[row * k..][..k].copy_from_slice(&some_values[at * k..][..k]);
+    }
 }
 
 /// Tasks of rows and features in parallel; a task multiplies tile by tile and goes through a tile while it is in cache.

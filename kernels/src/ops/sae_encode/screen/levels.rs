@@ -97,13 +97,14 @@ pub(super) struct Rows {
     /// Groups of a row.
     pub groups: usize,
     pub bounds: Vec<RowBound>,
-    /// The largest number.
+    /// The largest number of rows whose bounds hold.
     pub largest: f32,
+    /// Whether bounds hold for a row.
+    pub sane: Vec<bool>,
 }
 
 impl Rows {
-    /// `None` where bounds do not hold.
-    pub fn new(simd: V3, x: &[f32], width: usize) -> Option<Self> {
+    pub fn new(simd: V3, x: &[f32], width: usize) -> Self {
         let middle = middle(x, width);
         let groups = width.div_ceil(COLUMNS);
         let count = (x.len() / width).div_ceil(ROWS);
@@ -111,7 +112,14 @@ impl Rows {
         let of_rows = |(words, x): (&mut [RowWords], &[f32])| -> Vec<(RowBound, f32)> {
             let (mut near, mut whole) = (vec![0.0; width], vec![0; groups * COLUMNS]);
             let mut place = |(at, x): (usize, &[f32])| {
-                let (bound, largest) = simd.vectorize(
+                let largest = simd.vectorize(
+                    #[inline(always)]
+                    || largest(x),
+                );
+                if !is_sane(largest) {
+                    return (RowBound::default(), largest);
+                }
+                let bound = simd.vectorize(
                     #[inline(always)]
                     || divide(x, &middle, &mut near, &mut whole),
                 );
@@ -124,14 +132,15 @@ impl Rows {
         let measured: Vec<Vec<(RowBound, f32)>> =
             words.par_chunks_mut(groups).zip(x.par_chunks(ROWS * width)).map(of_rows).collect();
         let (bounds, sizes): (Vec<RowBound>, Vec<f32>) = measured.into_iter().flatten().unzip();
-        let largest = sizes.iter().copied().fold(0.0, f32::max);
-        sizes.into_iter().all(is_sane).then_some(Self { middle, words, groups, bounds, largest })
+        let sane: Vec<bool> = sizes.iter().copied().map(is_sane).collect();
+        let largest = sizes.into_iter().filter(|&size| is_sane(size)).fold(0.0, f32::max);
+        Self { middle, words, groups, bounds, largest, sane }
     }
 }
 
-/// A row without its share of the middle as whole numbers; and its largest number with it.
+/// A row without its share of the middle as whole numbers.
 #[inline(always)]
-fn divide(x: &[f32], middle: &[f32], near: &mut [f32], whole: &mut [i8]) -> (RowBound, f32) {
+fn divide(x: &[f32], middle: &[f32], near: &mut [f32], whole: &mut [i8]) -> RowBound {
     let [mut squares, mut middle_squares, mut product] = [0.0; 3];
     for (&x, &m) in x.iter().zip(middle) {
         let (x, m) = (f64::from(x), f64::from(m));
@@ -147,19 +156,19 @@ fn divide(x: &[f32], middle: &[f32], near: &mut [f32], whole: &mut [i8]) -> (Row
     let lengths = squares.sqrt() + f64::from(share).abs() * middle_squares.sqrt();
     let slack = (rounding * lengths / f64::from(levels.unit)) as f32;
     let (unit, rest) = (levels.unit, levels.rest + slack);
-    (RowBound { unit, length: levels.whole + rest, rest, share }, largest(x))
+    RowBound { unit, length: levels.whole + rest, rest, share }
 }
 
-/// The mean of some rows.
+/// The mean of some of the rows whose bounds hold.
 fn middle(x: &[f32], width: usize) -> Vec<f32> {
     const MOST_ROWS: usize = 256;
     let step = (x.len() / width).div_ceil(MOST_ROWS);
-    let (mut sums, mut count) = (vec![0.0_f64; width], 0.0);
-    for row in x.chunks_exact(width).step_by(step) {
+    let (mut sums, mut count) = (vec![0.0_f64; width], 0.0_f64);
+    for row in x.chunks_exact(width).step_by(step).filter(|row| is_sane(largest(row))) {
         sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
         count += 1.0;
     }
-    sums.into_iter().map(|sum| (sum / count) as f32).collect()
+    sums.into_iter().map(|sum| (sum / count.max(1.0)) as f32).collect()
 }
 
 /// The largest of the sums of sizes of those numbers whose products are added up in 16 bits.

@@ -8,7 +8,8 @@
 //!
 //! The k-th best value is first guessed, a little below what products of whole numbers say, and features whose upper is below
 //! the guess are dropped. All others are computed in f32. If k of them reach the guess, it was right to drop the rest; if
-//! they do not, the search is given up. So it is where too many features pass, because whole numbers are too coarse for them.
+//! they do not, the row is left to products in f32 of all features. So it is where too many features pass, because whole
+//! numbers are too coarse for the row, as where one of its numbers hides all others.
 
 mod found;
 mod levels;
@@ -18,7 +19,7 @@ mod tests;
 mod tile;
 
 use super::best::Best;
-use found::Found;
+use found::{Found, rank};
 use levels::{RowBound, Rows};
 use panel::{FeatureBounds, Panel};
 use pulp::x86::V3;
@@ -31,8 +32,8 @@ const LEAST_WIDTH: usize = 128;
 const LEAST_FEATURES: usize = 16;
 /// Columns at most: so many squares add up with an error that lengths allow for.
 const MOST_WIDTH: usize = 16_384;
-/// Features of a panel.
-const PANEL: usize = 1024;
+/// Tiles of features of a panel.
+const PANEL: usize = 64;
 /// Groups of rows of a task: their words stay in the second cache while a panel goes by.
 const TASK_GROUPS: usize = 4;
 
@@ -74,37 +75,39 @@ impl Uppers {
 /// What is the same for every panel.
 struct Screen<'a> {
     simd: V3,
+    k: usize,
     width: usize,
-    weight: &'a [f32],
     bias: &'a [f32],
     rows: Rows,
 }
 
 impl Screen<'_> {
-    /// Features from `first` on; false where bounds do not hold.
-    fn fill(&self, panel: &mut Panel, first: usize) -> bool {
-        let end = self.bias.len().min(first + PANEL);
-        let weight = &self.weight[first * self.width..end * self.width];
-        panel.fill(self.simd, &self.rows, weight, &self.bias[first..end], first)
-    }
-
-    /// Finds what may be among the best of every row in a panel.
-    fn look_through(&self, panel: &Panel, found: &mut [Found]) {
+    /// Finds what may be among the best of every row in a panel, before which `seen` features were looked through.
+    fn look_through(&self, panel: &Panel, seen: usize, found: &mut [Found]) {
         let words = self.rows.words.par_chunks(TASK_GROUPS * self.rows.groups);
         let bounds = self.rows.bounds.par_chunks(TASK_GROUPS * ROWS);
         let tasks = found.par_chunks_mut(TASK_GROUPS * ROWS).zip(words.zip(bounds));
-        tasks.for_each(|(found, (words, bounds))| self.task(words, bounds, panel, found));
+        tasks.for_each(|(found, (words, bounds))| self.task(words, bounds, panel, seen, found));
     }
 
     /// [`Self::look_through`] for a few groups of rows.
-    fn task(&self, words: &[RowWords], rows: &[RowBound], panel: &Panel, found: &mut [Found]) {
+    fn task(
+        &self,
+        words: &[RowWords],
+        rows: &[RowBound],
+        panel: &Panel,
+        mut seen: usize,
+        found: &mut [Found],
+    ) {
         let (simd, groups) = (self.simd, self.rows.groups);
         let mut products = [[0; FEATURES]; ROWS];
         let mut uppers = Uppers { values: [[0.0; FEATURES]; ROWS], passes: [[0; 2]; 8] };
         // errors of many columns hardly ever add up: they are as the root of their number
         let likely = 1.0 + 4.0 / (self.width as f32).sqrt();
         for (tile, (features, bounds)) in panel.words.chunks_exact(groups).zip(&panel.bounds).enumerate() {
-            let first_feature = panel.first + tile * FEATURES;
+            let first_feature = (panel.first + tile * panel.step) * FEATURES;
+            seen += FEATURES.min(self.bias.len() - first_feature);
+            let rank = rank(self.k, seen, self.bias.len());
             let few = words.chunks_exact(groups).zip(rows.chunks(ROWS)).zip(found.chunks_mut(ROWS));
             for ((words, rows), found) in few {
                 simd.vectorize(
@@ -122,7 +125,7 @@ impl Screen<'_> {
                     let upper = uppers.values[row][at];
                     let doubt = bounds.error(&rows[row], at) * (rows[row].unit * bounds.units[at]);
                     let lower = upper - likely * doubt - bounds.roundings[at];
-                    found[row].push((first_feature + at) as u32, upper, lower);
+                    found[row].push((first_feature + at) as u32, upper, lower, rank);
                 }
             }
         }
@@ -139,36 +142,52 @@ pub(super) fn pays(rows: usize, width: usize, features: usize, k: usize) -> bool
         && !std::is_x86_feature_detected!("avx512f")
 }
 
-/// The best features of every row; `None` where values are not finite, too large or too small, and where whole numbers are too
-/// coarse.
-pub(super) fn search(k: usize, width: usize, x: &[f32], weight: &[f32], bias: &[f32]) -> Option<Vec<Best>> {
+/// The best features of every row; `None` for rows whose values are not finite, too large or too small, and for those for which
+/// whole numbers are too coarse; for no row at all where that is so of a feature, or of most rows.
+pub(super) fn search(
+    k: usize,
+    width: usize,
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+) -> Option<Vec<Option<Best>>> {
     let simd = V3::try_new()?;
     if width > MOST_WIDTH {
         return None;
     }
-    let screen = Screen { simd, width, weight, bias, rows: Rows::new(simd, x, width)? };
+    let screen = Screen { simd, k, width, bias, rows: Rows::new(simd, x, width) };
     let mut found: Vec<Found> = (0..x.len() / width).map(|_| Found::new(k)).collect();
-    let [mut panel, mut next] = [(); 2].map(|()| Panel::new(screen.rows.groups, PANEL.min(bias.len())));
-    let mut sane = screen.fill(&mut panel, 0);
-    loop {
+    found
+        .iter_mut()
+        .zip(&screen.rows.sane)
+        .filter(|(_, sane)| !**sane)
+        .for_each(|(found, _)| found.give_up());
+    let tiles = bias.len().div_ceil(FEATURES);
+    let panels = tiles.div_ceil(PANEL);
+    let [mut panel, mut next] =
+        [(); 2].map(|()| Panel::new(screen.rows.groups, tiles.div_ceil(panels), panels));
+    let fill = |panel: &mut Panel, first: usize| panel.fill(simd, &screen.rows, weight, bias, first);
+    let (mut sane, mut seen) = (fill(&mut panel, 0), 0);
+    for number in 1..=panels {
         if !sane {
             return None;
         }
-        let end = bias.len().min(panel.first + PANEL);
         // the next one is made while this one is looked through
         (sane, ()) = rayon::join(
-            || end == bias.len() || screen.fill(&mut next, end),
-            || screen.look_through(&panel, &mut found),
+            || number == panels || fill(&mut next, number),
+            || screen.look_through(&panel, seen, &mut found),
         );
-        if end == bias.len() {
+        if number == panels {
             break;
         }
+        seen += panel.bounds.len() * FEATURES;
         std::mem::swap(&mut panel, &mut next);
-        let candidates: usize = found.iter().map(|found| found.candidates.len()).sum();
         // a product in f32 here costs five of those of many at once
-        if candidates > found.len() * (8 * k + end / 5) {
+        let most = 8 * k + seen / 5;
+        found.iter_mut().filter(|found| found.candidates.len() > most).for_each(Found::give_up);
+        if 2 * found.iter().filter(|found| found.is_given_up()).count() > found.len() {
             return None;
         }
     }
-    found::settle(found, k, width, x, weight, bias)
+    Some(found::settle(found, k, width, x, weight, bias))
 }

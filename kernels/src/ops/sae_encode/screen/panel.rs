@@ -33,31 +33,35 @@ impl FeatureBounds {
     }
 }
 
-/// Features from `first` on.
+/// Tiles of features that are as far apart as there are panels, so that every panel is a sample of all.
 pub(super) struct Panel {
+    /// The number of the first tile, and how far on the next is.
     pub first: usize,
+    pub step: usize,
     pub words: Vec<FeatureWords>,
     pub bounds: Vec<FeatureBounds>,
 }
 
 impl Panel {
-    /// Of no features, with memory for them.
-    pub fn new(groups: usize, features: usize) -> Self {
-        let words = vec![FeatureWords::default(); features.div_ceil(FEATURES) * groups];
-        Self { first: 0, words, bounds: Vec::new() }
+    /// Of no features, with memory for some tiles.
+    pub fn new(groups: usize, tiles: usize, step: usize) -> Self {
+        Self { first: 0, step, words: vec![FeatureWords::default(); tiles * groups], bounds: Vec::new() }
     }
 
-    /// Takes in other features, from `first` on; false where bounds do not hold.
+    /// Takes in other features, from tile `first` on; false where bounds do not hold.
     pub fn fill(&mut self, simd: V3, rows: &Rows, weight: &[f32], bias: &[f32], first: usize) -> bool {
-        let parts = weight.par_chunks(FEATURES * rows.middle.len()).zip(bias.par_chunks(FEATURES));
-        let of_tile = |(words, (weight, bias)): (&mut [FeatureWords], (&[f32], &[f32]))| {
-            tile(simd, rows, weight, bias, words)
+        let (step, width) = (self.step, rows.middle.len());
+        let count = bias.len().div_ceil(FEATURES).saturating_sub(first).div_ceil(step);
+        let of_tile = |(at, words): (usize, &mut [FeatureWords])| {
+            let first = (first + at * step) * FEATURES;
+            let end = bias.len().min(first + FEATURES);
+            tile(simd, rows, &weight[first * width..end * width], &bias[first..end], words)
         };
-        let bounds: Option<Vec<FeatureBounds>> =
-            self.words.par_chunks_mut(rows.groups).zip(parts).map(of_tile).collect();
+        let words = self.words[..count * rows.groups].par_chunks_mut(rows.groups);
+        let bounds: Option<Vec<FeatureBounds>> = words.enumerate().map(of_tile).collect();
         self.first = first;
         self.bounds = bounds.unwrap_or_default();
-        !self.bounds.is_empty()
+        self.bounds.len() == count
     }
 }
 
