@@ -10,6 +10,7 @@ use faer::prelude::ReborrowMut;
 use half::{bf16, f16};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Weights of a task: enough to pay for handing it out, few enough that the last ones end together.
 const TASK_BYTES: usize = 256 << 10;
@@ -218,7 +219,7 @@ impl<'a, W: Weight> Task<'a, W> {
                 let (x, weights) = (&self.x[at..], &weights[..made]);
                 let mut before = [[simd.splat_f32s(0.0); GROUP]; FEW];
                 before[..sums.len()].copy_from_slice(sums);
-                multiply(simd, x, cols, weights, next, sums);
+                multiply(simd, x, cols, weights, Some(next), sums);
                 // asked when they have come from memory
                 let mut quick = true;
                 for weights in weights {
@@ -230,7 +231,7 @@ impl<'a, W: Weight> Task<'a, W> {
                     let wide: Vec<f32> = wide.collect();
                     let mut parts: [&[f32]; GROUP] = [&[]; GROUP];
                     parts.iter_mut().zip(wide.chunks(block)).for_each(|(part, wide)| *part = wide);
-                    multiply(simd, x, cols, &parts[..made], [&[]; GROUP], sums);
+                    multiply(simd, x, cols, &parts[..made], None, sums);
                 }
             }
             self.put(simd, (0, out), made, sums);
@@ -262,7 +263,7 @@ impl<'a, W: Weight> Task<'a, W> {
                         ask(next[line % GROUP], line / GROUP * size_of::<Line>());
                     }
                     let x = &self.packed[(at / BLOCK * rows + first + 2 * pair) * PITCH..];
-                    multiply(simd, x, PITCH, &wide[..made], [&[]; GROUP], sums);
+                    multiply(simd, x, PITCH, &wide[..made], None, sums);
                 }
             }
             self.put(simd, (first, out), made, sums);
@@ -308,21 +309,24 @@ impl<W: Weight> WithSimd for Task<'_, W> {
 }
 
 /// Adds to `sums` the products of as many rows, which start `pitch` apart in `x`, with the weights `w` of some outs;
-/// meanwhile `next` is brought from memory.
+/// meanwhile `next`, if there is one, is brought from memory.
 #[inline(always)]
 fn multiply<S: Simd, W: Weight>(
     simd: S,
     x: &[f32],
     pitch: usize,
     w: &[&[W]],
-    next: [&[W]; GROUP],
+    next: Option<[&[W]; GROUP]>,
     sums: &mut [[S::f32s; GROUP]],
 ) {
     let (fours, ones) = w.as_chunks::<OUTS>();
     for (pair, sums) in sums.chunks_mut(2).enumerate() {
         let of = |r: usize| &x[(2 * pair + r) * pitch..][..w[0].len()];
         for (i, &w) in fours.iter().enumerate() {
-            let next = std::array::from_fn(|n| if pair == 0 { next[i * OUTS + n] } else { &[] });
+            let next = match next {
+                Some(next) if pair == 0 => Some(std::array::from_fn(|n| next[i * OUTS + n])),
+                _ => None,
+            };
             match sums {
                 [a, b] => by_lanes(simd, [of(0), of(1)], w, next, [a, b], i * OUTS),
                 [a] => by_lanes(simd, [of(0)], w, next, [a], i * OUTS),
@@ -331,8 +335,8 @@ fn multiply<S: Simd, W: Weight>(
         }
         for (i, &w) in (fours.len() * OUTS..).zip(ones) {
             match sums {
-                [a, b] => by_lanes(simd, [of(0), of(1)], [w], [&[]], [a, b], i),
-                [a] => by_lanes(simd, [of(0)], [w], [&[]], [a], i),
+                [a, b] => by_lanes(simd, [of(0), of(1)], [w], None, [a, b], i),
+                [a] => by_lanes(simd, [of(0)], [w], None, [a], i),
                 _ => unreachable!("chunks of one or two"),
             }
         }
@@ -345,7 +349,7 @@ fn by_lanes<S: Simd, W: Weight, const M: usize, const N: usize>(
     simd: S,
     x: [&[f32]; M],
     w: [&[W]; N],
-    next: [&[W]; N],
+    next: Option<[&[W]; N]>,
     all: [&mut [S::f32s; GROUP]; M],
     first: usize,
 ) {
@@ -373,7 +377,7 @@ fn products<S: Simd, W: Weight, const M: usize, const N: usize, const LANES: usi
     simd: S,
     x: [&[f32]; M],
     w: [&[W]; N],
-    next: [&[W]; N],
+    next: Option<[&[W]; N]>,
     all: [&mut [S::f32s; GROUP]; M],
     first: usize,
 ) {
@@ -382,15 +386,16 @@ fn products<S: Simd, W: Weight, const M: usize, const N: usize, const LANES: usi
     let whole = w[0].len() / LANES;
     let x_pieces = x.map(|x| &x.as_chunks::<LANES>().0[..whole]);
     let w_pieces = w.map(|w| &w.as_chunks::<LANES>().0[..whole]);
-    let line = size_of::<Line>() / size_of::<[W; LANES]>();
-    for begin in (0..whole).step_by(line) {
-        next.iter().for_each(|next| ask(next, begin * size_of::<[W; LANES]>()));
-        for at in begin..(begin + line).min(whole) {
-            for n in 0..N {
-                let w = w_pieces[n][at].map(W::quick);
-                for m in 0..M {
-                    add(simd, &x_pieces[m][at], &w, &mut sums[m][n]);
+    match next {
+        // one loop where there is nothing to ask for: to stop at every line would slow many rows down
+        None => columns(simd, x_pieces, w_pieces, 0..whole, &mut sums),
+        Some(next) => {
+            let line = size_of::<Line>() / size_of::<[W; LANES]>();
+            for begin in (0..whole).step_by(line) {
+                for next in next {
+                    ask(next, begin * size_of::<[W; LANES]>());
                 }
+                columns(simd, x_pieces, w_pieces, begin..(begin + line).min(whole), &mut sums);
             }
         }
     }
@@ -410,6 +415,25 @@ fn products<S: Simd, W: Weight, const M: usize, const N: usize, const LANES: usi
     }
     for (all, sums) in all.into_iter().zip(&sums) {
         all[first..first + N].copy_from_slice(sums);
+    }
+}
+
+/// Adds the products of some pieces of columns to partial sums.
+#[inline(always)]
+fn columns<S: Simd, W: Weight, const M: usize, const N: usize, const LANES: usize>(
+    simd: S,
+    x: [&[[f32; LANES]]; M],
+    w: [&[[W; LANES]]; N],
+    pieces: Range<usize>,
+    sums: &mut [[S::f32s; N]; M],
+) {
+    for at in pieces {
+        for n in 0..N {
+            let w = w[n][at].map(W::quick);
+            for m in 0..M {
+                add(simd, &x[m][at], &w, &mut sums[m][n]);
+            }
+        }
     }
 }
 
