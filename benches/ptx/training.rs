@@ -143,6 +143,15 @@ pub fn autoencoders() -> Result<Vec<Job>> {
                 SaeEncode { k }.plan(&TensorDesc::f32([rows, width]), &weight, &TensorDesc::f32([features]))
             },
         )?,
+        job(
+            "[128, 256] x [2048, 256], 56 best",
+            [(128, 256, 2048, 32), (65_536, 1024, 32_768, 100)],
+            |(rows, width, features, k)| {
+                let [x, weight] =
+                    [[rows, width], [features, width]].map(|shape| TensorDesc::new(DType::BF16, shape));
+                SaeScreen { k: screened(k, features) }.plan(&x, &weight, &TensorDesc::f32([features]))
+            },
+        )?,
         job("128 rows, 100 of [4096, 1024]", [(128, 4096), (65_536, 32_768)], |(rows, features)| {
             SaeDecode.plan(
                 &TensorDesc::u32([rows, 100]),
