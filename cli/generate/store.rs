@@ -122,12 +122,15 @@ impl Capturing {
         Ok(())
     }
 
-    /// Keeps what is stored, to be gone on with.
+    /// Keeps what is stored, to be gone on with; a store without clips is removed.
     ///
     /// # Errors
     /// The disk.
     pub fn suspend(self) -> Result<(), AnalysisError> {
-        self.writer.suspend()
+        match self.writer.clips() {
+            0 => self.writer.abandon(),
+            _ => self.writer.suspend(),
+        }
     }
 
     /// Writes what makes a store whole, with what each clip is, of the takes that `told` knows.
