@@ -118,6 +118,37 @@ fn accesses_by_width() {
     assert_eq!(got, [&halves[..], &words, &singles, &rest, &last].concat());
 }
 
+/// Two words, a long one and two numbers, read at once and written again.
+const PAIRS: &str = "
+.version 7.0
+.target sm_80
+.address_size 64
+.visible .entry pairs(.param .u64 x, .param .u64 y)
+.reqntid 1
+{
+    .reg .b32 w<4>; .reg .f32 f<2>; .reg .u64 x_ptr, y_ptr, long;
+    .shared .align 16 .b8 room[16];
+    ld.param.u64 x_ptr, [x]; ld.param.u64 y_ptr, [y];
+    ld.global.nc.v2.b32 {w0, w1}, [x_ptr + 8]; ld.global.u64 long, [x_ptr];
+    st.shared.u64 [room], long; ld.shared.b32 w2, [room + 4]; ld.shared.b32 w3, [room];
+    st.global.v2.b32 [y_ptr], {w1, w0}; st.global.v2.b32 [y_ptr + 8], {w2, w3};
+    st.shared.b32 [room + 8], w0; st.shared.b32 [room + 12], w1;
+    ld.shared.v2.f32 {f0, f1}, [room + 8];
+    st.global.v2.f32 [y_ptr + 16], {f0, f1};
+    ret;
+}
+";
+
+#[test]
+fn accesses_by_pairs() {
+    let x: [u32; 4] = [3, 5, 1.5_f32.to_bits(), (-2.0_f32).to_bits()];
+    let run =
+        Run::new(PAIRS, "pairs").read("x", x.iter().flat_map(|w| w.to_le_bytes()).collect()).write("y", 24);
+    let y = run.run().unwrap().buffers.swap_remove(1);
+    let got: Vec<u32> = y.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    assert_eq!(got, [x[3], x[2], x[1], x[0], x[2], x[3]]);
+}
+
 /// The product of a matrix whose rows are 1, 2 ... 16 throughout and one whose columns are 1, 2 ... 8: the fragment of lane l
 /// has rows l / 4 and l / 4 + 8, columns 2 (l % 4) and one more.
 fn products(instruction: &str, depth: u32, element: impl Fn(u32) -> u32) {

@@ -311,3 +311,56 @@ fn products_of_128_columns_are_right_in_both_halves() {
     let whole = &whole[..=whole.find(';').unwrap()];
     assert_eq!(wide(brain, whole, &format!("{first}\n    {second}")), want);
 }
+
+/// The program of 128 columns, widened to 256: every thread carries a second row of z, 128 behind its first.
+fn widest() -> String {
+    let lists = |from: &[String]| from.join(", ");
+    let sums: Vec<String> = (0..128).map(|i| format!("acc{i}")).collect();
+    let name = "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16";
+    let product = format!("{name} {{{}}}, {{a0, a1, a2, a3}}, z_desc, keep, 1, 1, 0;", lists(&sums));
+    let carried = "    ld.global.v4.b32 {w0, w1, w2, w3}, [z_ptr + 4096];
+    ld.global.v4.b32 {w4, w5, w6, w7}, [z_ptr + 4112];
+    st.shared.v4.b32 [at + 4096], {w0, w1, w2, w3};
+    st.shared.v4.b32 [at + 4224], {w4, w5, w6, w7};
+    fence.proxy.async.shared::cta;
+";
+    let stored: String = (0..32)
+        .flat_map(|group| [(4 * group, 32 * group), (4 * group + 2, 8192 + 32 * group)])
+        .map(|(acc, at)| format!("    st.global.v2.f32 [y_ptr + {at}], {{acc{acc}, acc{}}};\n", acc + 1))
+        .collect();
+    let part = |text: &str, from: &str, to: &str| {
+        let begin = text.find(from).unwrap();
+        let end = begin + text[begin..].find(to).unwrap() + to.len();
+        text[begin..end].to_owned()
+    };
+    let multiplied = part(WGMMA_WIDE, "wgmma.mma_async", ";");
+    let stores = part(WGMMA_WIDE, "    st.global.v2.f32 [y_ptr + 0]", "{acc62, acc63};\n");
+    [
+        ("acc<64>", "acc<128>"),
+        ("cores[4096]", "cores[8192]"),
+        ("    fence.proxy.async.shared::cta;\n", carried),
+        (&multiplied, &product),
+        ("shl.b32         at, row, 9;", "shl.b32         at, row, 10;"),
+        (&stores, &stored),
+    ]
+    .into_iter()
+    .fold(WGMMA_WIDE.to_owned(), |text, (from, to)| {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        text.replace(from, to)
+    })
+}
+
+#[test]
+fn products_of_256_columns_are_right_in_every_quarter() {
+    let brain = |rows: usize, seed| -> Vec<u8> {
+        (0..rows * 16).flat_map(|i| bf16::from_f32(value(seed, i / 16, i % 16)).to_le_bytes()).collect()
+    };
+    let text = widest();
+    let run = Run::new(&text, "wgmma_wide")
+        .read("x", brain(64, 3))
+        .read("z", brain(256, 4))
+        .write("y", 4 * 64 * 256);
+    let want: Vec<f32> =
+        (0..64 * 256).map(|i| (0..16).map(|k| value(3, i / 256, k) * value(4, i % 256, k)).sum()).collect();
+    assert_eq!(floats(&run.run().unwrap().buffers[2]), want);
+}
