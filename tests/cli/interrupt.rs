@@ -1,12 +1,12 @@
 //! Runs that are killed, or stopped with Ctrl-C: what is left can be gone on with, to the same bytes.
 
 use crate::capture_sae::{three, write_sae};
-use crate::support::{Ran, check_sums, command, finished, folder, json_file, music, names, run, tree};
+use crate::support::{check_sums, ended, folder, interrupted, json_file, music, names, run, start, tree};
 use auscult_model::sae::Activation;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -45,11 +45,6 @@ fn content(store: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn start(dir: &Path, out: &str) -> Child {
-    let mut command = command(dir, &format!("{LINE} {out}"));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
-}
-
 /// Waits until `shards` shards are in the journal, or the run has ended.
 fn wait_for_shards(child: &mut Child, store: &Path, shards: usize) {
     let deadline = Instant::now() + Duration::from_secs(120);
@@ -61,16 +56,6 @@ fn wait_for_shards(child: &mut Child, store: &Path, shards: usize) {
         }
         assert!(Instant::now() < deadline, "no {shards} shards within two minutes");
         sleep(Duration::from_millis(1));
-    }
-}
-
-fn ended(line: &str, child: Child) -> Ran {
-    let output = child.wait_with_output().expect("it can be waited for");
-    Ran {
-        line: line.to_string(),
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
     }
 }
 
@@ -101,7 +86,7 @@ fn a_killed_run_ends_up_the_same() {
     for (why, shards, milliseconds) in moments {
         let out = why.replace(' ', "-");
         let store = dir.path().join(&out);
-        let mut child = start(dir.path(), &out);
+        let mut child = start(dir.path(), &format!("{LINE} {out}"));
         sleep(Duration::from_millis(milliseconds));
         wait_for_shards(&mut child, &store, shards);
         child.kill().expect("it can be killed");
@@ -121,7 +106,7 @@ fn a_killed_run_ends_up_the_same() {
     // killed again and again
     let mut last = None;
     for shards in [3, 11, 12, 26, 40] {
-        let mut child = start(dir.path(), "often");
+        let mut child = start(dir.path(), &format!("{LINE} often"));
         wait_for_shards(&mut child, &dir.path().join("often"), shards);
         child.kill().expect("it can be killed");
         last = ended("often", child).code;
@@ -134,13 +119,11 @@ fn a_stopped_run_keeps_what_it_has() {
     let dir = prepared();
     let store = dir.path().join("s");
     for (stops, shards) in [1, 20].into_iter().enumerate() {
-        let mut child = start(dir.path(), "s");
+        let mut child = start(dir.path(), &format!("{LINE} s"));
         wait_for_shards(&mut child, &store, shards);
         // while it runs, nobody else may write
         run(dir.path(), &format!("{LINE} s")).exits(1, &["being written by another process"]);
-        let interrupt = format!("kill -INT {}", child.id());
-        finished(&interrupt, Command::new("sh").args(["-c", &interrupt])).ok();
-        let stopped = ended("stopped", child).exits(1, &["stopped; `--resume` continues"]);
+        let stopped = interrupted("stopped", child).exits(1, &["stopped; `--resume` continues"]);
         let summary = stopped.json();
         assert_eq!(summary["outcome"], "stopped");
         let info = run(dir.path(), "store info s --json").ok().json();
@@ -163,8 +146,7 @@ fn only_the_same_run_goes_on() {
     let dir = folder();
     music(&dir.path().join("a.wav"), 30.0, 16_000, 1);
     let line = "capture a.wav --model MODEL --window 0.25 --shard-rows 60 --resume --out s --hooks";
-    let mut child = command(dir.path(), &format!("{line} embed"));
-    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut child = start(dir.path(), &format!("{line} embed"));
     wait_for_shards(&mut child, &dir.path().join("s"), 1);
     child.kill().expect("it can be killed");
     assert_eq!(ended("killed", child).code, None);
@@ -197,9 +179,7 @@ fn a_killed_capture_of_features_ends_up_the_same() {
     let expected = content(&at.join("whole"));
     let mut last = None;
     for shards in [1, 4, 11, 17] {
-        let mut child = command(at, &format!("{line} often"));
-        let mut child =
-            child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = start(at, &format!("{line} often"));
         wait_for_shards(&mut child, &at.join("often"), shards);
         child.kill().expect("it can be killed");
         last = ended("killed", child).code;

@@ -1,12 +1,11 @@
 //! `sae train`: what it writes, from every source; what it says when it is stopped or asked for the impossible.
 
-use crate::support::{Ran, command, floats, folder, json_file, names, resid, run};
+use crate::support::{floats, folder, interrupted, json_file, names, resid, run, start};
 use auscult_analysis::store::npy_header;
 use auscult_model::sae::{Activation, Sae};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 crate::trials!(
@@ -124,8 +123,7 @@ fn a_stopped_run_goes_on_to_the_same() {
     let train = "sae train --input t5.npy --features 64 --k 4 --batch 32 --log-every 5 --steps";
     run(at, &format!("{train} 3000 --out whole")).ok();
     let line = format!("{train} 3000 --checkpoint-every 50 --out parts");
-    let mut child = command(at, &line);
-    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut child = start(at, &line);
     let deadline = Instant::now() + Duration::from_secs(120);
     while !at.join("parts/checkpoint.safetensors").exists() {
         assert!(Instant::now() < deadline, "no checkpoint within two minutes");
@@ -135,16 +133,7 @@ fn a_stopped_run_goes_on_to_the_same() {
         );
         std::thread::sleep(Duration::from_millis(1));
     }
-    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(interrupt.expect("kill can be run").success());
-    let output = child.wait_with_output().expect("it can be waited for");
-    let said = Ran {
-        line,
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    };
-    said.exits(1, &["stopped behind step", "`--resume` continues"]);
+    interrupted(&line, child).exits(1, &["stopped behind step", "`--resume` continues"]);
     assert!(!at.join("parts/cfg.json").exists());
     run(at, &format!("{train} 3000 --out parts")).exits(2, &["holds a checkpoint.safetensors", "`--resume`"]);
     run(at, &format!("{train} 3000 --out parts --resume")).ok();

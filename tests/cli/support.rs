@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
@@ -64,13 +64,26 @@ pub fn run(dir: &Path, line: &str) -> Ran {
 
 /// Runs any command to its end; `line` names it in messages.
 pub fn finished(line: &str, command: &mut Command) -> Ran {
-    let output = command.output().unwrap_or_else(|e| panic!("`{line}` cannot be started: {e}"));
-    Ran {
-        line: line.to_string(),
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).expect("results are UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("messages are UTF-8"),
-    }
+    Ran::of(line, command.output().unwrap_or_else(|e| panic!("`{line}` cannot be started: {e}")))
+}
+
+/// Starts [`command`]; what it says waits for [`ended`].
+pub fn start(dir: &Path, line: &str) -> Child {
+    let mut command = command(dir, line);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+/// Waits for the end of what was started.
+pub fn ended(line: &str, child: Child) -> Ran {
+    Ran::of(line, child.wait_with_output().expect("it can be waited for"))
+}
+
+/// Sends Ctrl-C to what was started, and waits for its end.
+#[cfg(unix)]
+pub fn interrupted(line: &str, child: Child) -> Ran {
+    let interrupt = format!("kill -INT {}", child.id());
+    finished(&interrupt, Command::new("sh").args(["-c", &interrupt])).ok();
+    ended(line, child)
 }
 
 /// How a run ended and what it said.
@@ -84,6 +97,15 @@ pub struct Ran {
 }
 
 impl Ran {
+    fn of(line: &str, output: Output) -> Self {
+        Self {
+            line: line.to_string(),
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("results are UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("messages are UTF-8"),
+        }
+    }
+
     /// It succeeded.
     pub fn ok(self) -> Self {
         self.exits(0, &[])

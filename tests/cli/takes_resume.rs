@@ -2,11 +2,11 @@
 //! bytes.
 
 use crate::generate::takes;
-use crate::support::{Ran, check_sums, command, finished, folder, names, run, tree};
+use crate::support::{check_sums, folder, interrupted, names, run, start, tree};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -27,11 +27,9 @@ fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// A run that is cut off once so many takes are there.
-fn start(dir: &Path, line: &str, out: &str, take: usize) -> Child {
-    let mut command = command(dir, line);
-    let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+/// A run of which so many takes are there.
+fn start_until(dir: &Path, line: &str, out: &str, take: usize) -> Child {
+    let mut child = start(dir, line);
     let deadline = Instant::now() + Duration::from_secs(120);
     while !dir.join(out).join(format!("take-{take:03}.wav")).exists() {
         assert!(Instant::now() < deadline, "no take {take} within two minutes");
@@ -70,7 +68,7 @@ fn killed_takes_are_gone_on_with() {
     let journal = at.join("often/takes.journal.jsonl");
     for (nth, take) in [0, 5, 17].into_iter().enumerate() {
         let resume = if nth == 0 { "" } else { " --resume" };
-        let mut child = start(at, &format!("{}{resume}", line("often")), "often", take);
+        let mut child = start_until(at, &format!("{}{resume}", line("often")), "often", take);
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
         assert!(journal.exists() && !at.join("often/run.json").exists());
@@ -81,7 +79,7 @@ fn killed_takes_are_gone_on_with() {
 
     // without a store, what is whole stays
     let plain = format!("{LINE} --out plain --resume").replace(" --hooks embed,hook_layers.1", "");
-    let mut child = start(at, &plain, "plain", 9);
+    let mut child = start_until(at, &plain, "plain", 9);
     child.kill().expect("it can be killed");
     child.wait().expect("it ends");
     fs::write(at.join("plain/take-003.wav"), b"touched: never written again").expect("a file");
@@ -98,18 +96,10 @@ fn stopped_takes_are_gone_on_with() {
     let dir = folder();
     let at = dir.path();
     run(at, &line("whole")).ok();
-    let child = start(at, &line("s"), "s", 7);
+    let child = start_until(at, &line("s"), "s", 7);
     run(at, &format!("{} --resume", line("s"))).exits(1, &["being written by another process"]);
-    let interrupt = format!("kill -INT {}", child.id());
-    finished(&interrupt, Command::new("sh").args(["-c", &interrupt])).ok();
-    let output = child.wait_with_output().expect("it can be waited for");
-    let stopped = Ran {
-        line: interrupt,
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
-    };
-    let stopped = stopped.exits(1, &["stopped; ", " takes are whole; `--resume` continues"]);
+    let stopped =
+        interrupted("stopped", child).exits(1, &["stopped; ", " takes are whole; `--resume` continues"]);
     let records = takes(&at.join("s"));
     assert!((8..30).contains(&records.len()), "{}: {}", records.len(), stopped.stderr);
     assert_eq!(records, takes(&at.join("whole"))[..records.len()]);

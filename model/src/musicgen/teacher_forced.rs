@@ -193,7 +193,7 @@ impl TeacherForced {
     /// # Errors
     /// An output that no insert names; failures of the device.
     pub fn inserted_output(&self, name: &str) -> Result<Vec<u8>> {
-        Ok(self.program.output(name)?)
+        self.start_inserted_output(name)?.finish()
     }
 
     /// Bytes of the rows in front of those of [`Self::output`], `[batch * prefix positions, width]`.

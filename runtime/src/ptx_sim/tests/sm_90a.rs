@@ -2,6 +2,7 @@
 
 mod attention;
 mod copies;
+mod form;
 pub mod harness;
 mod products;
 mod screen;

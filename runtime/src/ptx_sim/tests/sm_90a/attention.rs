@@ -1,14 +1,12 @@
 //! Attention's form for sm_90a, sound and with one fault each: stages, turns of warpgroups, products from registers.
 
-use crate::PtxSim;
-use crate::selftest::{self, POISON, compare};
+use super::form::Form;
+use super::harness::Planted;
 use auscult_kernels::ops::attention::{self, Attention, Mask};
-use auscult_kernels::{Case, DType, Fill, Ptx, PtxDevice, TensorDesc, Tolerance};
+use auscult_kernels::{Case, DType, Fill, TensorDesc, Tolerance};
 
 /// One block, which goes through three items of each head, with 4, 3 and 2 tiles of keys: the five stages go round more than
 /// twice. The first items have queries for one warpgroup only.
-const DEVICE: PtxDevice = PtxDevice { capability: (9, 0), multiprocessors: 1, shared_per_block: 227 << 10 };
-
 fn case() -> Case {
     let x = TensorDesc::new(DType::F16, [1, 400, 2 * 64]);
     let op = Attention { heads: 2, scale: 0.125, mask: Mask::Causal };
@@ -20,34 +18,11 @@ fn case() -> Case {
     }
 }
 
-fn form() -> &'static Ptx {
-    attention::F16.ptx_for(&case().plan.params, &DEVICE).unwrap()
-}
-
-/// Runs a text of the form and compares its results with the reference.
-fn run(text: &str) -> Result<(), String> {
-    let (dir, form) = (tempfile::tempdir().unwrap(), form());
-    let folder = dir.path().join("attention");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join(format!("{}.ptx", form.entry)), text).unwrap();
-    let sim = PtxSim::with_device(DEVICE).unwrap().only(form.entry).sources(dir.path());
-    let case = case();
-    let got = selftest::run(&sim, &case, POISON)?;
-    let pieces = case.plan.pieces(usize::MAX, 256).unwrap();
-    let want = selftest::run_reference(&case, &pieces, POISON).unwrap();
-    for ((slot, want), (_, got)) in want.iter().zip(&got) {
-        let desc = case.plan.slots[*slot].as_ref().unwrap();
-        compare(desc, got, want, &case.tolerance).map_err(|message| format!("results: {message}"))?;
-    }
-    Ok(())
-}
-
 #[test]
 fn faults_planted_in_attention_are_found() {
     const UNFINISHED: &str = "asynchronous result used before its wait";
     const RACE: &str = "race in shared memory";
-    // what, what is replaced, by what, what the refusal says
-    let planted: &[(&str, &str, &str, &str)] = &[
+    let planted: &[Planted] = &[
         ("no fence after mbarrier.init", "    fence.mbarrier_init.release.cluster;\n", "", RACE),
         (
             "no barrier after mbarrier.init",
@@ -165,16 +140,5 @@ fn faults_planted_in_attention_are_found() {
             "deadlock",
         ),
     ];
-    let sound = form().source;
-    run(sound).unwrap();
-    let mut wrong = Vec::new();
-    for (name, from, to, want) in planted {
-        assert!(sound.contains(from), "{name}: the source has no `{from}`");
-        match run(&sound.replace(from, to)) {
-            Err(refused) if refused.contains(want) => {}
-            Err(refused) => wrong.push(format!("{name}: {refused}")),
-            Ok(()) => wrong.push(format!("{name}: ran to its end")),
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Form { kernel: &attention::F16, folder: "attention", case: case() }.faults(planted);
 }

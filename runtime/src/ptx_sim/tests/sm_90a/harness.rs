@@ -147,12 +147,17 @@ pub type Planted = (&'static str, &'static str, &'static str, &'static str);
 /// Plants faults one at a time; the interpreter must stop at each and say why.
 pub fn faults(sound: &Run, planted: &[Planted]) {
     sound.run().unwrap();
+    each_is_refused(planted, |from, to| sound.replace(from, to).run().map(drop));
+}
+
+/// Plants faults one at a time by `run`, which must refuse each and say why.
+pub fn each_is_refused(planted: &[Planted], run: impl Fn(&str, &str) -> Result<(), String>) {
     let mut wrong = Vec::new();
     for (name, from, to, want) in planted {
-        match sound.replace(from, to).run() {
+        match run(from, to) {
             Err(refused) if refused.contains(want) => {}
             Err(refused) => wrong.push(format!("{name}: {refused}")),
-            Ok(_) => wrong.push(format!("{name}: ran to its end")),
+            Ok(()) => wrong.push(format!("{name}: ran to its end")),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

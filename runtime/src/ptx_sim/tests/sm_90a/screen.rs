@@ -1,16 +1,16 @@
 //! The screen's form for sm_90a, sound and with one fault each: stages, lists, their cuts; and both forms over parts of features.
 
+use super::form::{DEVICE, Form};
+use super::harness::Planted;
 use crate::selftest::{self, POISON, compare};
 use crate::{Backend, Contents, PtxSim};
 use auscult_kernels::ops::sae_encode::Params;
 use auscult_kernels::ops::sae_screen::{INFO, SaeScreen};
-use auscult_kernels::{Access, Case, DType, Fill, KernelInfo, Ptx, PtxDevice, Slot, TensorDesc, Tolerance};
+use auscult_kernels::{Access, Case, DType, Fill, KernelInfo, Slot, TensorDesc, Tolerance};
 use std::mem::offset_of;
 
 /// One block, which goes through two tiles of rows, of three tiles of features each, of three slices each: the four stages go round
 /// more than four times.
-const DEVICE: PtxDevice = PtxDevice { capability: (9, 0), multiprocessors: 1, shared_per_block: 227 << 10 };
-
 /// All sums are far below 0, which features and rows past the end would surpass; they are exact, and so is what is wanted.
 fn case() -> Case {
     let [x, weight] = [[140, 136], [700, 136]].map(|shape| TensorDesc::new(DType::BF16, shape));
@@ -26,34 +26,11 @@ fn case() -> Case {
     }
 }
 
-fn form() -> &'static Ptx {
-    INFO.ptx_for(&case().plan.params, &DEVICE).unwrap()
-}
-
-/// Runs a text of the form and compares its results with the reference.
-fn run(text: &str) -> Result<(), String> {
-    let (dir, form) = (tempfile::tempdir().unwrap(), form());
-    let folder = dir.path().join("sae_screen");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join(format!("{}.ptx", form.entry)), text).unwrap();
-    let sim = PtxSim::with_device(DEVICE).unwrap().only(form.entry).sources(dir.path());
-    let case = case();
-    let got = selftest::run(&sim, &case, POISON)?;
-    let pieces = case.plan.pieces(usize::MAX, 256).unwrap();
-    let want = selftest::run_reference(&case, &pieces, POISON).unwrap();
-    for ((slot, want), (_, got)) in want.iter().zip(&got) {
-        let desc = case.plan.slots[*slot].as_ref().unwrap();
-        compare(desc, got, want, &case.tolerance).map_err(|message| format!("results: {message}"))?;
-    }
-    Ok(())
-}
-
 #[test]
 fn faults_planted_in_the_screen_are_found() {
     const UNFINISHED: &str = "asynchronous result used before its wait";
     const RACE: &str = "race in shared memory";
-    // what, what is replaced, by what, what the refusal says
-    let planted: &[(&str, &str, &str, &str)] = &[
+    let planted: &[Planted] = &[
         ("no fence after mbarrier.init", "    fence.mbarrier_init.release.cluster;\n", "", RACE),
         (
             "no barrier after mbarrier.init",
@@ -143,18 +120,7 @@ fn faults_planted_in_the_screen_are_found() {
             "out of bounds",
         ),
     ];
-    let sound = form().source;
-    run(sound).unwrap();
-    let mut wrong = Vec::new();
-    for (name, from, to, want) in planted {
-        assert!(sound.contains(from), "{name}: the source has no `{from}`");
-        match run(&sound.replace(from, to)) {
-            Err(refused) if refused.contains(want) => {}
-            Err(refused) => wrong.push(format!("{name}: {refused}")),
-            Ok(()) => wrong.push(format!("{name}: ran to its end")),
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Form { kernel: &INFO, folder: "sae_screen", case: case() }.faults(planted);
 }
 
 /// The kernel with its outputs as inputs too: of slots that are only written the interpreter forgets what was there.
