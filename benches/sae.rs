@@ -1,7 +1,7 @@
 //! The encoder of a sparse autoencoder at real sizes, in f32 and in bf16, beside its floor: the same matrix product alone.
 //!
 //! `cargo bench --bench sae -- [--device cpu|wgpu:N|cuda:N] [--threads N] [--repeat N] [--rows N] [--width N] [--features N]
-//! [--k N]`
+//! [--k N] [--only JOB]`
 //!
 //! Lines are JSON, as those of `benches/peers/torch_sae.py`, which times a linear layer and a top-k in torch. `floor_s` is the
 //! product's arithmetic at the rate of a square matrix product that is measured in the same run.
@@ -30,11 +30,12 @@ struct Options {
     width: usize,
     features: usize,
     k: usize,
+    only: Option<String>,
 }
 
 impl Options {
     fn read() -> Result<Self> {
-        let (mut device, mut threads) = ("cpu".to_string(), None);
+        let (mut device, mut threads, mut only) = ("cpu".to_string(), None, None);
         let [mut repeat, mut rows, mut width, mut features, mut k] = [5, 512, 1024, 32_768, 100];
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -49,6 +50,7 @@ impl Options {
                 "--width" => width = value()?.parse()?,
                 "--features" => features = value()?.parse()?,
                 "--k" => k = value()?.parse()?,
+                "--only" => only = Some(value()?),
                 _ => return Err(format!("unknown argument {arg}").into()),
             }
         }
@@ -58,7 +60,7 @@ impl Options {
             Some(("cuda", number)) => Arc::new(CudaBackend::new(Some(number.parse()?))?),
             _ => return Err(format!("unknown device {device}").into()),
         };
-        Ok(Self { backend, repeat, rows, width, features, k })
+        Ok(Self { backend, repeat, rows, width, features, k, only })
     }
 }
 
@@ -124,7 +126,7 @@ impl<'a> Job<'a> {
 }
 
 fn main() -> Result<()> {
-    let Options { backend, repeat, rows, width, features, k } = Options::read()?;
+    let Options { backend, repeat, rows, width, features, k, only } = Options::read()?;
     let ceiling = Ceiling::measure(&*backend)?;
     let info = backend.info();
     let round = |seconds: f64| (seconds * 1e4).round() / 1e4;
@@ -161,7 +163,8 @@ fn main() -> Result<()> {
         ),
     ];
     let flops = 2.0 * (rows * width * features) as f64;
-    for (job, steps) in jobs {
+    let wanted = |job: &str| only.as_deref().is_none_or(|only| only == job);
+    for (job, steps) in jobs.into_iter().filter(|(job, _)| wanted(job)) {
         let times = Job::new(&*backend, steps)?.times(repeat)?;
         println!(
             "{}",

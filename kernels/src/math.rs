@@ -13,6 +13,18 @@ pub(crate) fn vectorised<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
 
+/// Asks for the line of cache `at` bytes into `of`, if it goes on that far.
+#[inline(always)]
+pub(crate) fn ask<W>(of: &[W], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(sse), Some(value)) = (pulp::core_arch::x86::Sse::try_new(), of.get(at / size_of::<W>())) {
+        sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(value).cast());
+    }
+    // elsewhere the processor has to find out by itself
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (of, at);
+}
+
 /// 2^n for a whole n in -126..=127.
 ///
 /// Adding 1.5 * 2^23 leaves n in the low bits of the mantissa, where a shift carries it into the exponent.

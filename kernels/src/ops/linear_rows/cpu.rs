@@ -1,4 +1,5 @@
 use super::{Activation, Params};
+use crate::math::ask;
 use crate::{
     HostSlot,
     gemm::{Wide, row_mut, view_mut},
@@ -357,18 +358,6 @@ fn by_lanes<S: Simd, W: Weight, const M: usize, const N: usize>(
         16 => products::<S, W, M, N, 16>(simd, x, w, next, all, first),
         _ => products::<S, W, M, N, 8>(simd, x, w, next, all, first),
     }
-}
-
-/// Asks for the line of cache `at` bytes into `of`, if it goes on that far.
-#[inline(always)]
-fn ask<W>(of: &[W], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if let (Some(sse), Some(value)) = (pulp::core_arch::x86::Sse::try_new(), of.get(at / size_of::<W>())) {
-        sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(value).cast());
-    }
-    // elsewhere the processor has to find out by itself
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (of, at);
 }
 
 /// Adds the products of `M` rows with the weights of `N` outs to their partial sums, column by column in order.

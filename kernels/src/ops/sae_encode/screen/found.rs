@@ -8,7 +8,9 @@ use std::sync::Mutex;
 /// The smallest value that may be among the best.
 pub(super) const SMALLEST: f32 = f32::from_bits(1);
 /// Of weights of the features that are settled at a time: they stay in the second cache.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 3 << 17;
+/// Chunks of a task.
+const TASK_CHUNKS: usize = 8;
 
 /// A feature that may be among the best, and what its value is at most.
 #[derive(Clone, Copy)]
@@ -37,6 +39,9 @@ impl Found {
     /// Takes in a feature whose value is at most `upper`, and likely to be at least `likely`; `rank` is what [`rank`] says.
     #[inline(always)]
     pub fn push(&mut self, feature: u32, upper: f32, likely: f32, rank: usize) {
+        if self.candidates.len() == self.candidates.capacity() {
+            self.prune();
+        }
         self.candidates.push(Candidate { upper, feature });
         if likely > self.least {
             self.likely.push(likely);
@@ -56,6 +61,20 @@ impl Found {
         self.least == f32::INFINITY
     }
 
+    /// Whether more than so many are still candidates.
+    pub fn has_more_than(&mut self, most: usize) -> bool {
+        if self.candidates.len() > most {
+            self.prune();
+        }
+        self.candidates.len() > most
+    }
+
+    /// Drops what is below the guess.
+    fn prune(&mut self) {
+        let least = self.least;
+        self.candidates.retain(|candidate| candidate.upper >= least);
+    }
+
     fn guess(&mut self, rank: usize) {
         if self.likely.len() >= rank {
             let (_, &mut last, _) = self.likely.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a));
@@ -64,22 +83,18 @@ impl Found {
         }
     }
 
-    /// Drops what is below the last guess and puts the rest in order of chunks of so many features; where each chunk ends.
-    fn sort(&mut self, chunk: usize, chunks: usize) -> Vec<usize> {
+    /// Drops what is below the last guess and puts the rest in order of features; where parts of so many features end.
+    fn sort(&mut self, part: usize, parts: usize) -> Vec<u32> {
         self.guess(self.k);
-        let least = self.least;
-        self.candidates.retain(|candidate| candidate.upper >= least);
-        let mut ends = vec![0; chunks];
-        self.candidates.iter().for_each(|candidate| ends[candidate.feature as usize / chunk] += 1);
+        self.prune();
+        self.candidates.sort_unstable_by_key(|candidate| candidate.feature);
+        let mut ends = vec![0; parts];
+        self.candidates.iter().for_each(|candidate| ends[candidate.feature as usize / part] += 1);
         let mut end = 0;
-        ends.iter_mut().for_each(|count| end += std::mem::replace(count, end));
-        let mut sorted = self.candidates.clone();
-        for &candidate in &self.candidates {
-            let place = &mut ends[candidate.feature as usize / chunk];
-            sorted[*place] = candidate;
-            *place += 1;
+        for count in &mut ends {
+            end += *count;
+            *count = end;
         }
-        self.candidates = sorted;
         ends
     }
 }
@@ -103,38 +118,47 @@ pub(super) fn settle(
     bias: &[f32],
 ) -> Vec<Option<Best>> {
     let chunk = (CHUNK_BYTES / 4 / width).max(1);
-    let chunks = bias.len().div_ceil(chunk);
-    let ends: Vec<Vec<usize>> = found.par_iter_mut().map(|found| found.sort(chunk, chunks)).collect();
+    let part = TASK_CHUNKS * chunk;
+    let parts = bias.len().div_ceil(part);
+    let ends: Vec<Vec<u32>> = found.par_iter_mut().map(|found| found.sort(part, parts)).collect();
     let keys: Vec<Mutex<Vec<u64>>> = found.iter().map(|_| Mutex::new(Vec::with_capacity(2 * k))).collect();
-    let of_chunk = |chunk: usize| {
+    let task = |number: usize| {
+        // rows and features in order of chunks, and of rows in each
+        let mut chunks: [Vec<(u32, u32)>; TASK_CHUNKS] = Default::default();
         for (row, (found, ends)) in found.iter().zip(&ends).enumerate() {
-            let first = if chunk == 0 { 0 } else { ends[chunk - 1] };
-            let candidates = &found.candidates[first..ends[chunk]];
-            if candidates.is_empty() {
-                continue;
-            }
-            let x = &x[row * width..][..width];
-            let weight = |c: &Candidate| &weight[c.feature as usize * width..][..width];
-            let mut keys = keys[row].lock().expect("no thread panics with it");
-            let mut offer = |c: &Candidate, product: f32| {
-                let value = product + bias[c.feature as usize];
-                if value >= found.least {
-                    keys.push(key(value, c.feature));
-                }
-            };
-            let (pairs, rest) = candidates.as_chunks::<2>();
-            for [a, b] in pairs {
-                let [of_a, of_b] = dots([weight(a), weight(b)], x);
-                offer(a, of_a);
-                offer(b, of_b);
-            }
-            for one in rest {
-                let [product] = dots([weight(one)], x);
-                offer(one, product);
+            let first = if number == 0 { 0 } else { ends[number - 1] };
+            for c in &found.candidates[first as usize..ends[number] as usize] {
+                chunks[(c.feature as usize - number * part) / chunk].push((row as u32, c.feature));
             }
         }
+        let mut values: Vec<(u32, u64)> = Vec::new();
+        let mut offer = |row: u32, feature: u32, product: f32| {
+            let value = product + bias[feature as usize];
+            if value >= found[row as usize].least {
+                values.push((row, key(value, feature)));
+            }
+        };
+        let x = |row: u32| &x[row as usize * width..][..width];
+        let weight = |feature: u32| &weight[feature as usize * width..][..width];
+        for chunk in &chunks {
+            for of_row in chunk.chunk_by(|a, b| a.0 == b.0) {
+                let (pairs, rest) = of_row.as_chunks::<2>();
+                for &[(row, a), (_, b)] in pairs {
+                    let [of_a, of_b] = dots([weight(a), weight(b)], x(row));
+                    offer(row, a, of_a);
+                    offer(row, b, of_b);
+                }
+                for &(row, one) in rest {
+                    let [product] = dots([weight(one)], x(row));
+                    offer(row, one, product);
+                }
+            }
+        }
+        for (row, key) in values {
+            keys[row as usize].lock().expect("no thread panics with it").push(key);
+        }
     };
-    (0..chunks).into_par_iter().for_each(of_chunk);
+    (0..parts).into_par_iter().for_each(task);
     let best = |(found, keys): (Found, Mutex<Vec<u64>>)| {
         let keys = keys.into_inner().expect("no thread panics with it");
         let sure = !found.is_given_up() && (keys.len() >= k || found.least <= SMALLEST);

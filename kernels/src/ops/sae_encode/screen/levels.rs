@@ -1,8 +1,10 @@
 //! Rows as whole numbers, and how much of them that leaves out.
 
 use super::tile::{COLUMNS, GROUP, ROWS, RowWords, WORD, raised};
+use crate::math::ask;
 use pulp::x86::V3;
 use rayon::prelude::*;
+use std::arch::x86_64::__m256;
 
 /// The largest whole number in a row of weight: two products with a byte of x that add up stay within 16 bits.
 pub(super) const MOST_WEIGHT: f32 = 64.0;
@@ -12,8 +14,8 @@ const MOST_X: f32 = 127.0;
 const MOST_SUM: f32 = 511.0 - 0.5 * (COLUMNS / 2) as f32;
 /// Numbers are multiplied by this at most, so that what they are divided by is no number below the smallest.
 const MOST_SCALE: f32 = 1e17;
-/// Lanes that sums are in.
-const LANES: usize = 16;
+/// Numbers of a vector.
+const LANES: usize = 8;
 
 /// A row in steps of `unit`.
 #[derive(Clone, Copy, Default)]
@@ -28,49 +30,87 @@ pub(super) struct Levels {
 impl Levels {
     /// Divides a row by a unit, so that its largest number is `most` at most, and `sum` is [`MOST_SUM`].
     #[inline(always)]
-    pub fn of(row: &[f32], largest: f32, most: f32, sum: f32, whole: &mut [i8]) -> Self {
+    pub fn of(simd: V3, row: &[f32], largest: f32, most: f32, sum: f32, whole: &mut [i8]) -> Self {
         let scale = (most / largest).min(MOST_SUM / sum).min(MOST_SCALE);
-        let (mut wholes, mut rests) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-        let mut divide = |row: &[f32; LANES], whole: &mut [i8; LANES]| {
-            for lane in 0..LANES {
-                let v = row[lane] * scale;
-                // adding 1.5 * 2^23 leaves the nearest whole number in the low bits of the mantissa
-                let raised = v + 12_582_912.0;
-                let near = raised - 12_582_912.0;
-                whole[lane] = raised.to_bits() as i8;
-                wholes[lane] += near * near;
-                rests[lane] += (v - near) * (v - near);
-            }
-        };
-        let (rows, last) = row.as_chunks::<LANES>();
-        let (places, padding) = whole.as_chunks_mut::<LANES>().0.split_at_mut(rows.len());
-        places.iter_mut().zip(rows).for_each(|(place, row)| divide(row, place));
-        padding.fill([0; LANES]);
+        let mut squares = [[simd.avx._mm256_setzero_ps(); 2]; COLUMNS / LANES];
+        let (rows, last) = row.as_chunks::<COLUMNS>();
+        let (places, padding) = whole.as_chunks_mut::<COLUMNS>().0.split_at_mut(rows.len());
+        places
+            .iter_mut()
+            .zip(rows)
+            .for_each(|(place, row)| *place = divide_some(simd, row, scale, &mut squares));
         if let Some(place) = padding.first_mut() {
-            let mut row = [0.0; LANES];
+            let mut row = [0.0; COLUMNS];
             row[..last.len()].copy_from_slice(last);
-            divide(&row, place);
+            *place = divide_some(simd, &row, scale, &mut squares);
         }
-        let length = |squares: [f32; LANES]| squares.iter().sum::<f32>().sqrt() * 1.0001;
+        let length = |part: usize| {
+            let lanes = squares.iter().flat_map(|squares| pulp::cast::<_, [f32; LANES]>(squares[part]));
+            lanes.sum::<f32>().sqrt() * 1.0001
+        };
         Self {
             unit: 1.0 / scale,
-            whole: length(wholes),
+            whole: length(0),
             // and what rounding of the numbers, at most 127, may have hidden
-            rest: length(rests) + 2e-5 * (row.len() as f32).sqrt(),
+            rest: length(1) + 2e-5 * (row.len() as f32).sqrt(),
         }
     }
+}
+
+/// Some numbers times `scale` as whole numbers; to `squares` are added those of the whole numbers and of what is left without them.
+#[inline(always)]
+fn divide_some(
+    simd: V3,
+    row: &[f32; COLUMNS],
+    scale: f32,
+    squares: &mut [[__m256; 2]; COLUMNS / LANES],
+) -> [i8; COLUMNS] {
+    let (avx, avx2) = (simd.avx, simd.avx2);
+    let scale = avx._mm256_set1_ps(scale);
+    let rows: [__m256; COLUMNS / LANES] = pulp::cast(*row);
+    let mut wholes = [avx._mm256_setzero_si256(); COLUMNS / LANES];
+    for ((whole, row), [whole_squares, rest_squares]) in wholes.iter_mut().zip(rows).zip(squares) {
+        let v = avx._mm256_mul_ps(row, scale);
+        *whole = avx._mm256_cvtps_epi32(v);
+        let near = avx._mm256_cvtepi32_ps(*whole);
+        let rest = avx._mm256_sub_ps(v, near);
+        *whole_squares = simd.fma._mm256_fmadd_ps(near, near, *whole_squares);
+        *rest_squares = simd.fma._mm256_fmadd_ps(rest, rest, *rest_squares);
+    }
+    let [a, b, c, d] = wholes;
+    let packed = avx2._mm256_packs_epi16(avx2._mm256_packs_epi32(a, b), avx2._mm256_packs_epi32(c, d));
+    // of each, its first four are in the low half and its last four in the high half
+    let order = pulp::cast([0_i32, 4, 1, 5, 2, 6, 3, 7]);
+    pulp::cast(avx2._mm256_permutevar8x32_epi32(packed, order))
 }
 
 /// The size of a row's largest number; not finite where one of them is not.
 #[inline(always)]
 pub(super) fn largest(row: &[f32]) -> f32 {
+    largest_and_product(row, row, &[]).0
+}
+
+/// The size of a row's largest number, not finite where one of them is not; and the row's product with another. On the way, asks
+/// for the row that comes `next`.
+#[inline(always)]
+pub(super) fn largest_and_product(row: &[f32], other: &[f32], next: &[f32]) -> (f32, f32) {
     // as whole numbers, of which that of what is not a number is the largest
-    let mut most = [0_u32; 2 * LANES];
-    let (chunks, rest) = row.as_chunks::<{ 2 * LANES }>();
-    for chunk in chunks {
-        most.iter_mut().zip(chunk).for_each(|(most, v)| *most = (*most).max(v.abs().to_bits()));
+    let (mut most, mut sums) = ([0_u32; COLUMNS], [0.0_f32; COLUMNS]);
+    let (chunks, rest) = row.as_chunks::<COLUMNS>();
+    let (others, other_rest) = other.as_chunks::<COLUMNS>();
+    for (at, (chunk, other)) in chunks.iter().zip(others).enumerate() {
+        const LINE: usize = 64;
+        (0..size_of_val(chunk)).step_by(LINE).for_each(|line| ask(next, at * size_of_val(chunk) + line));
+        for lane in 0..COLUMNS {
+            most[lane] = most[lane].max(chunk[lane].abs().to_bits());
+            sums[lane] = chunk[lane].mul_add(other[lane], sums[lane]);
+        }
     }
-    f32::from_bits(most.into_iter().chain(rest.iter().map(|v| v.abs().to_bits())).fold(0, u32::max))
+    for (lane, (v, other)) in rest.iter().zip(other_rest).enumerate() {
+        most[lane] = most[lane].max(v.abs().to_bits());
+        sums[lane] = v.mul_add(*other, sums[lane]);
+    }
+    (f32::from_bits(most.into_iter().fold(0, u32::max)), sums.into_iter().sum())
 }
 
 /// Whether bounds hold for a row whose largest number this is.
@@ -121,7 +161,7 @@ impl Rows {
                 }
                 let bound = simd.vectorize(
                     #[inline(always)]
-                    || divide(x, &middle, &mut near, &mut whole),
+                    || divide(simd, x, &middle, &mut near, &mut whole),
                 );
                 let whole: &[i32] = bytemuck::cast_slice(&whole);
                 words.as_flattened_mut().iter_mut().zip(whole).for_each(|(words, &w)| words[at] = raised(w));
@@ -140,7 +180,7 @@ impl Rows {
 
 /// A row without its share of the middle as whole numbers.
 #[inline(always)]
-fn divide(x: &[f32], middle: &[f32], near: &mut [f32], whole: &mut [i8]) -> RowBound {
+fn divide(simd: V3, x: &[f32], middle: &[f32], near: &mut [f32], whole: &mut [i8]) -> RowBound {
     let [mut squares, mut middle_squares, mut product] = [0.0; 3];
     for (&x, &m) in x.iter().zip(middle) {
         let (x, m) = (f64::from(x), f64::from(m));
@@ -151,7 +191,7 @@ fn divide(x: &[f32], middle: &[f32], near: &mut [f32], whole: &mut [i8]) -> RowB
     // of all multiples of the middle the nearest, so that rows of any size are shorter without it; but none of a middle near 0
     let share = if middle_squares > 1e-12 * squares { (product / middle_squares) as f32 } else { 0.0 };
     near.iter_mut().zip(x.iter().zip(middle)).for_each(|(near, (&x, &m))| *near = (-share).mul_add(m, x));
-    let levels = Levels::of(near, largest(near), MOST_X, largest_sum(near), whole);
+    let levels = Levels::of(simd, near, largest(near), MOST_X, largest_sum(near), whole);
     let rounding = (x.len() as f64 + 40.0) * 2.0_f64.powi(-24);
     let lengths = squares.sqrt() + f64::from(share).abs() * middle_squares.sqrt();
     let slack = (rounding * lengths / f64::from(levels.unit)) as f32;

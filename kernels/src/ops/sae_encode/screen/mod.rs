@@ -13,6 +13,7 @@
 
 mod found;
 mod levels;
+mod line;
 mod panel;
 #[cfg(test)]
 mod tests;
@@ -21,9 +22,10 @@ mod tile;
 use super::best::Best;
 use found::{Found, rank};
 use levels::{RowBound, Rows};
+use line::Line;
 use panel::{FeatureBounds, Panel};
 use pulp::x86::V3;
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tile::{FEATURES, ROWS, RowWords, multiply};
 
 /// Rows, columns and features for each place from which on this is faster than products in f32.
@@ -32,10 +34,12 @@ const LEAST_WIDTH: usize = 128;
 const LEAST_FEATURES: usize = 16;
 /// Columns at most: so many squares add up with an error that lengths allow for.
 const MOST_WIDTH: usize = 16_384;
-/// Tiles of features of a panel.
-const PANEL: usize = 64;
-/// Groups of rows of a task: their words stay in the second cache while a panel goes by.
-const TASK_GROUPS: usize = 4;
+/// Tiles of features of a panel: at a thousand columns its words stay in the second cache while a block of rows goes by.
+const PANEL: usize = 16;
+/// Groups of rows of a block at most: they share what a tile costs to come from further away than the first cache.
+const BLOCK_GROUPS: usize = 16;
+/// Blocks for each thread where there are rows enough, so that none has to wait for a block that another is at.
+const THREAD_BLOCKS: usize = 3;
 
 /// What the values of a few rows and features are at most.
 struct Uppers {
@@ -72,26 +76,57 @@ impl Uppers {
     }
 }
 
-/// What is the same for every panel.
+/// What is the same for every panel and every block of rows.
 struct Screen<'a> {
     simd: V3,
     k: usize,
     width: usize,
+    weight: &'a [f32],
     bias: &'a [f32],
     rows: Rows,
+    panels: usize,
+    /// Rows of a block.
+    block: usize,
+    /// Rows that are left to products in f32.
+    given_up: AtomicUsize,
 }
 
 impl Screen<'_> {
-    /// Finds what may be among the best of every row in a panel, before which `seen` features were looked through.
-    fn look_through(&self, panel: &Panel, seen: usize, found: &mut [Found]) {
-        let words = self.rows.words.par_chunks(TASK_GROUPS * self.rows.groups);
-        let bounds = self.rows.bounds.par_chunks(TASK_GROUPS * ROWS);
-        let tasks = found.par_chunks_mut(TASK_GROUPS * ROWS).zip(words.zip(bounds));
-        tasks.for_each(|(found, (words, bounds))| self.task(words, bounds, panel, seen, found));
+    /// Features in the panels before one, at most.
+    fn seen(&self, panel: usize) -> usize {
+        let tiles = self.bias.len().div_ceil(FEATURES);
+        let before = panel * (tiles / self.panels) + panel.min(tiles % self.panels);
+        self.bias.len().min(before * FEATURES)
     }
 
-    /// [`Self::look_through`] for a few groups of rows.
-    fn task(
+    /// Makes a panel; false where bounds do not hold.
+    fn fill(&self, number: usize, panel: &mut Panel) -> bool {
+        panel.fill(self.simd, &self.rows, self.weight, self.bias, number)
+    }
+
+    /// Leads a block of rows past a panel; false once most rows are given up.
+    fn look_through(&self, number: usize, panel: &Panel, block: usize, found: &mut [Found]) -> bool {
+        let groups = self.rows.groups;
+        let first = block * self.block;
+        let words = &self.rows.words[first / ROWS * groups..][..found.len().div_ceil(ROWS) * groups];
+        let bounds = &self.rows.bounds[first..][..found.len()];
+        self.find(words, bounds, panel, self.seen(number), found);
+        if number + 1 == self.panels {
+            return true;
+        }
+        // a product in f32 here costs five of those of many at once
+        let most = 8 * self.k + self.seen(number + 1) / 5;
+        let lost = found.iter_mut().filter_map(|found| found.has_more_than(most).then(|| found.give_up()));
+        self.is_worth_it(lost.count())
+    }
+
+    /// Whether most rows are not given up, with so many more that are.
+    fn is_worth_it(&self, lost: usize) -> bool {
+        2 * (self.given_up.fetch_add(lost, Ordering::Relaxed) + lost) <= self.rows.sane.len()
+    }
+
+    /// Finds what may be among the best of a few groups of rows in a panel, before which so many features were looked through.
+    fn find(
         &self,
         words: &[RowWords],
         rows: &[RowBound],
@@ -155,39 +190,22 @@ pub(super) fn search(
     if width > MOST_WIDTH {
         return None;
     }
-    let screen = Screen { simd, k, width, bias, rows: Rows::new(simd, x, width) };
+    let rows = Rows::new(simd, x, width);
     let mut found: Vec<Found> = (0..x.len() / width).map(|_| Found::new(k)).collect();
-    found
-        .iter_mut()
-        .zip(&screen.rows.sane)
-        .filter(|(_, sane)| !**sane)
-        .for_each(|(found, _)| found.give_up());
-    let tiles = bias.len().div_ceil(FEATURES);
-    let panels = tiles.div_ceil(PANEL);
-    let [mut panel, mut next] =
-        [(); 2].map(|()| Panel::new(screen.rows.groups, tiles.div_ceil(panels), panels));
-    let fill = |panel: &mut Panel, first: usize| panel.fill(simd, &screen.rows, weight, bias, first);
-    let (mut sane, mut seen) = (fill(&mut panel, 0), 0);
-    for number in 1..=panels {
-        if !sane {
-            return None;
-        }
-        // the next one is made while this one is looked through
-        (sane, ()) = rayon::join(
-            || number == panels || fill(&mut next, number),
-            || screen.look_through(&panel, seen, &mut found),
-        );
-        if number == panels {
-            break;
-        }
-        seen += panel.bounds.len() * FEATURES;
-        std::mem::swap(&mut panel, &mut next);
-        // a product in f32 here costs five of those of many at once
-        let most = 8 * k + seen / 5;
-        found.iter_mut().filter(|found| found.candidates.len() > most).for_each(Found::give_up);
-        if 2 * found.iter().filter(|found| found.is_given_up()).count() > found.len() {
-            return None;
-        }
+    let unfit = found.iter_mut().zip(&rows.sane).filter(|(_, sane)| !**sane);
+    let given_up = AtomicUsize::new(unfit.map(|(found, _)| found.give_up()).count());
+    let panels = bias.len().div_ceil(FEATURES).div_ceil(PANEL);
+    let groups = found.len().div_ceil(ROWS).div_ceil(THREAD_BLOCKS * rayon::current_num_threads());
+    let block = ROWS * groups.clamp(1, BLOCK_GROUPS);
+    let screen = Screen { simd, k, width, weight, bias, rows, panels, block, given_up };
+    if !screen.is_worth_it(0) {
+        return None;
     }
-    Some(found::settle(found, k, width, x, weight, bias))
+    let empty = || Panel::new(screen.rows.groups, bias.len().div_ceil(FEATURES).div_ceil(panels), panels);
+    let line = Line::new(panels, empty, found.chunks_mut(block));
+    line.run(
+        |number, panel| screen.fill(number, panel),
+        |number, panel, block, found| screen.look_through(number, panel, block, found),
+    )
+    .then(|| found::settle(found, k, width, x, weight, bias))
 }

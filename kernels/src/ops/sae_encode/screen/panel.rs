@@ -1,10 +1,8 @@
 //! Features as whole numbers, as many as are looked through at a time.
 
-use super::levels::{Levels, MOST_WEIGHT, RowBound, Rows, is_sane, largest};
+use super::levels::{Levels, MOST_WEIGHT, RowBound, Rows, is_sane, largest_and_product};
 use super::tile::{COLUMNS, FEATURES, FeatureWords};
-use crate::gemm::dots;
 use pulp::x86::V3;
-use rayon::prelude::*;
 
 /// Sums of products that are at most this size stay within f32.
 const MOST_PRODUCT: f32 = 1e30;
@@ -52,12 +50,13 @@ impl Panel {
     pub fn fill(&mut self, simd: V3, rows: &Rows, weight: &[f32], bias: &[f32], first: usize) -> bool {
         let (step, width) = (self.step, rows.middle.len());
         let count = bias.len().div_ceil(FEATURES).saturating_sub(first).div_ceil(step);
+        let mut whole = vec![0; FEATURES * rows.groups * COLUMNS];
         let of_tile = |(at, words): (usize, &mut [FeatureWords])| {
             let first = (first + at * step) * FEATURES;
             let end = bias.len().min(first + FEATURES);
-            tile(simd, rows, &weight[first * width..end * width], &bias[first..end], words)
+            tile(simd, rows, &weight[first * width..end * width], &bias[first..end], words, &mut whole)
         };
-        let words = self.words[..count * rows.groups].par_chunks_mut(rows.groups);
+        let words = self.words[..count * rows.groups].chunks_exact_mut(rows.groups);
         let bounds: Option<Vec<FeatureBounds>> = words.enumerate().map(of_tile).collect();
         self.first = first;
         self.bounds = bounds.unwrap_or_default();
@@ -65,15 +64,15 @@ impl Panel {
     }
 }
 
-/// A few features.
+/// A few features; `whole` is memory for them as whole numbers.
 fn tile(
     simd: V3,
     rows: &Rows,
     weight: &[f32],
     bias: &[f32],
     words: &mut [FeatureWords],
+    whole: &mut [i8],
 ) -> Option<FeatureBounds> {
-    let mut whole = vec![0_i8; rows.groups * COLUMNS];
     let mut bounds = FeatureBounds {
         units: [0.0; FEATURES],
         rests: [0.0; FEATURES],
@@ -82,30 +81,31 @@ fn tile(
         biases: [f32::NEG_INFINITY; FEATURES],
         roundings: [0.0; FEATURES],
     };
-    for (at, (weight, &bias)) in weight.chunks_exact(rows.middle.len()).zip(bias).enumerate() {
+    let columns = rows.groups * COLUMNS;
+    whole[bias.len() * columns..].fill(0);
+    let features = weight.chunks_exact(rows.middle.len()).zip(bias).zip(whole.chunks_exact_mut(columns));
+    for (at, ((row, &bias), whole)) in features.enumerate() {
+        let next = &weight[(at + 1) * row.len()..];
         let (levels, largest) = simd.vectorize(
             #[inline(always)]
             || {
-                let largest = largest(weight);
-                (Levels::of(weight, largest, MOST_WEIGHT, 0.0, &mut whole), largest)
+                let (largest, product) = largest_and_product(row, &rows.middle, next);
+                bounds.middles[at] = product;
+                (Levels::of(simd, row, largest, MOST_WEIGHT, 0.0, whole), largest)
             },
         );
         if !is_sane(largest) || bias.is_nan() || bias.abs().max(largest * rows.largest) > MOST_PRODUCT {
             return None;
         }
-        [bounds.middles[at]] = dots([&rows.middle], weight);
         bounds.units[at] = levels.unit;
         bounds.rests[at] = levels.rest;
         bounds.lengths[at] = levels.whole + levels.rest;
         bounds.biases[at] = bias + 5e-7 * bias.abs();
         bounds.roundings[at] = 1e-6 * bias.abs();
-        let places = words.iter_mut().flat_map(|group| &mut group.words);
-        let whole: &[i32] = bytemuck::cast_slice(&whole);
-        places.zip(whole).for_each(|(words, &word)| words[at] = word);
     }
     simd.vectorize(
         #[inline(always)]
-        || words.iter_mut().for_each(|words| words.start(simd)),
+        || words.iter_mut().enumerate().for_each(|(group, words)| words.set(simd, whole, columns, group)),
     );
     Some(bounds)
 }

@@ -1,12 +1,14 @@
 use super::super::best::{Best, key, of_key};
 use super::super::{Params, cpu::cpu};
 use super::levels::{Levels, MOST_WEIGHT, Rows, largest};
+use super::line::Line;
 use super::panel::Panel;
 use super::search;
 use super::tile::{FEATURES, ROWS, multiply};
 use crate::gemm::dots;
 use crate::{HostSlot, noise};
 use pulp::x86::V3;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 fn simd() -> V3 {
     V3::try_new().expect("a processor with AVX2")
@@ -269,7 +271,7 @@ fn levels_leave_out_no_more_than_they_say() {
         let mut row: Vec<f32> = noise(&format!("screen/levels/{n}"), n).map(|v| v * size).collect();
         row[0] = 3.0 * size;
         let mut whole = vec![99_i8; n.next_multiple_of(32)];
-        let levels = Levels::of(&row, largest(&row), MOST_WEIGHT, 0.0, &mut whole);
+        let levels = Levels::of(simd(), &row, largest(&row), MOST_WEIGHT, 0.0, &mut whole);
         assert_eq!(whole[0], 64);
         let unit = f64::from(levels.unit);
         let squares = |part: &dyn Fn(f64, f64) -> f64| -> f64 {
@@ -279,5 +281,51 @@ fn levels_leave_out_no_more_than_they_say() {
         let rest = squares(&|v, w| v - w).sqrt();
         assert!(rest <= f64::from(levels.rest) && rest <= 0.5001 * (n as f64).sqrt(), "{n}: {rest}");
         assert!(whole[n..].iter().all(|&w| w == 0), "columns behind the last are 0");
+    }
+}
+
+/// Leads rows of three a block past panels by so many threads; every row is told the numbers that it saw, and where the run was
+/// stopped by `goes_on`, false comes back.
+fn led(
+    threads: usize,
+    rows: &mut [Vec<usize>],
+    panels: usize,
+    goes_on: impl Fn(usize) -> bool + Sync,
+) -> bool {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a few threads");
+    pool.install(|| {
+        let line = Line::new(panels, || usize::MAX, rows.chunks_mut(3));
+        let make = |number: usize, panel: &mut usize| {
+            *panel = number;
+            true
+        };
+        line.run(make, |number, panel, block, rows| {
+            rows.iter_mut().for_each(|row| row.extend([*panel, block]));
+            goes_on(number)
+        })
+    })
+}
+
+#[test]
+fn every_block_sees_every_panel_in_order() {
+    for (threads, count, panels) in [(1, 1, 1), (1, 10, 7), (2, 7, 40), (4, 2, 9), (4, 40, 100)] {
+        let mut rows = vec![Vec::new(); count];
+        assert!(led(threads, &mut rows, panels, |_| true));
+        for (row, seen) in rows.iter().enumerate() {
+            let want: Vec<usize> = (0..panels).flat_map(|panel| [panel, row / 3]).collect();
+            assert_eq!(*seen, want, "{threads} threads, row {row} of {count}");
+        }
+    }
+}
+
+#[test]
+fn blocks_stop_where_one_says_so_and_where_one_panics() {
+    for threads in [1, 4] {
+        let mut rows = vec![Vec::new(); 20];
+        assert!(!led(threads, &mut rows, 50, |panel| panel != 30));
+        assert!(rows.iter().all(|seen| seen.len() <= 2 * 31), "{threads} threads");
+        let panics =
+            || led(threads, &mut rows, 50, |panel| if panel == 30 { panic!("on purpose") } else { true });
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err(), "{threads} threads");
     }
 }

@@ -32,20 +32,52 @@ pub(super) struct FeatureWords {
 }
 
 impl FeatureWords {
-    /// Sets [`Self::starts`] for the words.
+    /// Takes in a group of columns of features that are one after another, so many columns each.
     #[inline(always)]
-    pub fn start(&mut self, simd: V3) {
+    pub fn set(&mut self, simd: V3, whole: &[i8], columns: usize, group: usize) {
         let middle = simd.avx._mm256_set1_epi32(MIDDLE);
-        let mut starts = [simd.avx._mm256_setzero_si256(); 2];
-        for words in &self.words {
-            for (start, word) in starts.iter_mut().zip(vectors(words)) {
-                let product = simd.avx2._mm256_maddubs_epi16(middle, word);
-                *start = simd.avx2._mm256_sub_epi16(*start, product);
+        for half in 0..2 {
+            let mut rows = [simd.avx._mm256_setzero_si256(); GROUP];
+            for (at, row) in rows.iter_mut().enumerate() {
+                let first = (half * GROUP + at) * columns + group * COLUMNS;
+                let bytes: [i8; COLUMNS] = whole[first..first + COLUMNS].try_into().expect("a group");
+                *row = pulp::cast(bytes);
             }
+            let mut start = simd.avx._mm256_setzero_si256();
+            for (words, column) in self.words.iter_mut().zip(transposed(simd, rows)) {
+                let column_words: [i32; FEATURES / 2] = pulp::cast(column);
+                words[half * GROUP..][..FEATURES / 2].copy_from_slice(&column_words);
+                let product = simd.avx2._mm256_maddubs_epi16(middle, column);
+                start = simd.avx2._mm256_sub_epi16(start, product);
+            }
+            let start: [i32; FEATURES / 2] = pulp::cast(start);
+            self.starts[half * GROUP..][..FEATURES / 2].copy_from_slice(&start);
         }
-        let starts: [[i32; FEATURES / 2]; 2] = starts.map(pulp::cast);
-        self.starts.copy_from_slice(starts.as_flattened());
     }
+}
+
+/// Eight rows of eight words as eight columns.
+#[inline(always)]
+fn transposed(simd: V3, rows: [__m256i; 8]) -> [__m256i; 8] {
+    let zero = [simd.avx._mm256_setzero_si256(); 8];
+    let (mut pairs, mut fours, mut columns) = (zero, zero, zero);
+    for at in [0, 2, 4, 6] {
+        pairs[at] = simd.avx2._mm256_unpacklo_epi32(rows[at], rows[at + 1]);
+        pairs[at + 1] = simd.avx2._mm256_unpackhi_epi32(rows[at], rows[at + 1]);
+    }
+    for at in [0, 4] {
+        for half in 0..2 {
+            fours[at + 2 * half] = simd.avx2._mm256_unpacklo_epi64(pairs[at + half], pairs[at + half + 2]);
+            fours[at + 2 * half + 1] =
+                simd.avx2._mm256_unpackhi_epi64(pairs[at + half], pairs[at + half + 2]);
+        }
+    }
+    for at in 0..4 {
+        // 0x20: the low halves of both, 0x31: the high halves
+        columns[at] = simd.avx2._mm256_permute2x128_si256::<0x20>(fours[at], fours[at + 4]);
+        columns[at + 4] = simd.avx2._mm256_permute2x128_si256::<0x31>(fours[at], fours[at + 4]);
+    }
+    columns
 }
 
 /// Bytes of a row, as they are in [`RowWords`].
