@@ -25,6 +25,20 @@ pub(crate) fn ask<W>(of: &[W], at: usize) {
     let _ = (of, at);
 }
 
+/// Asks for all lines of cache of a slice.
+#[inline(always)]
+pub(crate) fn ask_all<T>(of: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
+        for line in of.chunks(64 / size_of::<T>()) {
+            sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+        }
+    }
+    // elsewhere the processor has to find out by itself
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = of;
+}
+
 /// 2^n for a whole n in -126..=127.
 ///
 /// Adding 1.5 * 2^23 leaves n in the low bits of the mantissa, where a shift carries it into the exponent.

@@ -2,15 +2,14 @@
 
 use super::super::best::{Best, key};
 use crate::gemm::dots;
+use crate::math::ask_all;
 use rayon::prelude::*;
 use std::sync::Mutex;
 
 /// The smallest value that may be among the best.
 pub(super) const SMALLEST: f32 = f32::from_bits(1);
-/// Of weights of the features that are settled at a time: they stay in the second cache.
-const CHUNK_BYTES: usize = 3 << 17;
-/// Chunks of a task.
-const TASK_CHUNKS: usize = 8;
+/// Features of a task: enough of them for each row to have some, and few enough for tasks to end together.
+const PART: usize = 768;
 
 /// A feature that may be among the best, and what its value is at most.
 #[derive(Clone, Copy)]
@@ -83,20 +82,39 @@ impl Found {
         }
     }
 
-    /// Drops what is below the last guess and puts the rest in order of features; where parts of so many features end.
-    fn sort(&mut self, part: usize, parts: usize) -> Vec<u32> {
+    /// Drops what is below the last guess and puts the rest in order of [`PART`]s, by way of `sorted`; where each of so many ends.
+    fn sort(&mut self, parts: usize, sorted: &mut Vec<Candidate>) -> Vec<u32> {
         self.guess(self.k);
         self.prune();
-        self.candidates.sort_unstable_by_key(|candidate| candidate.feature);
-        let mut ends = vec![0; parts];
-        self.candidates.iter().for_each(|candidate| ends[candidate.feature as usize / part] += 1);
-        let mut end = 0;
-        for count in &mut ends {
-            end += *count;
-            *count = end;
-        }
-        ends
+        sorted.clone_from(&self.candidates);
+        let part = |candidate: &Candidate| candidate.feature as usize / PART;
+        let candidates = &mut self.candidates;
+        sort_into(parts, || sorted.iter().map(|c| (part(c), *c)), |place, c| candidates[place] = c)
     }
+
+    /// The candidates in a part, once sorted.
+    fn in_part(&self, ends: &[u32], part: usize) -> &[Candidate] {
+        let first = if part == 0 { 0 } else { ends[part - 1] };
+        &self.candidates[first as usize..ends[part] as usize]
+    }
+}
+
+/// Puts what comes in order of bins, where it stays in its order; where each of so many bins ends.
+fn sort_into<T, I: Iterator<Item = (usize, T)>>(
+    bins: usize,
+    all: impl Fn() -> I,
+    mut put: impl FnMut(usize, T),
+) -> Vec<u32> {
+    let mut ends = vec![0; bins];
+    all().for_each(|(bin, _)| ends[bin] += 1);
+    // where each bin begins, and in the end ends
+    let mut end = 0;
+    ends.iter_mut().for_each(|count| end += std::mem::replace(count, end));
+    for (bin, value) in all() {
+        put(ends[bin] as usize, value);
+        ends[bin] += 1;
+    }
+    ends
 }
 
 /// Among so many features of all, the place of a value that is very likely below the k-th best of all.
@@ -117,48 +135,41 @@ pub(super) fn settle(
     weight: &[f32],
     bias: &[f32],
 ) -> Vec<Option<Best>> {
-    let chunk = (CHUNK_BYTES / 4 / width).max(1);
-    let part = TASK_CHUNKS * chunk;
-    let parts = bias.len().div_ceil(part);
-    let ends: Vec<Vec<u32>> = found.par_iter_mut().map(|found| found.sort(part, parts)).collect();
+    let parts = bias.len().div_ceil(PART);
+    let sort = |sorted: &mut Vec<Candidate>, found: &mut Found| found.sort(parts, sorted);
+    let ends: Vec<Vec<u32>> = found.par_iter_mut().map_init(Vec::new, sort).collect();
     let keys: Vec<Mutex<Vec<u64>>> = found.iter().map(|_| Mutex::new(Vec::with_capacity(2 * k))).collect();
-    let task = |number: usize| {
-        // rows and features in order of chunks, and of rows in each
-        let mut chunks: [Vec<(u32, u32)>; TASK_CHUNKS] = Default::default();
-        for (row, (found, ends)) in found.iter().zip(&ends).enumerate() {
-            let first = if number == 0 { 0 } else { ends[number - 1] };
-            for c in &found.candidates[first as usize..ends[number] as usize] {
-                chunks[(c.feature as usize - number * part) / chunk].push((row as u32, c.feature));
-            }
-        }
+    let x = |row: u32| &x[row as usize * width..][..width];
+    let of_part = |part: usize| {
         let mut values: Vec<(u32, u64)> = Vec::new();
-        let mut offer = |row: u32, feature: u32, product: f32| {
-            let value = product + bias[feature as usize];
+        let mut offer = |row: u32, feature: usize, product: f32| {
+            let value = product + bias[feature];
             if value >= found[row as usize].least {
-                values.push((row, key(value, feature)));
+                values.push((row, key(value, feature as u32)));
             }
         };
-        let x = |row: u32| &x[row as usize * width..][..width];
-        let weight = |feature: u32| &weight[feature as usize * width..][..width];
-        for chunk in &chunks {
-            for of_row in chunk.chunk_by(|a, b| a.0 == b.0) {
-                let (pairs, rest) = of_row.as_chunks::<2>();
-                for &[(row, a), (_, b)] in pairs {
-                    let [of_a, of_b] = dots([weight(a), weight(b)], x(row));
-                    offer(row, a, of_a);
-                    offer(row, b, of_b);
-                }
-                for &(row, one) in rest {
-                    let [product] = dots([weight(one)], x(row));
-                    offer(row, one, product);
-                }
+        let (rows, ends) = rows_of_features(&found, &ends, part);
+        let mut begin = 0;
+        for (feature, end) in (part * PART..bias.len()).zip(ends) {
+            let (pairs, rest) = rows[begin..end as usize].as_chunks::<2>();
+            begin = end as usize;
+            let (weight, next) = weight[feature * width..].split_at(width);
+            ask_all(&next[..width.min(next.len())]);
+            for &[a, b] in pairs {
+                let [of_a, of_b] = dots([x(a), x(b)], weight);
+                offer(a, feature, of_a);
+                offer(b, feature, of_b);
+            }
+            for &row in rest {
+                let [product] = dots([x(row)], weight);
+                offer(row, feature, product);
             }
         }
         for (row, key) in values {
             keys[row as usize].lock().expect("no thread panics with it").push(key);
         }
     };
-    (0..parts).into_par_iter().for_each(task);
+    (0..parts).into_par_iter().for_each(of_part);
     let best = |(found, keys): (Found, Mutex<Vec<u64>>)| {
         let keys = keys.into_inner().expect("no thread panics with it");
         let sure = !found.is_given_up() && (keys.len() >= k || found.least <= SMALLEST);
@@ -167,4 +178,17 @@ pub(super) fn settle(
         sure.then_some(best)
     };
     found.into_par_iter().zip(keys).map(best).collect()
+}
+
+/// Rows of which a feature of a part is a candidate, feature after feature, and where those of each end.
+fn rows_of_features(found: &[Found], ends: &[Vec<u32>], part: usize) -> (Vec<u32>, Vec<u32>) {
+    let in_part = || found.iter().zip(ends).map(|(found, ends)| found.in_part(ends, part));
+    let all = || {
+        in_part()
+            .zip(0_u32..)
+            .flat_map(|(some, row)| some.iter().map(move |c| (c.feature as usize - part * PART, row)))
+    };
+    let mut rows = vec![0; in_part().map(<[Candidate]>::len).sum()];
+    let ends = sort_into(PART, all, |place, row| rows[place] = row);
+    (rows, ends)
 }

@@ -11,6 +11,8 @@ use std::arch::x86_64::__m256i;
 /// Rows and features of a tile: 12 sums of 8 features each.
 pub(super) const ROWS: usize = 6;
 pub(super) const FEATURES: usize = 16;
+/// Features of a vector.
+const HALF: usize = FEATURES / 2;
 /// Columns of a word, of whose products two are added up in each half.
 pub(super) const WORD: usize = 4;
 /// Words whose products are added up in 16 bits.
@@ -23,8 +25,9 @@ const MIDDLE: i32 = i32::from_ne_bytes([0x80; 4]);
 /// A group of columns of a few rows.
 pub(super) type RowWords = [[i32; ROWS]; GROUP];
 
-/// A group of columns of a few features.
+/// A group of columns of a few features, at the start of a line of cache, so that no vector lies in two.
 #[derive(Clone, Copy, Default)]
+#[repr(align(64))]
 pub(super) struct FeatureWords {
     pub words: [[i32; FEATURES]; GROUP],
     /// Where sums start, two in a word.
@@ -37,21 +40,21 @@ impl FeatureWords {
     pub fn set(&mut self, simd: V3, whole: &[i8], columns: usize, group: usize) {
         let middle = simd.avx._mm256_set1_epi32(MIDDLE);
         for half in 0..2 {
-            let mut rows = [simd.avx._mm256_setzero_si256(); GROUP];
-            for (at, row) in rows.iter_mut().enumerate() {
-                let first = (half * GROUP + at) * columns + group * COLUMNS;
+            let mut features = [simd.avx._mm256_setzero_si256(); HALF];
+            for (at, feature) in features.iter_mut().enumerate() {
+                let first = (half * HALF + at) * columns + group * COLUMNS;
                 let bytes: [i8; COLUMNS] = whole[first..first + COLUMNS].try_into().expect("a group");
-                *row = pulp::cast(bytes);
+                *feature = pulp::cast(bytes);
             }
             let mut start = simd.avx._mm256_setzero_si256();
-            for (words, column) in self.words.iter_mut().zip(transposed(simd, rows)) {
-                let column_words: [i32; FEATURES / 2] = pulp::cast(column);
-                words[half * GROUP..][..FEATURES / 2].copy_from_slice(&column_words);
+            for (words, column) in self.words.iter_mut().zip(transposed(simd, features)) {
+                let words: &mut [i32; HALF] = &mut words.as_chunks_mut().0[half];
+                *words = pulp::cast(column);
                 let product = simd.avx2._mm256_maddubs_epi16(middle, column);
                 start = simd.avx2._mm256_sub_epi16(start, product);
             }
-            let start: [i32; FEATURES / 2] = pulp::cast(start);
-            self.starts[half * GROUP..][..FEATURES / 2].copy_from_slice(&start);
+            let starts: &mut [i32; HALF] = &mut self.starts.as_chunks_mut().0[half];
+            *starts = pulp::cast(start);
         }
     }
 }
@@ -87,9 +90,9 @@ pub(super) fn raised(word: i32) -> i32 {
 
 #[inline(always)]
 fn vectors(words: &[i32; FEATURES]) -> [__m256i; 2] {
-    let (low, high) = words.split_at(FEATURES / 2);
+    let (low, high) = words.split_at(HALF);
     [low, high].map(|half| {
-        let half: [i32; FEATURES / 2] = half.try_into().expect("half of a tile");
+        let half: [i32; HALF] = half.try_into().expect("half of a tile");
         pulp::cast(half)
     })
 }
@@ -102,24 +105,38 @@ pub(super) fn multiply(
     weight: &[FeatureWords],
     products: &mut [[i32; FEATURES]; ROWS],
 ) {
-    let avx2 = simd.avx2;
     let ones = simd.avx._mm256_set1_epi16(1);
     let mut sums = [[simd.avx._mm256_setzero_si256(); 2]; ROWS];
     for (x, weight) in x.iter().zip(weight) {
         let mut parts = [vectors(&weight.starts); ROWS];
-        for (x, weight) in x.iter().zip(&weight.words) {
-            let weight = vectors(weight);
-            for (parts, &x) in parts.iter_mut().zip(x) {
-                let x = simd.avx._mm256_set1_epi32(x);
-                for (part, weight) in parts.iter_mut().zip(weight) {
-                    *part = avx2._mm256_add_epi16(*part, avx2._mm256_maddubs_epi16(x, weight));
-                }
-            }
+        // two words a round, so that counting rounds costs half as much
+        let words = x.as_chunks::<2>().0.iter().zip(weight.words.as_chunks::<2>().0);
+        for (x, weight) in words {
+            parts = add_word(simd, parts, &x[0], &weight[0]);
+            parts = add_word(simd, parts, &x[1], &weight[1]);
         }
         for (sum, part) in sums.as_flattened_mut().iter_mut().zip(parts.as_flattened()) {
-            *sum = avx2._mm256_add_epi32(*sum, avx2._mm256_madd_epi16(*part, ones));
+            *sum = simd.avx2._mm256_add_epi32(*sum, simd.avx2._mm256_madd_epi16(*part, ones));
         }
     }
-    let halves = products.as_flattened_mut().as_chunks_mut::<{ FEATURES / 2 }>().0;
+    let halves = products.as_flattened_mut().as_chunks_mut::<{ HALF }>().0;
     halves.iter_mut().zip(sums.as_flattened()).for_each(|(half, &sum)| *half = pulp::cast(sum));
+}
+
+/// Adds the products of a word of a few rows and a few features.
+#[inline(always)]
+fn add_word(
+    simd: V3,
+    mut parts: [[__m256i; 2]; ROWS],
+    x: &[i32; ROWS],
+    weight: &[i32; FEATURES],
+) -> [[__m256i; 2]; ROWS] {
+    let weight = vectors(weight);
+    for (parts, &x) in parts.iter_mut().zip(x) {
+        let x = simd.avx._mm256_set1_epi32(x);
+        for (part, weight) in parts.iter_mut().zip(weight) {
+            *part = simd.avx2._mm256_add_epi16(*part, simd.avx2._mm256_maddubs_epi16(x, weight));
+        }
+    }
+    parts
 }
