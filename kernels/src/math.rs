@@ -15,28 +15,27 @@ pub(crate) fn vectorised<R>(body: impl FnOnce() -> R) -> R {
 
 /// Asks for the line of cache `at` bytes into `of`, if it goes on that far.
 #[inline(always)]
-pub(crate) fn ask<W>(of: &[W], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if let (Some(sse), Some(value)) = (pulp::core_arch::x86::Sse::try_new(), of.get(at / size_of::<W>())) {
-        sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(value).cast());
+pub(crate) fn ask<T>(of: &[T], at: usize) {
+    if let Some(value) = of.get(at / size_of::<T>()) {
+        prefetch(value);
     }
-    // elsewhere the processor has to find out by itself
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (of, at);
 }
 
 /// Asks for all lines of cache of a slice.
 #[inline(always)]
 pub(crate) fn ask_all<T>(of: &[T]) {
+    of.iter().step_by(64 / size_of::<T>()).for_each(prefetch);
+}
+
+/// Asks for the line of cache that a value begins in; where this cannot be told, the processor has to find out by itself.
+#[inline(always)]
+fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
-        for line in of.chunks(64 / size_of::<T>()) {
-            sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
-        }
+        sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(value).cast());
     }
-    // elsewhere the processor has to find out by itself
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = of;
+    let _ = value;
 }
 
 /// 2^n for a whole n in -126..=127.

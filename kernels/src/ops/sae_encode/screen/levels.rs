@@ -85,16 +85,18 @@ fn divide_some(
 }
 
 /// The size of a row's largest number; not finite where one of them is not.
+///
+/// By whole numbers, of which that of what is not a number is the largest.
 #[inline(always)]
 pub(super) fn largest(row: &[f32]) -> f32 {
-    largest_and_product(row, row, &[]).0
+    f32::from_bits(row.iter().map(|v| v.abs().to_bits()).fold(0, u32::max))
 }
 
 /// The size of a row's largest number, not finite where one of them is not; and the row's product with another. On the way, asks
 /// for the row that comes `next`.
 #[inline(always)]
 pub(super) fn largest_and_product(row: &[f32], other: &[f32], next: &[f32]) -> (f32, f32) {
-    // as whole numbers, of which that of what is not a number is the largest
+    // as in [`largest`]
     let (mut most, mut sums) = ([0_u32; COLUMNS], [0.0_f32; COLUMNS]);
     let (chunks, rest) = row.as_chunks::<COLUMNS>();
     let (others, other_rest) = other.as_chunks::<COLUMNS>();
@@ -117,6 +119,7 @@ pub(super) fn largest_and_product(row: &[f32], other: &[f32], next: &[f32]) -> (
 pub(super) fn is_sane(largest: f32) -> bool {
     largest == 0.0 || (1e-12..1e26).contains(&largest)
 }
+
 /// What bounds a row's products.
 #[derive(Clone, Copy, Default)]
 pub(super) struct RowBound {

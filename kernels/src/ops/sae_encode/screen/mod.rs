@@ -26,7 +26,7 @@ use line::Line;
 use panel::{FeatureBounds, Panel};
 use pulp::x86::V3;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tile::{FEATURES, ROWS, RowWords, multiply};
+use tile::{FEATURES, HALF, ROWS, RowWords, multiply, tiles};
 
 /// Rows, columns and features for each place from which on this is faster than products in f32.
 const LEAST_ROWS: usize = 32;
@@ -67,7 +67,7 @@ impl Uppers {
                 values[at] = (products[at] as f32 + error) * unit + base;
             }
             let least = simd.avx._mm256_set1_ps(found.least);
-            for (passes, values) in passes.iter_mut().zip(values.as_chunks::<{ FEATURES / 2 }>().0) {
+            for (passes, values) in passes.iter_mut().zip(values.as_chunks::<HALF>().0) {
                 // 13: greater or equal, which what is not a number is not
                 let bits = simd.avx._mm256_cmp_ps::<13>(pulp::cast(*values), least);
                 *passes = simd.avx._mm256_movemask_ps(bits) as u8;
@@ -94,7 +94,7 @@ struct Screen<'a> {
 impl Screen<'_> {
     /// Features in the panels before one, at most.
     fn seen(&self, panel: usize) -> usize {
-        let tiles = self.bias.len().div_ceil(FEATURES);
+        let tiles = tiles(self.bias.len());
         let before = panel * (tiles / self.panels) + panel.min(tiles % self.panels);
         self.bias.len().min(before * FEATURES)
     }
@@ -194,14 +194,14 @@ pub(super) fn search(
     let mut found: Vec<Found> = (0..x.len() / width).map(|_| Found::new(k)).collect();
     let unfit = found.iter_mut().zip(&rows.sane).filter(|(_, sane)| !**sane);
     let given_up = AtomicUsize::new(unfit.map(|(found, _)| found.give_up()).count());
-    let panels = bias.len().div_ceil(FEATURES).div_ceil(PANEL);
+    let panels = tiles(bias.len()).div_ceil(PANEL);
     let groups = found.len().div_ceil(ROWS).div_ceil(THREAD_BLOCKS * rayon::current_num_threads());
     let block = ROWS * groups.clamp(1, BLOCK_GROUPS);
     let screen = Screen { simd, k, width, weight, bias, rows, panels, block, given_up };
     if !screen.is_worth_it(0) {
         return None;
     }
-    let empty = || Panel::new(screen.rows.groups, bias.len().div_ceil(FEATURES).div_ceil(panels), panels);
+    let empty = || Panel::new(screen.rows.groups, tiles(bias.len()).div_ceil(panels), panels);
     let line = Line::new(panels, empty, found.chunks_mut(block));
     line.run(
         |number, panel| screen.fill(number, panel),

@@ -1,7 +1,7 @@
 //! Features as whole numbers, as many as are looked through at a time.
 
 use super::levels::{Levels, MOST_WEIGHT, RowBound, Rows, is_sane, largest_and_product};
-use super::tile::{COLUMNS, FEATURES, FeatureWords};
+use super::tile::{COLUMNS, FEATURES, FeatureWords, tiles};
 use pulp::x86::V3;
 
 /// Sums of products that are at most this size stay within f32.
@@ -49,7 +49,7 @@ impl Panel {
     /// Takes in other features, from tile `first` on; false where bounds do not hold.
     pub fn fill(&mut self, simd: V3, rows: &Rows, weight: &[f32], bias: &[f32], first: usize) -> bool {
         let (step, width) = (self.step, rows.middle.len());
-        let count = bias.len().div_ceil(FEATURES).saturating_sub(first).div_ceil(step);
+        let count = tiles(bias.len()).saturating_sub(first).div_ceil(step);
         let mut whole = vec![0; FEATURES * rows.groups * COLUMNS];
         let of_tile = |(at, words): (usize, &mut [FeatureWords])| {
             let first = (first + at * step) * FEATURES;

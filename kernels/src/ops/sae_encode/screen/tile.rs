@@ -12,7 +12,7 @@ use std::arch::x86_64::__m256i;
 pub(super) const ROWS: usize = 6;
 pub(super) const FEATURES: usize = 16;
 /// Features of a vector.
-const HALF: usize = FEATURES / 2;
+pub(super) const HALF: usize = FEATURES / 2;
 /// Columns of a word, of whose products two are added up in each half.
 pub(super) const WORD: usize = 4;
 /// Words whose products are added up in 16 bits.
@@ -21,6 +21,11 @@ pub(super) const GROUP: usize = 8;
 pub(super) const COLUMNS: usize = GROUP * WORD;
 /// What x is stored higher by, in every byte of a word.
 const MIDDLE: i32 = i32::from_ne_bytes([0x80; 4]);
+
+/// Tiles that so many features are in.
+pub(super) fn tiles(features: usize) -> usize {
+    features.div_ceil(FEATURES)
+}
 
 /// A group of columns of a few rows.
 pub(super) type RowWords = [[i32; ROWS]; GROUP];
