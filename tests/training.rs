@@ -16,8 +16,16 @@ use std::sync::Arc;
 
 const WIDTH: usize = 12;
 const FEATURES: usize = 40;
-const BATCH: usize = 24;
-const STEPS: u64 = 20;
+/// The errors of silent features lie behind those of a batch, at `BATCH * WIDTH` values: where every device can start to read.
+const BATCH: usize = 32;
+/// Steps after which the counts of activity begin anew.
+const WINDOW: u64 = 9;
+/// Steps without activity after which a feature is silent.
+const DEAD_AFTER: u32 = 3;
+/// Steps between two looks at whether any feature is silent (`LOOK` of the trainer).
+const LOOK: u64 = 20;
+/// Features whose first encoders are too short for them to be among the largest, so that they fall silent.
+const SHORT: usize = 12;
 
 /// What single numbers of a step may differ by, as a share: sums in f32, and what they became over the steps.
 const NUMBERS: f64 = 2e-4;
@@ -28,45 +36,69 @@ fn main() -> ExitCode {
     let args = Arguments::from_args();
     let executors = Executors::open();
     let mut trials: Vec<Trial> = executors.missing().collect();
-    for mode in Mode::ALL {
+    let plain = Mode::ALL.map(|mode| Case { name: mode.name(), mode, steps: 20, saved_at: 7, aux_k: 0 });
+    for case in plain.into_iter().chain([AUX_K]) {
         for Executor { name, backend } in &executors.there {
-            let of_mode = |what: &str| format!("{name}::{mode}::{what}");
+            let of_case = |what: &str| format!("{name}::{}::{what}", case.name);
             let (steps, resumed) = (backend.clone(), backend.clone());
-            trials.push(Trial::test(of_mode("steps"), move || every_step(mode, &steps)));
-            trials.push(Trial::test(of_mode("resumed"), move || taken_up(mode, &resumed)));
+            trials.push(Trial::test(of_case("steps"), move || every_step(case, &steps)));
+            trials.push(Trial::test(of_case("resumed"), move || taken_up(case, &resumed)));
         }
     }
     libtest_mimic::run(&args, trials).exit_code()
 }
 
-fn config(mode: Mode) -> TrainConfig {
-    TrainConfig {
-        k: 4,
-        batch: BATCH,
-        lr: 3e-3,
-        lr_decay: 4,
-        l1: 0.3,
-        l1_warmup: 5,
-        window: 9,
-        dead_after: 3,
-        aux_k: 0,
-        // some of every batch lie within it
-        bandwidth: 0.4,
-        ..TrainConfig::new(mode, WIDTH, FEATURES, STEPS)
+/// A run that executors are held to.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    mode: Mode,
+    steps: u64,
+    /// The step before which its checkpoint is written.
+    saved_at: u64,
+    aux_k: usize,
+}
+
+/// Silent features explain what is left from the first look on, within a checkpoint too, and through a second look.
+const AUX_K: Case = Case { name: "topk-aux-k", mode: Mode::TopK, steps: 46, saved_at: 27, aux_k: 6 };
+
+impl Case {
+    fn config(self) -> TrainConfig {
+        TrainConfig {
+            k: 4,
+            batch: BATCH,
+            lr: 3e-3,
+            lr_decay: 4,
+            l1: 0.3,
+            l1_warmup: 5,
+            window: WINDOW,
+            dead_after: DEAD_AFTER,
+            aux_k: self.aux_k,
+            // so much that the gradient's length shows it
+            aux_weight: 0.5,
+            // some of every batch lie within it
+            bandwidth: 0.4,
+            ..TrainConfig::new(self.mode, WIDTH, FEATURES, self.steps)
+        }
+    }
+
+    fn start(self) -> SaeParts {
+        let mut w_enc = values("w_enc", WIDTH * FEATURES, 0.6);
+        if self.aux_k > 0 {
+            let short = w_enc.iter_mut().enumerate().filter(|(i, _)| i % FEATURES < SHORT);
+            short.for_each(|(_, v)| *v *= 0.1);
+        }
+        SaeParts {
+            w_enc,
+            b_enc: values("b_enc", FEATURES, 0.1),
+            w_dec: values("w_dec", WIDTH * FEATURES, 1.0),
+            b_dec: values("b_dec", WIDTH, 0.2),
+        }
     }
 }
 
 fn values(name: &str, n: usize, scale: f32) -> Vec<f32> {
     noise(name, n).map(|v| scale * v).collect()
-}
-
-fn start() -> SaeParts {
-    SaeParts {
-        w_enc: values("w_enc", WIDTH * FEATURES, 0.6),
-        b_enc: values("b_enc", FEATURES, 0.1),
-        w_dec: values("w_dec", WIDTH * FEATURES, 1.0),
-        b_dec: values("b_dec", WIDTH, 0.2),
-    }
 }
 
 fn rows(step: u64) -> Vec<f32> {
@@ -98,6 +130,8 @@ struct Plain {
     average: f64,
     since: Vec<u32>,
     counts: Vec<f64>,
+    /// Whether the last look found a silent feature.
+    any_silent: bool,
 }
 
 /// What a step found.
@@ -106,6 +140,8 @@ struct Found {
     l0: f64,
     activation: f64,
     norm: f64,
+    /// Codes of silent features.
+    auxiliary: usize,
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -126,6 +162,7 @@ impl Plain {
             average: 0.0,
             since: vec![0; FEATURES],
             counts: vec![0.0; FEATURES],
+            any_silent: false,
         };
         plain.unit_rows();
         plain
@@ -143,13 +180,7 @@ impl Plain {
         let k = self.config.k;
         let mut codes = pre.to_vec();
         match self.config.mode {
-            Mode::Saelens532 | Mode::TopK => {
-                for row in codes.chunks_exact_mut(FEATURES) {
-                    let mut order: Vec<usize> = (0..FEATURES).collect();
-                    order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
-                    order[k..].iter().for_each(|&f| row[f] = 0.0);
-                }
-            }
+            Mode::Saelens532 | Mode::TopK => keep_largest(&mut codes, k),
             Mode::BatchTopK => {
                 let mut sorted: Vec<f64> = codes.iter().copied().filter(|&v| v > 0.0).collect();
                 sorted.sort_by(|a, b| b.total_cmp(a));
@@ -167,6 +198,55 @@ impl Plain {
         }
         codes.iter_mut().for_each(|v| *v = v.max(0.0));
         codes
+    }
+
+    /// The codes of silent features in a batch, 0 where not active; none unless the last look found any.
+    fn silent_codes(&mut self, pre: &[f64], step: u64) -> Option<Vec<f64>> {
+        let silent: Vec<bool> = self.since.iter().map(|&steps| steps >= DEAD_AFTER).collect();
+        if step.is_multiple_of(LOOK) {
+            self.any_silent = silent.contains(&true);
+        }
+        if self.config.aux_k == 0 || !self.any_silent {
+            return None;
+        }
+        let pre = pre.iter().enumerate();
+        let mut codes: Vec<f64> =
+            pre.map(|(i, &v)| if silent[i % FEATURES] { v.max(0.0) } else { 0.0 }).collect();
+        keep_largest(&mut codes, self.config.aux_k);
+        Some(codes)
+    }
+
+    /// Adds what silent features are moved by, towards what the others leave of the rows; how many codes they are.
+    fn explain_rest(
+        &self,
+        codes: &[f64],
+        error: &[f64],
+        centred: &[f64],
+        grads: &mut [Vec<f64>; 5],
+    ) -> usize {
+        let of = |table: &[f64], f: usize| -> Vec<f64> { table[f * WIDTH..][..WIDTH].to_vec() };
+        let active = || codes.iter().enumerate().filter(|(_, code)| **code > 0.0);
+        // their reconstruction - (x - decoded), and `error` is decoded - x
+        let mut missed = error.to_vec();
+        for (i, &code) in active() {
+            let direction = of(&self.w_dec.values, i % FEATURES);
+            missed[i / FEATURES * WIDTH..][..WIDTH]
+                .iter_mut()
+                .zip(direction)
+                .for_each(|(e, d)| *e += code * d);
+        }
+        missed.iter_mut().for_each(|e| *e *= f64::from(self.config.aux_weight));
+        for (i, &code) in active() {
+            let (r, f) = (i / FEATURES, i % FEATURES);
+            let (e, c) = (of(&missed, r), of(centred, r));
+            let g = dot(&e, &of(&self.w_dec.values, f));
+            grads[1][f] += g;
+            for column in 0..WIDTH {
+                grads[0][f * WIDTH + column] += g * c[column];
+                grads[2][f * WIDTH + column] += code * e[column];
+            }
+        }
+        active().count()
     }
 
     fn step(&mut self, step: u64, rows: &[f32]) -> Found {
@@ -213,6 +293,10 @@ impl Plain {
                 grads[3][column] -= g * self.w_enc.values[f * WIDTH + column];
             }
         }
+        let auxiliary = match self.silent_codes(&pre, step) {
+            Some(codes) => self.explain_rest(&codes, &error, &centred, &mut grads),
+            None => 0,
+        };
         for (f, &n) in active.iter().enumerate() {
             self.since[f] = if n > 0 { 0 } else { self.since[f] + 1 };
             self.counts[f] += f64::from(n);
@@ -239,7 +323,17 @@ impl Plain {
             l0: mean(codes.iter().filter(|v| **v > 0.0).count() as f64),
             activation: mean(codes.iter().sum()),
             norm,
+            auxiliary,
         }
+    }
+}
+
+/// Sets all but the `k` largest of every row to 0.
+fn keep_largest(codes: &mut [f64], k: usize) {
+    for row in codes.chunks_exact_mut(FEATURES) {
+        let mut order: Vec<usize> = (0..FEATURES).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        order[k..].iter().for_each(|&f| row[f] = 0.0);
     }
 }
 
@@ -253,11 +347,12 @@ fn apart(got: &[f32], want: &[f64], what: &str) {
     assert!(share <= WEIGHTS, "{what} differs by {share} of its length, at most {WEIGHTS} is expected");
 }
 
-fn every_step(mode: Mode, backend: &Arc<dyn Backend>) -> Result<(), Failed> {
-    let mut trainer = Trainer::with_weights(backend.clone(), config(mode), start())?;
-    let mut plain = Plain::new(config(mode), &start());
-    for step in 0..STEPS {
-        if (step + 1) % 9 == 0 {
+fn every_step(case: Case, backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let (mode, steps) = (case.mode, case.steps);
+    let mut trainer = Trainer::with_weights(backend.clone(), case.config(), case.start())?;
+    let mut plain = Plain::new(case.config(), &case.start());
+    for step in 0..steps {
+        if (step + 1).is_multiple_of(WINDOW) {
             plain.counts.fill(0.0);
         }
         let record = trainer.step_recorded(&rows(step))?;
@@ -272,7 +367,16 @@ fn every_step(mode: Mode, backend: &Arc<dyn Backend>) -> Result<(), Failed> {
             _ => want.activation,
         };
         near(record.l1, plain.config.l1_at(step) * penalised, &of("penalty"));
-        assert_eq!(record.dead, plain.since.iter().filter(|&&n| n >= 3).count(), "dead in step {step}");
+        assert_eq!(
+            record.dead,
+            plain.since.iter().filter(|&&n| n >= DEAD_AFTER).count(),
+            "dead in step {step}"
+        );
+        assert_eq!(
+            want.auxiliary > 0,
+            case.aux_k > 0 && step >= LOOK,
+            "codes of silent features in step {step}"
+        );
     }
     let sae = trainer.sae(Metadata::default())?;
     let parts = sae.parts();
@@ -297,26 +401,26 @@ fn every_step(mode: Mode, backend: &Arc<dyn Backend>) -> Result<(), Failed> {
         (Mode::Saelens532 | Mode::TopK, Activation::TopK(4)) | (Mode::Relu, Activation::Relu) => {}
         (mode, other) => panic!("{mode} has become {other:?}"),
     }
-    // the last window began with step 17
-    let counted: Vec<f32> =
-        plain.counts.iter().map(|n| (n / (3 * BATCH) as f64 + 1e-10).log10() as f32).collect();
+    // a window begins with the last step of the one before
+    let rows = ((steps % WINDOW + 1) * BATCH as u64) as f64;
+    let counted: Vec<f32> = plain.counts.iter().map(|n| (n / rows + 1e-10).log10() as f32).collect();
     assert_eq!(trainer.sparsity()?, counted);
     Ok(())
 }
 
 /// A run that is taken up from its checkpoint ends with the same bits.
-fn taken_up(mode: Mode, backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+fn taken_up(case: Case, backend: &Arc<dyn Backend>) -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("checkpoint.safetensors");
-    let mut whole = Trainer::with_weights(backend.clone(), config(mode), start())?;
-    for step in 0..STEPS {
-        if step == 7 {
+    let mut whole = Trainer::with_weights(backend.clone(), case.config(), case.start())?;
+    for step in 0..case.steps {
+        if step == case.saved_at {
             whole.save(&file, &Mixing::new(WIDTH, 1, 0))?;
         }
         whole.step(&rows(step))?;
     }
     let (mut again, _) = Trainer::resume(backend.clone(), &file)?;
-    for step in 7..STEPS {
+    for step in case.saved_at..case.steps {
         again.step(&rows(step))?;
     }
     let [whole, again] = [&whole, &again].map(|trainer| trainer.sae(Metadata::default()));

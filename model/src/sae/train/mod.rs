@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub struct Record {
     /// Steps before it.
     pub step: u64,
-    /// What was to be lowered: `mse`, and `l1`.
+    /// What was to be lowered: `mse`, and `l1`. The auxiliary loss of silent features moves the weights too, and is not in it.
     pub loss: f64,
     /// Square of the error, summed over a row.
     pub mse: f64,
