@@ -1,13 +1,13 @@
-//! Audio that an autoencoder is held against.
+//! Audio that an autoencoder is held against, or trained on.
 
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
-use auscult_analysis::capture::{ModelSpec, first_clips};
+use auscult_analysis::capture::{self, ModelSpec, first_clips};
 use auscult_analysis::input::{Input, from_manifest, from_paths};
 use auscult_audio::{Clip, Windows};
 use auscult_model::sae::Sae;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Seconds of a clip where the autoencoder does not say what it was trained with: as the published ones.
 const WINDOW: f64 = 10.0;
@@ -29,6 +29,11 @@ impl AudioArgs {
     /// Whether any audio is named.
     pub fn given(&self) -> bool {
         self.manifest.is_some() || !self.audio.is_empty()
+    }
+
+    /// The manifest that names it.
+    pub fn manifest(&self) -> Option<&Path> {
+        self.manifest.as_deref()
     }
 
     /// The audio that is named.
@@ -65,4 +70,13 @@ pub fn clips(
         context.note(&format!("left out: {}: {}", failure.audio_path, failure.message));
     }
     Ok(clips)
+}
+
+/// Inputs that failed make the process fail, behind what was made of the others: as a capture's do.
+pub fn check_failed(failed: &[capture::Failure]) -> Result<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let lines = failed.iter().map(|failure| format!("\n  {}: {}", failure.audio_path, failure.message));
+    Err(Failure::failed(format!("{} of the inputs failed:{}", failed.len(), lines.collect::<String>())))
 }

@@ -1,6 +1,6 @@
 //! `sae train`: what it writes, from every source; what it says when it is stopped or asked for the impossible.
 
-use crate::support::{floats, folder, interrupted, json_file, names, resid, run, start};
+use crate::support::{fixture, floats, folder, interrupted, json_file, names, resid, run, start};
 use auscult_analysis::store::npy_header;
 use auscult_model::sae::{Activation, Sae};
 use serde_json::Value;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 crate::trials!(
     every_mode_writes_an_autoencoder,
     a_store_and_the_model_at_work_give_the_same,
+    a_manifest_gives_the_same_as_its_files,
+    bad_audio_is_left_out_and_listed,
     a_stopped_run_goes_on_to_the_same,
     impossible_runs_are_named,
 );
@@ -116,6 +118,87 @@ fn a_store_and_the_model_at_work_give_the_same() {
     assert!(alone.parts() == sae.parts());
 }
 
+/// Two runs left the same log and the same weights.
+fn same(at: &Path, one: &str, other: &str) {
+    let [one, other] = [one, other].map(|out| {
+        let dir = at.join(out);
+        (log(&dir), Sae::open(&dir).expect("it can be read").parts())
+    });
+    assert_eq!(one.0, other.0);
+    assert!(one.1 == other.1, "the weights differ");
+}
+
+/// Settings of short runs over audio of the tiny model.
+const SHORT: &str = "--model MODEL --window 0.5 --hooks hook_layers.1 --features 256 --k 8 --batch 32 --steps 30 --log-every 10";
+
+fn a_manifest_gives_the_same_as_its_files() {
+    let dir = folder();
+    let at = dir.path();
+    fs::create_dir(at.join("audio")).expect("a new folder");
+    for name in ["flac_s16.flac", "mono_32k.mp3"] {
+        fs::copy(fixture(name), at.join("audio").join(name)).expect("the fixture");
+    }
+    let rows = [
+        r#"{"track_id":"a","audio_path":"flac_s16.flac"}"#,
+        r#"{"track_id":"b","audio_path":"mono_32k.mp3","duration_seconds":2}"#,
+    ];
+    let manifest = rows.join("\n");
+    fs::write(at.join("m.jsonl"), &manifest).expect("a new file");
+    let listed = "sae train --manifest m.jsonl --audio-root audio";
+    run(at, &format!("{listed} {SHORT} --out listed")).ok();
+    run(at, &format!("sae train audio/flac_s16.flac audio/mono_32k.mp3 {SHORT} --out named")).ok();
+    same(at, "listed", "named");
+    let files = |out: &str| -> Vec<Value> {
+        let record = json_file(&at.join(out).join("run.json"));
+        record["inputs"].as_array().expect("a list").iter().map(|file| file["path"].clone()).collect()
+    };
+    assert_eq!(files("listed"), ["m.jsonl", "flac_s16.flac", "mono_32k.mp3"]);
+    assert_eq!(files("named"), ["audio/flac_s16.flac", "audio/mono_32k.mp3"]);
+
+    // a part of a file, and a file that is not the promised one
+    let part = r#"{"track_id":"a","audio_path":"flac_s16.flac","start":0,"duration":0.5}"#;
+    fs::write(at.join("part.jsonl"), part).expect("a new file");
+    run(at, &format!("sae train --manifest part.jsonl --audio-root audio {SHORT} --out part")).ok();
+    assert_ne!(log(&at.join("part")), log(&at.join("listed")));
+    let wrong = "0".repeat(64);
+    let other = format!(r#"{{"track_id":"a","audio_path":"flac_s16.flac","sha256":"{wrong}"}}"#);
+    fs::write(at.join("other.jsonl"), other).expect("a new file");
+    run(at, &format!("sae train --manifest other.jsonl --audio-root audio {SHORT} --out other"))
+        .exits(4, &["flac_s16.flac", &wrong, "the manifest"]);
+    assert!(!at.join("other").exists());
+    run(at, &format!("{listed} x.wav {SHORT} --out o")).exits(2, &["cannot be used with"]);
+}
+
+fn bad_audio_is_left_out_and_listed() {
+    let dir = folder();
+    let at = dir.path();
+    fs::write(at.join("empty.mp3"), b"").expect("a new file");
+    let line = format!("sae train empty.mp3 FIX/flac_s16.flac absent.ogg FIX/mono_32k.mp3 {SHORT}");
+    let ran = run(at, &format!("{line} --json --out some")).exits(
+        1,
+        &[
+            "left out: empty.mp3: ",
+            "left out: absent.ogg: ",
+            "2 of the inputs failed",
+            "empty.mp3",
+            "absent.ogg",
+        ],
+    );
+    let said = ran.json();
+    assert_eq!(said["autoencoders"][0]["steps"], 30);
+    let failed: Vec<&Value> =
+        said["failed"].as_array().expect("a list").iter().map(|failure| &failure["audio_path"]).collect();
+    assert_eq!(failed, ["empty.mp3", "absent.ogg"]);
+    assert_eq!(json_file(&at.join("some/run.json"))["details"]["failed"], said["failed"]);
+    run(at, &format!("sae train FIX/flac_s16.flac FIX/mono_32k.mp3 {SHORT} --out good")).ok();
+    same(at, "some", "good");
+    let quiet = run(at, &format!("{line} --quiet --out quiet"));
+    quiet.exits(1, &["2 of the inputs failed", "empty.mp3", "absent.ogg"]);
+    run(at, &format!("sae train empty.mp3 absent.ogg {SHORT} --out none"))
+        .exits(3, &["none of 2 inputs gave a clip", "empty.mp3", "absent.ogg"]);
+    assert!(!at.join("none").exists());
+}
+
 fn a_stopped_run_goes_on_to_the_same() {
     let dir = folder();
     let at = dir.path();
@@ -153,7 +236,9 @@ fn impossible_runs_are_named() {
     train("--out o").exits(2, &["--input", "--store", "--model"]);
     train("--input a.npy --store s --out o").exits(2, &["cannot be used with"]);
     train("--input a.npy --mode top-k --out o").exits(2, &["`top-k`", "saelens-5.3.2, topk"]);
-    train("--model MODEL --hooks embed --out o").exits(2, &["AUDIO"]);
+    train("--model MODEL --hooks embed --out o")
+        .exits(2, &["AUDIO is empty", "--manifest with --audio-root"]);
+    train("--input a.npy x.wav --out o").exits(2, &["AUDIO is given without --model"]);
     train("--input a.npy --out o").exits(3, &["a.npy"]);
     write_rows(&at.join("t5.npy"));
     train("--input t5.npy --features 16 --k 17 --out o").exits(2, &["`k` is 17, expected at most 16"]);

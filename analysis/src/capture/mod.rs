@@ -22,7 +22,7 @@ use std::str::FromStr;
 use auscult_audio::{LastClip, Windows};
 use serde::{Deserialize, Serialize};
 
-pub use clips::first_clips;
+pub use clips::{Heard, each_clip, first_clips};
 pub use model::{Keep, Model, ModelSpec, MusicgenCapture, Running, Shown};
 pub use run::capture;
 pub use saes::HookSae;

@@ -3,17 +3,17 @@
 use super::TrainArgs;
 use super::source::{Parts, Place};
 use crate::context::Context;
-use crate::failure::Failure;
 use anyhow::Result;
-use auscult_analysis::capture::{Model, MusicgenCapture};
-use auscult_analysis::input::from_paths;
+use auscult_analysis::AnalysisError;
+use auscult_analysis::capture::{Failure, Heard, Model, MusicgenCapture, each_clip};
 use auscult_analysis::record::{FileRecord, InputRecord, RunRecord};
-use auscult_analysis::store::StoreDtype;
+use auscult_analysis::store::{Hook, StoreDtype};
 use auscult_analysis::time;
-use auscult_audio::{ClipSource, Stream, Strictness, Windows};
+use auscult_audio::Windows;
 use auscult_model::Codes;
 use auscult_model::musicgen::DecoderOptions;
 use auscult_runtime::Backend;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A model, and the codes of all clips.
@@ -24,63 +24,97 @@ pub(super) struct Live {
     lengths: Vec<usize>,
 }
 
+/// What opening a model and its audio gives.
+pub(super) struct Opened {
+    pub live: Live,
+    pub places: Vec<Place>,
+    /// Inputs that were left out, or cut short.
+    pub failed: Vec<Failure>,
+}
+
 impl Live {
-    /// Opens the model, reads the audio and makes its codes.
+    /// Opens the model, reads the audio and makes its codes. Files that cannot be read are told of, and left out.
     pub fn open(
         context: &Context,
         args: &TrainArgs,
+        (dir, hooks): (&Path, &str),
         backend: Arc<dyn Backend>,
         record: &mut RunRecord,
-    ) -> Result<(Self, Vec<Place>)> {
-        let (Some(dir), Some(hooks)) = (&args.model, &args.hooks) else {
-            unreachable!("clap asks for a source of rows, and for the hooks of a model")
-        };
+    ) -> Result<Opened> {
         let precision = context.precision(&*backend);
         let options = DecoderOptions { precision, posemb: args.posemb, ..DecoderOptions::default() };
-        let inputs = from_paths(&args.audio)?;
-        let (mut model, files) = context.open_hashed("opening", dir, || {
+        let inputs = args.audio.inputs()?;
+        let (model, files) = context.open_hashed("opening", dir, || {
             Ok(MusicgenCapture::open(dir, backend, &options, hooks, StoreDtype::F32)?)
         })?;
         record.precision = Some(precision.to_string());
         record.models.extend(files.files);
-        let windows = Windows { window: args.window, ..Windows::default() };
-        let (rate, longest) =
-            (model.spec().sample_rate, model.spec().longest_frames * model.spec().hop_length);
-        let bar = context.bar(inputs.len() as u64, "{bar:30} file {pos} of {len} to codes {eta}");
-        let (mut groups, mut lengths): (Vec<Vec<Codes>>, Vec<usize>) = (Vec::new(), Vec::new());
-        for input in &inputs {
-            record.inputs.push(InputRecord { file: FileRecord::of(&input.path)?, audio: None });
-            let stream = Stream::open(&input.path, rate, Strictness::Strict)?;
-            for clip in ClipSource::new(stream, &windows)?.longest_clip(longest) {
-                let clip = clip?;
-                let most = model.auto_batch(clip.samples.len());
-                let codes = model.encode(&[&clip.samples])?;
-                for codes in codes {
-                    let rows = time::positions(codes.frames());
-                    match groups.last_mut() {
-                        Some(group) if group.len() < most && group[0].frames() == codes.frames() => {
-                            group.push(codes);
-                            *lengths.last_mut().expect("one for each group") += rows;
-                        }
-                        _ => {
-                            groups.push(vec![codes]);
-                            lengths.push(rows);
-                        }
-                    }
-                }
-            }
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        if groups.is_empty() {
-            return Err(Failure::input("the audio holds no clip, expected at least one"));
+        if let Some(manifest) = args.audio.manifest() {
+            record.inputs.push(InputRecord { file: FileRecord::of(manifest)?, audio: None });
         }
         let name = Some(dir.display().to_string());
-        let place = |hook: &auscult_analysis::store::Hook| {
-            Place::new(Some(hook.hook.clone()), Some(&hook.site), name.clone(), hook.width)
-        };
+        let place =
+            |hook: &Hook| Place::new(Some(hook.hook.clone()), Some(&hook.site), name.clone(), hook.width);
         let places = model.hooks().iter().map(place).collect();
-        Ok((Self { model, groups, lengths }, places))
+
+        let windows = Windows { window: args.window, ..Windows::default() };
+        let spec = model.spec().clone();
+        let longest = spec.longest_frames * spec.hop_length;
+        let samples = args.window.map_or(longest, |s| (s * f64::from(spec.sample_rate)).round() as usize);
+        let ahead = 2 * model.auto_batch(samples.clamp(1, longest));
+        let bar = context.bar(inputs.len() as u64, "{bar:30} file {pos} of {len} to codes {eta}");
+        let mut live = Self { model, groups: Vec::new(), lengths: Vec::new() };
+        let mut waiting: Vec<Vec<f32>> = Vec::new();
+        let failed = each_clip(&inputs, windows, &spec, usize::MAX, ahead, |heard| {
+            match heard {
+                Heard::Clip { clip, .. } => live.add(clip.samples, &mut waiting)?,
+                Heard::Read { record: read, .. } => {
+                    record.inputs.push(*read);
+                    bar.inc(1);
+                }
+                Heard::Failed(failure) => {
+                    let text = format!("left out: {}: {}", failure.audio_path, failure.message);
+                    bar.suspend(|| context.note(&text));
+                    bar.inc(1);
+                }
+            }
+            Ok::<_, AnalysisError>(())
+        })?;
+        live.flush(&mut waiting)?;
+        bar.finish_and_clear();
+        record.details.insert("failed".into(), serde_json::to_value(&failed)?);
+        Ok(Opened { live, places, failed })
+    }
+
+    /// Takes a clip; those that are computed together are of one length.
+    fn add(&mut self, samples: Vec<f32>, waiting: &mut Vec<Vec<f32>>) -> Result<(), AnalysisError> {
+        if waiting.first().is_some_and(|first| first.len() != samples.len()) {
+            self.flush(waiting)?;
+        }
+        let most = self.model.auto_batch(samples.len());
+        waiting.push(samples);
+        if waiting.len() >= most { self.flush(waiting) } else { Ok(()) }
+    }
+
+    /// Makes codes of the clips that wait.
+    fn flush(&mut self, waiting: &mut Vec<Vec<f32>>) -> Result<(), AnalysisError> {
+        let clips: Vec<&[f32]> = waiting.iter().map(Vec::as_slice).collect();
+        if clips.is_empty() {
+            return Ok(());
+        }
+        let codes = match self.model.encode(&clips) {
+            // a device with less memory than such batches are made for
+            Err(AnalysisError::Batch { fits: fits @ 1.., .. }) => {
+                let parts: Result<Vec<_>, _> =
+                    clips.chunks(fits).map(|part| self.model.encode(part)).collect();
+                parts?.concat()
+            }
+            codes => codes?,
+        };
+        self.lengths.push(codes.iter().map(|codes| time::positions(codes.frames())).sum());
+        self.groups.push(codes);
+        waiting.clear();
+        Ok(())
     }
 }
 

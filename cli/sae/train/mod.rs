@@ -5,6 +5,7 @@ mod output;
 mod plot;
 mod source;
 
+use super::audio::{AudioArgs, check_failed};
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
@@ -33,12 +34,11 @@ pub struct TrainArgs {
     /// A store, whose clips are read in the order of its index
     #[arg(long)]
     store: Option<PathBuf>,
-    /// A MusicGen checkpoint directory, which hears the audio files while the autoencoders are trained
-    #[arg(long, requires = "audio", requires = "hooks")]
+    /// A MusicGen checkpoint directory, which hears the audio while the autoencoders are trained
+    #[arg(long, requires = "hooks")]
     model: Option<PathBuf>,
-    /// Audio files
-    #[arg(requires = "model")]
-    audio: Vec<PathBuf>,
+    #[command(flatten)]
+    audio: AudioArgs,
     /// Cut audio into clips of so many seconds; without it a file is one clip
     #[arg(long, value_name = "SECONDS", requires = "model")]
     window: Option<f64>,
@@ -125,6 +125,9 @@ pub fn train(context: &Context, args: &TrainArgs) -> Result<()> {
             return Err(Failure::usage(format!("{name} is 0, expected at least 1")));
         }
     }
+    if args.audio.given() && args.model.is_none() {
+        return Err(Failure::usage("AUDIO is given without --model, expected the model that hears it"));
+    }
     let mut record = RunRecord::start(std::env::args().collect());
     let backend = context.backend()?;
     let mut feed = Feed::open(context, args, backend.clone(), &mut record)?;
@@ -155,8 +158,8 @@ pub fn train(context: &Context, args: &TrainArgs) -> Result<()> {
         }));
     }
     let text: Vec<String> = runs.iter().map(describe).collect();
-    context.result(&text.join("\n"), &json!({ "autoencoders": summaries }));
-    Ok(())
+    context.result(&text.join("\n"), &json!({ "autoencoders": summaries, "failed": feed.failed() }));
+    check_failed(feed.failed())
 }
 
 /// Fresh runs, or those of checkpoints.

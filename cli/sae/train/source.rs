@@ -1,11 +1,12 @@
 //! Where the rows of a training run come from: a file, a store, or the model at work; over and over, in the same order.
 
 use super::TrainArgs;
-use super::live::Live;
+use super::live::{Live, Opened};
 use super::not_finite;
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
+use auscult_analysis::capture;
 use auscult_analysis::record::{FileRecord, InputRecord, RunRecord};
 use auscult_analysis::rows::{Rows, read_rows};
 use auscult_analysis::store::StoreReader;
@@ -58,6 +59,8 @@ pub(super) struct Feed {
     next: usize,
     /// Rows of every place that were read and not drawn.
     waiting: Vec<Vec<f32>>,
+    /// Audio that was left out, or cut short.
+    failed: Vec<capture::Failure>,
 }
 
 impl Feed {
@@ -88,8 +91,11 @@ impl Feed {
             }
             return Self::new(places, Box::new(StoreRows::new(reader, hooks)), store.clone());
         }
-        let (live, places) = Live::open(context, args, backend, record)?;
-        Self::new(places, Box::new(live), args.model.clone().unwrap_or_default())
+        let (Some(dir), Some(hooks)) = (&args.model, &args.hooks) else {
+            unreachable!("clap asks for a source of rows, and for the hooks of a model")
+        };
+        let Opened { live, places, failed } = Live::open(context, args, (dir, hooks), backend, record)?;
+        Ok(Self { failed, ..Self::new(places, Box::new(live), dir.clone())? })
     }
 
     fn new(places: Vec<Place>, parts: Box<dyn Parts>, name: PathBuf) -> Result<Self> {
@@ -97,7 +103,7 @@ impl Feed {
             return Err(Failure::input(format!("{}: has no rows, expected at least one", name.display())));
         }
         let waiting = vec![Vec::new(); places.len()];
-        Ok(Self { places, parts, name, next: 0, waiting })
+        Ok(Self { places, parts, name, next: 0, waiting, failed: Vec::new() })
     }
 
     /// The places, in order.
@@ -108,6 +114,11 @@ impl Feed {
     /// What it is called.
     pub fn name(&self) -> String {
         self.name.display().to_string()
+    }
+
+    /// Audio that was left out, or cut short.
+    pub fn failed(&self) -> &[capture::Failure] {
+        &self.failed
     }
 
     /// Rows of one pass.
