@@ -1,9 +1,10 @@
 //! The main job at real sizes: forward pass, codec, and capture end to end, each beside its floor.
 //!
 //! `cargo bench --bench capture -- [--model DIR] [--device cpu|wgpu:N|cuda:N] [--threads N] [--repeat N]
-//! [--seconds S] [--clips N,N,...] [--precision f32|bf16|f16] [--features N]`
+//! [--seconds S] [--clips N,N,...] [--precision f32|bf16|f16] [--features N] [--sae-precision f32,bf16]`
 //!
-//! `--features` measures the forward pass with a top-100 autoencoder of so many features at each of the five hooks too.
+//! `--features` measures the forward pass with a top-100 autoencoder of so many features at each of the five hooks too, which
+//! multiplies in each of `--sae-precision` (f32), beside the pass without it.
 //!
 //! Without `--model` it writes a random checkpoint of musicgen-small's dimensions (2.4 GB) below the target directory
 //! once. Lines are JSON, as those of `benches/peers/torch_cpu.py`, which times the same jobs in torch.
@@ -20,8 +21,8 @@ use auscult_audio::wav::{Encoding, write};
 use auscult_kernels::DType;
 use auscult_model::Codes;
 use auscult_model::encodec::Encodec;
-use auscult_model::musicgen::{DecoderOptions, Precision};
-use auscult_model::sae::{Sae, SaeOutputs, SaeParts, SaePrecision};
+use auscult_model::musicgen::{Decoder, DecoderOptions, Precision};
+use auscult_model::sae::{Sae, SaeOutputs, SaeParts};
 use auscult_runtime::{Edits, Step};
 use common::{Options, Result, round, scratch, time};
 use serde_json::{Value, json};
@@ -42,9 +43,9 @@ fn main() -> Result<()> {
     for &clips in &options.batches {
         codec(&options, clips)?;
         forward(&options, clips)?;
-        autoencoders(&options, clips)?;
     }
-    end_to_end(&options)
+    end_to_end(&options)?;
+    options.batches.iter().try_for_each(|&clips| autoencoders(&options, clips))
 }
 
 /// Best seconds of `repeat` runs on the device's own clock, idle time between launches included; `None` if it has none.
@@ -97,17 +98,10 @@ fn forward(options: &Options, clips: usize) -> Result<()> {
     let decoder = options.open()?;
     let config = decoder.config();
     let frames = options.seconds * 50;
-    let code = |i: usize| u32::try_from(i * 7919 % config.vocab_size).expect("codes fit in u32");
-    let codes =
-        Codes::new(config.num_codebooks, frames, (0..config.num_codebooks * frames).map(code).collect())?;
-    let codes = vec![codes; clips];
+    let codes = vec![some_codes(&decoder, frames)?; clips];
     let audio = (clips * options.seconds) as f64;
-    // stored as computed
-    let (dtype, most) = match options.precision {
-        Precision::F32 => (DType::F32, options.ceiling.flops),
-        Precision::F16 => (DType::F16, options.ceiling.half_flops),
-        Precision::BF16 => (DType::BF16, options.ceiling.half_flops),
-    };
+    let dtype = as_computed(options.precision);
+    let most = if dtype == DType::F32 { options.ceiling.flops } else { options.ceiling.half_flops };
     for (job, sites) in
         [("forward to hook_layers.21, five hooks", HOOKS.to_vec()), ("forward to logits", vec!["logits"])]
     {
@@ -154,7 +148,24 @@ fn forward(options: &Options, clips: usize) -> Result<()> {
     Ok(())
 }
 
-/// The forward pass with an autoencoder at each of five hooks, beside the same pass that keeps the hooks' rows.
+/// The type of stored rows that costs nothing: that of the decoder.
+fn as_computed(precision: Precision) -> DType {
+    match precision {
+        Precision::F32 => DType::F32,
+        Precision::F16 => DType::F16,
+        Precision::BF16 => DType::BF16,
+    }
+}
+
+fn some_codes(decoder: &Decoder, frames: usize) -> Result<Codes> {
+    let config = decoder.config();
+    let code = |i: usize| u32::try_from(i * 7919 % config.vocab_size).expect("codes fit in u32");
+    let codes = (0..config.num_codebooks * frames).map(code).collect();
+    Ok(Codes::new(config.num_codebooks, frames, codes)?)
+}
+
+/// The forward pass with an autoencoder at each of five hooks, whose features come to the host, beside the pass of a capture that
+/// stores nothing: rows of the hooks stay on the device.
 fn autoencoders(options: &Options, clips: usize) -> Result<()> {
     let decoder = options.open()?;
     let config = decoder.config();
@@ -162,39 +173,44 @@ fn autoencoders(options: &Options, clips: usize) -> Result<()> {
         return Ok(());
     }
     let (width, frames) = (config.hidden_size, options.seconds * 50);
-    let code = |i: usize| u32::try_from(i * 7919 % config.vocab_size).expect("codes fit in u32");
-    let codes =
-        Codes::new(config.num_codebooks, frames, (0..config.num_codebooks * frames).map(code).collect())?;
-    let codes = vec![codes; clips];
-    // one for all hooks: it reads and writes what five would
-    let autoencoder = random_sae(width, options.features)?.on_device(&*options.backend, SaePrecision::F32)?;
+    let codes = vec![some_codes(&decoder, frames)?; clips];
     let mut kept = Edits::new();
-    let mut encoded = Edits::new();
     for hook in HOOKS {
-        kept.capture(hook, DType::F32);
-        encoded.insert(hook, autoencoder.inserts(&SaeOutputs::of(hook), clips, 0));
+        kept.capture(hook, as_computed(options.precision));
     }
-    let timed = |edits: Edits| -> Result<(f64, f64)> {
-        let pass = decoder.teacher_forced(clips, frames, edits)?;
-        let outputs: Vec<String> = pass.graph().outputs().map(String::from).collect();
+    let without = {
+        let pass = decoder.teacher_forced(clips, frames, kept)?;
         time(options.repeat, || {
             pass.run(&codes)?;
-            outputs.iter().try_for_each(|name| pass.inserted_output(name).map(drop))?;
-            Ok(())
-        })
+            Ok(options.backend.wait()?)
+        })?
     };
-    let rows = timed(kept)?;
-    let features = timed(encoded)?;
-    let facts = json!({
-        "precision": options.precision.name(),
-        "clips": clips,
-        "features": options.features,
-        "k": SAE_K,
-        "positions_per_s": round((clips * (frames + 1)) as f64 / features.0),
-        "rows_kept_instead_s": round(rows.0),
-        "times_as_long": round(features.0 / rows.0),
-    });
-    line("forward to hook_layers.21, five autoencoders", features, (clips * options.seconds) as f64, facts);
+    let autoencoder = random_sae(width, options.features)?;
+    for &precision in &options.sae_precisions {
+        // one for all hooks: it reads and writes what five would
+        let on_device = autoencoder.on_device(&*options.backend, precision)?;
+        let mut encoded = Edits::new();
+        for hook in HOOKS {
+            encoded.insert(hook, on_device.inserts(&SaeOutputs::of(hook), clips, 0));
+        }
+        let pass = decoder.teacher_forced(clips, frames, encoded)?;
+        let outputs: Vec<String> = pass.graph().outputs().map(String::from).collect();
+        let with = time(options.repeat, || {
+            pass.run(&codes)?;
+            Ok(outputs.iter().try_for_each(|name| pass.inserted_output(name).map(drop))?)
+        })?;
+        let facts = json!({
+            "precision": options.precision.name(),
+            "sae_precision": precision.name(),
+            "clips": clips,
+            "features": options.features,
+            "k": SAE_K,
+            "positions_per_s": round((clips * (frames + 1)) as f64 / with.0),
+            "without_s": round(without.0),
+            "times_as_long": round(with.0 / without.0),
+        });
+        line("forward to hook_layers.21, five autoencoders", with, (clips * options.seconds) as f64, facts);
+    }
     Ok(())
 }
 

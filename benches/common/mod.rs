@@ -2,6 +2,7 @@
 
 use auscult_model::init::{Preset, init};
 use auscult_model::musicgen::{Decoder, DecoderOptions, Precision};
+use auscult_model::sae::SaePrecision;
 use auscult_runtime::selftest::Ceiling;
 use auscult_runtime::{Backend, CpuBackend, CudaBackend, WgpuBackend};
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub struct Options {
     pub precision: Precision,
     /// Features of the autoencoders that are measured beside it; 0 for none.
     pub features: usize,
+    /// What those multiply in, one after another.
+    pub sae_precisions: Vec<SaePrecision>,
 }
 
 impl Options {
@@ -43,6 +46,7 @@ impl Options {
         let mut batches = batches.to_vec();
         let mut precision = Precision::F32;
         let mut features = 0;
+        let mut sae_precisions = vec![SaePrecision::F32];
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -59,6 +63,14 @@ impl Options {
                 }
                 "--precision" => precision = value()?.parse()?,
                 "--features" => features = value()?.parse()?,
+                "--sae-precision" => {
+                    let named = |name: &str| match name {
+                        "f32" => Ok(SaePrecision::F32),
+                        "bf16" => Ok(SaePrecision::Bf16),
+                        _ => Err(format!("--sae-precision is {name}, expected f32 or bf16")),
+                    };
+                    sae_precisions = value()?.split(',').map(named).collect::<std::result::Result<_, _>>()?;
+                }
                 _ => return Err(format!("unknown argument {arg}").into()),
             }
         }
@@ -82,7 +94,7 @@ impl Options {
             }
         };
         let ceiling = Ceiling::measure(&*backend)?;
-        Ok(Self { ceiling, model, backend, repeat, seconds, batches, precision, features })
+        Ok(Self { ceiling, model, backend, repeat, seconds, batches, precision, features, sae_precisions })
     }
 
     /// What stands in front of every measurement.
@@ -94,6 +106,7 @@ impl Options {
             "driver": info.driver,
             "model": self.model,
             "autoencoder_features": self.features,
+            "autoencoder_precisions": self.sae_precisions.iter().map(|p| p.name()).collect::<Vec<_>>(),
             "copy_gb_per_s": round(self.ceiling.bytes / 1e9),
             "matrix_gflop_per_s": round(self.ceiling.flops / 1e9),
             "matrix_f16_gflop_per_s": round(self.ceiling.half_flops / 1e9),

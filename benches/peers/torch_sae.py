@@ -60,7 +60,7 @@ with torch.inference_mode():
     noise = lambda *shape: (2 * torch.rand(*shape) - 1).to(args.device, getattr(torch, args.dtype))
     x, weight, bias = noise(args.rows, args.width), noise(args.features, args.width), noise(args.features)
     print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(), "device": args.device,
-                      "dtype": args.dtype, "cpu": torch.backends.cpu.get_cpu_capability()}), flush=True)
+                      "dtype": args.dtype, "compiled": args.compile, "cpu": torch.backends.cpu.get_cpu_capability()}), flush=True)
     encoder = torch.compile(encode) if args.compile else encode
     timed("encode", lambda: encoder(x, weight, bias))
     timed("product alone", lambda: torch.nn.functional.linear(x, weight, bias))
