@@ -10,10 +10,11 @@ use auscult_kernels::ops::{
     sae_clip::{SCHEDULE, SaeClip},
     sae_dead_bias::SaeDeadBias,
     sae_decode::SaeDecode,
-    sae_encode::SaeEncode,
+    sae_encode::{SaeEncode, SaeEncodeParts},
     sae_feature_grad::SaeFeatureGrad,
     sae_feature_sums::{HISTORY, SUMS, SaeFeatureSums},
     sae_group::SaeGroup,
+    sae_merge::SaeMerge,
     sae_rescore::SaeRescore,
     sae_screen::{SaeScreen, screened},
     sae_threshold_grad::SaeThresholdGrad,
@@ -41,7 +42,11 @@ fn active() -> (Vec<u32>, Vec<u32>, Vec<u32>) {
     (places.map(|at| feature(at) as u32).collect(), starts, order.into_iter().flat_map(pair).collect())
 }
 
-/// One step of the training of an autoencoder of MusicGen-small, but for encoder and decoder.
+/// Parts that the features of the short batch are encoded in.
+const PARTS: usize = 256;
+
+/// One step of the training of an autoencoder of MusicGen-small, but for the decoder; the encoder in parts, of which the
+/// interpreter runs three.
 pub fn training() -> Result<Vec<Job>> {
     let (indices, starts, order) = active();
     let adam = Adam { beta1: 0.0, beta2: 0.999, eps: 1e-8 };
@@ -55,7 +60,27 @@ pub fn training() -> Result<Vec<Job>> {
     let turned = || vec![("starts", Fill::Words(starts.clone())), ("order", Fill::Words(order.clone()))];
     let with = |fill: Vec<_>| [turned(), fill].concat();
     let logs = ("log_threshold", Fill::Between(-0.6, -0.2));
+    // lists as the encoder leaves them
+    let list = |at: usize| 1.0 - (at % ACTIVE) as f32 / ACTIVE as f32 + at as f32 * 1e-6;
+    let lists = (0..BATCH[0] * PARTS * ACTIVE).map(|at| list(at).to_bits()).collect();
     Ok(vec![
+        job(
+            "64 rows, 100 of each of 3 x 128 x 1024",
+            [(64, 3 * 128, 3), (64, FEATURES, PARTS)],
+            |(rows, features, parts)| {
+                let weight = TensorDesc::f32([features, 1024]);
+                SaeEncodeParts { k: ACTIVE, parts }.plan(
+                    &rows_of(rows),
+                    &weight,
+                    &TensorDesc::f32([features]),
+                )
+            },
+        )?,
+        job("64 rows, 256 lists of 100", [64, 64], |rows| {
+            let lists = [rows, PARTS, ACTIVE];
+            SaeMerge.plan(&TensorDesc::u32(lists), &TensorDesc::f32(lists))
+        })?
+        .filled(vec![("part_indices", Fill::Below(128)), ("part_values", Fill::Words(lists))]),
         job("64 rows, 100 of 32,768 x 1024", BATCH, |rows| {
             let (indices, values) = places(rows);
             SaeFeatureGrad.plan(&indices, &values, &table, &rows_of(rows), &TensorDesc::f32([1]))

@@ -4,7 +4,8 @@ use auscult_kernels::{
     DType, HostFn, HostSlot, KernelInfo, TensorDesc,
     ops::{
         sae_decode::{self, SaeDecode},
-        sae_encode::{self, SaeEncode},
+        sae_encode::{self, SaeEncode, SaeEncodeParts},
+        sae_merge::{self, SaeMerge},
         sae_rescore::{self, SaeRescore},
         sae_screen::{self, SaeScreen},
     },
@@ -58,6 +59,38 @@ fn what_is_not_a_number_spoils_its_row_alone() {
         assert_eq!(indices, [0, 0, 2, 1]);
         assert!(values[0].is_nan() && values[1].is_nan(), "{values:?}");
         assert_eq!(values[2..], [4.0, 3.0]);
+    }
+}
+
+#[test]
+fn parts_have_the_best_of_their_own_features_which_are_merged() {
+    // feature f is f % 7 times the first column, so that equals are in all three parts
+    let weight: Vec<f32> = (0..150).flat_map(|f| [(f % 7) as f32, 0.0]).collect();
+    let shapes = [TensorDesc::f32([2, 2]), TensorDesc::f32([150, 2]), TensorDesc::f32([150])];
+    let plan =
+        SaeEncodeParts { k: 3, parts: 3 }.plan(&shapes[0], &shapes[1], &shapes[2]).expect("shapes fit");
+    for host in forms(&sae_encode::INFO) {
+        let (mut found, mut values) = ([9_u32; 18], [-1.0_f32; 18]);
+        let read =
+            [cast_slice(&[2.0_f32, 0.0, f32::NAN, 0.0]), cast_slice(&weight), cast_slice(&[0.0_f32; 150])];
+        let written = [cast_slice_mut(&mut found), cast_slice_mut(&mut values)].map(HostSlot::Write);
+        host(&plan.params, &mut read.map(HostSlot::Read).into_iter().chain(written).collect::<Vec<_>>());
+        // features 0 to 63, 64 to 127, 128 on
+        assert_eq!(found[..9], [6, 13, 20, 69, 76, 83, 132, 139, 146]);
+        assert_eq!(values[..9], [12.0; 9]);
+        assert!(found[9..] == [0; 9] && values[9..].iter().all(|v| v.is_nan()), "{values:?}");
+
+        let plan =
+            SaeMerge.plan(&TensorDesc::u32([2, 3, 3]), &TensorDesc::f32([2, 3, 3])).expect("shapes fit");
+        let (mut indices, mut merged) = ([9_u32; 6], [-1.0_f32; 6]);
+        let read = [cast_slice(&found), cast_slice(&values)].map(HostSlot::Read);
+        let written = [cast_slice_mut(&mut indices), cast_slice_mut(&mut merged)].map(HostSlot::Write);
+        let mut slots: Vec<_> = read.into_iter().chain(written).collect();
+        (sae_merge::INFO.reference)(&plan.params, &mut slots);
+        drop(slots);
+        assert_eq!(indices, [6, 13, 20, 0, 0, 0]);
+        assert_eq!(merged[..3], [12.0; 3]);
+        assert!(merged[3..].iter().all(|v| v.is_nan()), "{merged:?}");
     }
 }
 

@@ -39,6 +39,7 @@ pub mod sae_encode;
 pub mod sae_feature_grad;
 pub mod sae_feature_sums;
 pub mod sae_group;
+pub mod sae_merge;
 pub mod sae_rescore;
 pub mod sae_screen;
 pub mod sae_threshold_grad;
@@ -111,6 +112,7 @@ pub static REGISTRY: &[&KernelInfo] = &[
     &sae_feature_grad::INFO,
     &sae_feature_sums::INFO,
     &sae_group::INFO,
+    &sae_merge::INFO,
     &sae_rescore::INFO,
     &sae_screen::INFO,
     &sae_threshold_grad::INFO,

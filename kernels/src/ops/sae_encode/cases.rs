@@ -1,4 +1,4 @@
-use super::SaeEncode;
+use super::{SaeEncode, SaeEncodeParts};
 use crate::{Case, Fill, TensorDesc, Tolerance};
 
 /// Inputs that make every sum exact in f32, in any order, and many of them equal.
@@ -66,6 +66,15 @@ fn rounded(&(rows, width, features, k, size, why): &(usize, usize, usize, usize,
     }
 }
 
+/// A case whose features are looked through in parts.
+fn in_parts(parts: usize, mut case: Case) -> Case {
+    let descs: Vec<&TensorDesc> = case.plan.slots.iter().flatten().collect();
+    let k = descs[3].shape[1];
+    let plan = SaeEncodeParts { k, parts }.plan(descs[0], descs[1], descs[2]);
+    case.plan = plan.expect("a case's shapes fit in parts");
+    case
+}
+
 fn words(values: impl Iterator<Item = f32>) -> Fill {
     Fill::Words(values.map(f32::to_bits).collect())
 }
@@ -104,6 +113,28 @@ pub(super) fn cases() -> Vec<Case> {
     let mut case = exact(&(rows, width, features, k, "rows that are not numbers spoil no other"));
     case.fill[0] = ("x", words((0..rows * width).map(spoilt)));
     cases.push(case);
+    let parts = [
+        (256, exact(&(3, 7, 5, 5, "more parts than tiles"))),
+        (3, exact(&(65, 33, 129, 17, "a part a tile, the last of one feature, odd width"))),
+        (4, exact(&(130, 40, 700, 100, "three tiles of rows, parts of several tiles and a shorter one"))),
+        (11, of_bias((10, 4, 700, 30), rising, "parts in which every feature is better than all before")),
+        (
+            2,
+            of_bias(
+                (5, 9, 300, 20),
+                |f| if f % 37 == 5 { 2.0 } else { 0.0 },
+                "parts with fewer above 0 than places",
+            ),
+        ),
+    ];
+    cases.extend(parts.map(|(parts, case)| in_parts(parts, case)));
+    // a feature of the second part is not a number
+    let not_one = |f: usize| if f == 70 { f32::NAN } else { (f % 23) as f32 - 11.0 };
+    cases.push(in_parts(
+        4,
+        of_bias((3, 5, 201, 9), not_one, "what is no number spoils its part of the rows alone"),
+    ));
+    cases.push(exact(&(2, 4, 70_000, 12, "indices past 16 bits")));
     cases
 }
 

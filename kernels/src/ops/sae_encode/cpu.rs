@@ -15,16 +15,38 @@ const TASK_FEATURES: usize = 2048;
 #[cfg(target_arch = "x86_64")]
 const SCREEN_ROWS: usize = 2048;
 
-/// By [`super::screen`] where it can, otherwise by products in f32.
+/// Part by part, each by as many threads as there are.
 pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let p: Params = bytemuck::pod_read_unaligned(params);
     let [x, weight, bias, indices, values] = slots else { panic!("sae_encode has five slots") };
     let (x, weight, bias): (&[f32], &[f32], &[f32]) = (x.read(), weight.read(), bias.read());
     let (indices, values): (&mut [u32], &mut [f32]) = (indices.write(), values.write());
-    let [rows, width, features, k] = [p.rows, p.width, p.features, p.k].map(|n| n as usize);
+    let [rows, width, features, k, span] = [p.rows, p.width, p.features, p.k, p.span].map(|n| n as usize);
     if rows == 0 || features == 0 {
         return;
     }
+    let parts = p.parts() as usize;
+    if parts == 1 {
+        return encode(p, x, weight, bias, indices, values);
+    }
+    let (mut part_indices, mut part_values) = (vec![0; rows * k], vec![0.0; rows * k]);
+    for part in 0..parts {
+        let (first, end) = (part * span, features.min((part + 1) * span));
+        let p = Params { features: (end - first) as u32, first_feature: first as u32, ..p };
+        part_values.fill(0.0);
+        let (weight, bias) = (&weight[first * width..end * width], &bias[first..end]);
+        encode(p, x, weight, bias, &mut part_indices, &mut part_values);
+        for row in 0..rows {
+            let (from, to) = (row * k, (row * parts + part) * k);
+            indices[to..to + k].copy_from_slice(&part_indices[from..from + k]);
+            values[to..to + k].copy_from_slice(&part_values[from..from + k]);
+        }
+    }
+}
+
+/// By [`super::screen`] where it can, otherwise by products in f32.
+fn encode(p: Params, x: &[f32], weight: &[f32], bias: &[f32], indices: &mut [u32], values: &mut [f32]) {
+    let [rows, width, features, k] = [p.rows, p.width, p.features, p.k].map(|n| n as usize);
     #[cfg(target_arch = "x86_64")]
     if super::screen::pays(rows, width, features, k) {
         let places = indices.chunks_mut(SCREEN_ROWS * k).zip(values.chunks_mut(SCREEN_ROWS * k));

@@ -8,13 +8,14 @@ pub(super) fn reference(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let (x, weight, bias): (&[f32], &[f32], &[f32]) = (x.read(), weight.read(), bias.read());
     let (indices, values): (&mut [u32], &mut [f32]) = (indices.write(), values.write());
     let (width, k) = (p.width as usize, p.k as usize);
-    for r in 0..p.rows as usize {
-        let (indices, values) = (&mut indices[r * k..][..k], &mut values[r * k..][..k]);
+    let (features, span, parts) = (p.features as usize, p.span as usize, p.parts() as usize);
+    for (at, (indices, values)) in indices.chunks_exact_mut(k).zip(values.chunks_exact_mut(k)).enumerate() {
+        let (r, first) = (at / parts, at % parts * span);
         let mut active = Vec::new();
         if p.first_feature > 0 {
             active.extend(indices.iter().copied().zip(values.iter().copied()));
         }
-        for f in 0..p.features as usize {
+        for f in first..features.min(first + span) {
             let terms = x[r * width..][..width].iter().zip(&weight[f * width..][..width]);
             let sum: f64 = terms.map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
             active.push((p.first_feature + f as u32, (sum + f64::from(bias[f])) as f32));

@@ -3,12 +3,12 @@
 // slots    x        f32 [rows, width]        read
 //          weight   f32 [features, width]    read
 //          bias     f32 [features]           read
-//          indices  u32 [rows, k]            write; 0 behind the last value above 0; gone on from where first_feature is above 0
-//          values   f32 [rows, k]            write, as bits; 0 behind the last value above 0; NaN where the row has a sum that is one
-// params   rows u32 @0   width u32 @4   features u32 @8   k u32 @12 (at most 1024)   first_feature u32 @16   pad @20
-//          32 bytes, uniform
-// launch   grid ceil(rows / 64), folded over x and y   workgroup (256, 1, 1)   64 rows a workgroup, by features in tiles of 64,
-//          4 by 4 values per invocation; columns in tiles of 16. Mesa's software adapter ends loops after 65,535 turns of an
+//          indices  u32 [rows, parts, k]     write; 0 behind the last value above 0; gone on from where first_feature is above 0
+//          values   f32 [rows, parts, k]     write, as bits; 0 behind the last value above 0; NaN where the part has a sum that is one
+// params   rows u32 @0   width u32 @4   features u32 @8   k u32 @12 (at most 1024)   first_feature u32 @16
+//          span u32 @20 (features of a part, of which there are ceil(features / span))   pad @24      32 bytes, uniform
+// launch   grid parts * ceil(rows / 64), folded over x and y   workgroup (256, 1, 1)   64 rows of a part a workgroup, by features in
+//          tiles of 64, 4 by 4 values per invocation; columns in tiles of 16. Mesa's software adapter ends loops after 65,535 turns of an
 //          invocation in all: launches of many features are not for it
 // shared   16,060 bytes
 // cost     bytes 4 * (rows * (width + 2 * k) + features * (width + 1))   flops 2 * rows * features * width
@@ -22,9 +22,9 @@ struct Params {
     features: u32,
     k: u32,
     first_feature: u32,
+    span: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       x: array<f32>;
@@ -69,6 +69,15 @@ var<workgroup> turns: u32;
 // before[c]: how many of the row's places have c pending features before them.
 var<workgroup> before: array<atomic<u32>, PENDING + 1u>;
 
+// Parts, and the number of the workgroup's own.
+var<private> parts: u32;
+var<private> part: u32;
+
+/// Where the places of a row are.
+fn list(row: u32) -> u32 {
+    return (row * parts + part) * params.k;
+}
+
 /// Whether a feature comes before another, both with values above 0 as bits.
 fn precedes(value: u32, feature: u32, other_value: u32, other_feature: u32) -> bool {
     return value > other_value || (value == other_value && feature < other_feature);
@@ -76,7 +85,7 @@ fn precedes(value: u32, feature: u32, other_value: u32, other_feature: u32) -> b
 
 /// Merges what waits for a row into its places.
 fn merge(row: u32, first_row: u32, lane: u32) {
-    let first = (first_row + row) * params.k;
+    let first = list(first_row + row);
     let waiting = min(atomicLoad(&offered[row]), PENDING);
     let old = taken[row];
     if lane <= PENDING {
@@ -171,10 +180,16 @@ fn sae_encode_top_k_f32(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = (group.y * groups.x + group.x) * TILE;
+    let count = max(1u, (params.features + params.span - 1u) / params.span);
+    let number = group.y * groups.x + group.x;
+    let own_part = number % count;
+    parts = count;
+    part = own_part;
+    let first_row = number / count * TILE;
     if first_row >= params.rows {
         return;
     }
+    let end = min(params.features, (own_part + 1u) * params.span);
     // neighbours in a row of the product are neighbours among the invocations
     let own_row = lane / SIDE;
     let own_feature = lane % SIDE;
@@ -186,7 +201,7 @@ fn sae_encode_top_k_f32(
         least_value[lane] = 0u;
         least_feature[lane] = 0u;
         if params.first_feature > 0u && first_row + lane < params.rows {
-            let first = (first_row + lane) * params.k;
+            let first = list(first_row + lane);
             if values[first] > INFINITY {
                 atomicStore(&spoilt[lane], 1u);
             } else {
@@ -204,7 +219,7 @@ fn sae_encode_top_k_f32(
     }
     workgroupBarrier();
 
-    for (var first_feature = 0u; first_feature < params.features; first_feature += TILE) {
+    for (var first_feature = own_part * params.span; first_feature < end; first_feature += TILE) {
         var sums: array<array<f32, OWNED>, OWNED>;
         for (var i = 0u; i < OWNED; i += 1u) {
             for (var j = 0u; j < OWNED; j += 1u) {
@@ -223,7 +238,7 @@ fn sae_encode_top_k_f32(
                     x_value = x[row * params.width + c];
                 }
                 var weight_value = 0.0;
-                if feature < params.features && c < params.width {
+                if feature < end && c < params.width {
                     weight_value = weight[feature * params.width + c];
                 }
                 x_tile[at] = x_value;
@@ -248,7 +263,7 @@ fn sae_encode_top_k_f32(
             for (var j = 0u; j < OWNED; j += 1u) {
                 let feature = first_feature + own_feature + j * SIDE;
                 left[i][j] = 0u;
-                if first_row + row < params.rows && feature < params.features {
+                if first_row + row < params.rows && feature < end {
                     let bits = bitcast<u32>(sums[i][j] + bias[feature]);
                     if (bits & 0x7fffffffu) > INFINITY {
                         atomicStore(&spoilt[row], 1u);
@@ -291,7 +306,7 @@ fn sae_encode_top_k_f32(
         if first_row + row >= params.rows {
             break;
         }
-        let at = first_row * params.k + i;
+        let at = list(first_row + row) + i % params.k;
         if atomicLoad(&spoilt[row]) == 1u {
             values[at] = NOT_A_NUMBER;
             indices[at] = 0u;

@@ -159,7 +159,8 @@ impl SaeScreen {
             features: ShapeError::size(op, "features", features)?,
             k: ShapeError::size(op, "k", k)?,
             first_feature: 0,
-            pad: [0; 3],
+            span: ShapeError::size(op, "features", features)?,
+            pad: [0; 2],
         };
         let (indices, values) = (TensorDesc::u32([rows, k]), TensorDesc::f32([rows, k]));
         let by_rows = Split {

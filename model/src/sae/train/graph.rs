@@ -30,15 +30,16 @@ use auscult_kernels::ops::sae_batch_top_k::SaeBatchTopK;
 use auscult_kernels::ops::sae_clip::SaeClip;
 use auscult_kernels::ops::sae_dead_bias::SaeDeadBias;
 use auscult_kernels::ops::sae_decode::SaeDecode;
-use auscult_kernels::ops::sae_encode::SaeEncode;
+use auscult_kernels::ops::sae_encode::{MOST_PARTS, SaeEncode, SaeEncodeParts};
 use auscult_kernels::ops::sae_feature_grad::SaeFeatureGrad;
 use auscult_kernels::ops::sae_feature_sums::SaeFeatureSums;
 use auscult_kernels::ops::sae_group::SaeGroup;
+use auscult_kernels::ops::sae_merge::SaeMerge;
 use auscult_kernels::ops::sae_threshold_grad::SaeThresholdGrad;
 use auscult_kernels::ops::scale::Scale;
 use auscult_kernels::ops::sum_rows::SumRows;
 use auscult_kernels::{DType, TensorDesc};
-use auscult_runtime::{Backend, Contents, Edits, Graph, GraphBuilder, GraphError, Tensor, Value};
+use auscult_runtime::{Backend, Contents, DeviceInfo, Edits, Graph, GraphBuilder, GraphError, Tensor, Value};
 
 /// A tensor in memory that steps may write.
 pub(super) fn placed(backend: &dyn Backend, desc: TensorDesc, bytes: &[u8]) -> Result<Tensor> {
@@ -46,6 +47,13 @@ pub(super) fn placed(backend: &dyn Backend, desc: TensorDesc, bytes: &[u8]) -> R
     backend.upload(&span, bytes)?;
     Ok(Tensor { desc, span })
 }
+
+/// Rows that a block of the encoder encodes, or about as many as a workgroup does.
+const ROWS: usize = 128;
+/// Its blocks that a multiprocessor has at a time.
+const BLOCKS: usize = 2;
+/// Workgroups that are enough for a device of which no more is known.
+const WORKGROUPS: usize = 128;
 
 /// Whether silent features are made to explain what is left.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,6 +137,20 @@ impl Rest {
     }
 }
 
+/// Parts that features are encoded in, where it takes more than one to have every multiprocessor of a device encode; none where
+/// one is enough, as on the processor, or where the table is too long for one launch.
+fn parts(info: &DeviceInfo, config: &TrainConfig) -> Option<usize> {
+    let blocks = match (&info.ptx, &info.wgsl) {
+        (Some(device), _) => BLOCKS * device.multiprocessors as usize,
+        (None, Some(_)) => WORKGROUPS,
+        (None, None) => return None,
+    };
+    let fits = 4 * config.features * config.width <= info.max_binding;
+    // rows of a block, or of a workgroup: a part has as many blocks as the batch fills
+    let parts = (blocks / config.batch.div_ceil(ROWS)).min(MOST_PARTS);
+    (fits && parts > 1).then_some(parts)
+}
+
 /// A step; see the module.
 pub(super) fn graph(backend: &dyn Backend, config: &TrainConfig, state: &State, aux: Aux) -> Result<Graph> {
     let aux_k = if aux == Aux::With { config.aux_k } else { 0 };
@@ -154,9 +176,17 @@ pub(super) fn graph(backend: &dyn Backend, config: &TrainConfig, state: &State, 
 
     let centred = g.op(&Add { alpha: -1.0 }, &[Some(x), Some(b_dec)])?;
     let into = |of: fn(&Tables) -> &[Tensor; 3], at: usize| tables.as_ref().map(|tables| &of(tables)[at]);
+    let parts = parts(backend.info(), config);
     let code = |g: &mut GraphBuilder, at: usize, k: usize, bias: Value| -> Result<[Value; 2], GraphError> {
         let into = [into(|t| &t.indices, at), into(|t| &t.values, at)];
-        let codes = g.op_all(&SaeEncode { k }, &[Some(centred), Some(w_enc), Some(bias)], &into)?;
+        let inputs = [centred, w_enc, bias].map(Some);
+        let codes = match parts {
+            None => g.op_all(&SaeEncode { k }, &inputs, &into)?,
+            Some(parts) => {
+                let found = g.op_all(&SaeEncodeParts { k, parts }, &inputs, &[])?;
+                g.op_all(&SaeMerge, &[Some(found[0]), Some(found[1])], &into)?
+            }
+        };
         Ok([codes[0], codes[1]])
     };
     let grad =

@@ -61,7 +61,8 @@ impl Input {
     fn written(&self, k: usize) -> (Vec<u32>, Vec<f32>) {
         let rows = self.x.len() / self.width;
         let [count, width, features, places] = [rows, self.width, self.bias.len(), k].map(|n| n as u32);
-        let params = Params { rows: count, width, features, k: places, first_feature: 0, pad: [0; 3] };
+        let params =
+            Params { rows: count, width, features, k: places, first_feature: 0, span: features, pad: [0; 2] };
         let (mut indices, mut values) = (vec![0_u32; rows * k], vec![0.0_f32; rows * k]);
         let mut slots = [
             HostSlot::Read(bytemuck::cast_slice(&self.x)),
