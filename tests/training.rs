@@ -415,7 +415,7 @@ fn taken_up(case: Case, backend: &Arc<dyn Backend>) -> Result<(), Failed> {
     let mut whole = Trainer::with_weights(backend.clone(), case.config(), case.start())?;
     for step in 0..case.steps {
         if step == case.saved_at {
-            whole.save(&file, &Mixing::new(WIDTH, 1, 0))?;
+            whole.save(&file, &Mixing::new(WIDTH, 1, 0), &serde_json::Map::new())?;
         }
         whole.step(&rows(step))?;
     }

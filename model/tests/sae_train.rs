@@ -1,7 +1,7 @@
 //! Training: against a transcription of SAELens 5.3.2 in torch, on planted dictionaries, and taken up where it was left.
 
 use auscult_kernels::noise;
-use auscult_model::sae::train::{Mixing, Mode, Record, TrainConfig, Trainer, geometric_median};
+use auscult_model::sae::train::{Checkpoint, Mixing, Mode, Record, TrainConfig, Trainer, geometric_median};
 use auscult_model::sae::{Activation, Metadata, Sae, SaeParts};
 use auscult_runtime::weights::Weights;
 use auscult_runtime::{Backend, CpuBackend};
@@ -268,9 +268,10 @@ fn a_run_taken_up_goes_on_bit_for_bit() {
         let Ok(()) = mixing.fill(32, |rows, into| draw(&mut planted, rows, into));
         let mut trainer = Trainer::new(cpu(), config, mixing.pool()).unwrap();
         let mut tail = Vec::new();
+        let source = serde_json::Map::from_iter([("rows".to_string(), "planted".into())]);
         while !trainer.is_done() {
             if trainer.steps_made() == 31 {
-                trainer.save(&file, &mixing).unwrap();
+                trainer.save(&file, &mixing, &source).unwrap();
             }
             let Ok(rows) = mixing.batch(32, |rows, into| draw(&mut planted, rows, into));
             let record = trainer.step_recorded(&rows).unwrap();
@@ -278,7 +279,9 @@ fn a_run_taken_up_goes_on_bit_for_bit() {
                 tail.push(record);
             }
         }
-        let (mut again, mut mixing) = Trainer::resume(cpu(), &file).unwrap();
+        let opened = Checkpoint::open(&file).unwrap();
+        assert_eq!((opened.steps_made(), opened.source()), (31, &source));
+        let (mut again, mut mixing) = opened.resume(cpu()).unwrap();
         assert_eq!(again.steps_made(), 31);
         let mut planted = Planted::new(32, 16, 5);
         planted.drawn = usize::try_from(mixing.drawn()).unwrap();
@@ -302,6 +305,10 @@ fn what_is_no_checkpoint_is_refused() {
     std::fs::rename(dir.path().join("sae_weights.safetensors"), &file).unwrap();
     let said = Trainer::resume(cpu(), &file).err().expect("refused").to_string();
     assert!(said.contains("has no metadata `training`, expected a checkpoint of `sae train`"), "{said}");
+    let older = [("training".to_string(), r#"{"format": 2}"#.to_string())];
+    auscult_runtime::safetensors_io::write_safetensors(&file, &older, &[], |_, _| Ok(())).unwrap();
+    let said = Trainer::resume(cpu(), &file).err().expect("refused").to_string();
+    assert!(said.contains("is of format 2, expected 3"), "{said}");
 }
 
 #[test]

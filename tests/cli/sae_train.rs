@@ -2,6 +2,7 @@
 
 use crate::support::{fixture, floats, folder, interrupted, json_file, names, resid, run, start};
 use auscult_analysis::store::npy_header;
+use auscult_model::sae::train::Checkpoint;
 use auscult_model::sae::{Activation, Sae};
 use serde_json::Value;
 use std::fs;
@@ -14,13 +15,15 @@ crate::trials!(
     a_manifest_gives_the_same_as_its_files,
     bad_audio_is_left_out_and_listed,
     a_stopped_run_goes_on_to_the_same,
+    checkpoints_of_several_sites_are_a_set,
+    a_run_is_not_taken_up_with_other_audio,
     impossible_runs_are_named,
 );
 
 /// Rows of text states' shape: 300 of 768 values, sums of two of 20 directions.
-fn write_rows(file: &Path) {
+fn write_rows(file: &Path, seed: u32) {
     let (rows, width) = (300, 768);
-    let mut state = 7u32;
+    let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / 16_777_216.0
@@ -46,7 +49,7 @@ fn log(dir: &Path) -> Vec<Value> {
 fn every_mode_writes_an_autoencoder() {
     let dir = folder();
     let at = dir.path();
-    write_rows(&at.join("t5.npy"));
+    write_rows(&at.join("t5.npy"), 7);
     for (mode, active) in [("saelens-5.3.2", 4), ("topk", 4), ("batchtopk", 0), ("jumprelu", 0), ("relu", 0)]
     {
         let line = format!(
@@ -202,24 +205,21 @@ fn bad_audio_is_left_out_and_listed() {
 fn a_stopped_run_goes_on_to_the_same() {
     let dir = folder();
     let at = dir.path();
-    write_rows(&at.join("t5.npy"));
+    write_rows(&at.join("t5.npy"), 7);
     let train = "sae train --input t5.npy --features 64 --k 4 --batch 32 --log-every 5 --steps";
     run(at, &format!("{train} 3000 --out whole")).ok();
     let line = format!("{train} 3000 --checkpoint-every 50 --out parts");
-    let mut child = start(at, &line);
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !at.join("parts/checkpoint.safetensors").exists() {
-        assert!(Instant::now() < deadline, "no checkpoint within two minutes");
-        assert!(
-            child.try_wait().expect("a child can be asked").is_none(),
-            "it ended before its first checkpoint"
-        );
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    interrupted(&line, child).exits(1, &["stopped behind step", "`--resume` continues"]);
+    let checkpoint = at.join("parts/checkpoint.safetensors");
+    stopped(at, &line, || checkpoint.exists());
     assert!(!at.join("parts/cfg.json").exists());
     run(at, &format!("{train} 3000 --out parts")).exits(2, &["holds a checkpoint.safetensors", "`--resume`"]);
-    run(at, &format!("{train} 3000 --out parts --resume")).ok();
+    let resume = format!("{train} 3000 --out parts --resume");
+    write_rows(&at.join("other.npy"), 8);
+    run(at, &resume.replace("t5.npy", "other.npy"))
+        .exits(4, &["parts/checkpoint.safetensors", "reads t5.npy", "for other.npy", "`sha256` is"]);
+    // by its content it is the same file
+    fs::rename(at.join("t5.npy"), at.join("moved.npy")).expect("it is there");
+    run(at, &resume.replace("t5.npy", "moved.npy")).ok();
     assert_eq!(log(&at.join("parts")), log(&at.join("whole")));
     for name in ["sae_weights.safetensors", "sparsity.safetensors", "training.svg", "cfg.json"] {
         let [parts, whole] =
@@ -227,6 +227,100 @@ fn a_stopped_run_goes_on_to_the_same() {
         assert!(parts == whole, "{name} differs");
     }
     assert!(!at.join("parts/checkpoint.safetensors").exists());
+}
+
+/// Starts a run, and sends it Ctrl-C as soon as `ready`.
+fn stopped(at: &Path, line: &str, mut ready: impl FnMut() -> bool) {
+    let mut child = start(at, line);
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !ready() {
+        assert!(Instant::now() < deadline, "`{line}` is not ready within two minutes");
+        assert!(
+            child.try_wait().expect("a child can be asked").is_none(),
+            "`{line}` ended before it was ready"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    interrupted(line, child).exits(1, &["stopped behind step", "`--resume` continues"]);
+}
+
+fn checkpoints_of_several_sites_are_a_set() {
+    let dir = folder();
+    let at = dir.path();
+    let (sites, at_rest, written) =
+        (["hook_layers.0", "hook_layers.1"], "checkpoint.safetensors", "checkpoint.next.safetensors");
+    for (store, audio) in [("s", "FIX/flac_s16.flac"), ("other", "FIX/mono_32k.mp3")] {
+        run(
+            at,
+            &format!("capture {audio} --model MODEL --window 1 --hooks hook_layers.{{0,1}} --out {store}"),
+        )
+        .ok();
+    }
+    let train = "sae train --store s --hooks hook_layers.{0,1} --features 128 --k 8 --batch 16 --log-every 20 --steps 1500";
+    run(at, &format!("{train} --out whole")).ok();
+    // the checkpoints of two steps
+    let line = format!("{train} --checkpoint-every 50 --out parts");
+    let last = at.join("parts").join(sites[1]).join(at_rest);
+    stopped(at, &line, || last.exists());
+    let steps = || Checkpoint::open(&last).expect("it is whole").steps_made();
+    let before = steps();
+    let keep = |name: &str| {
+        for site in sites {
+            let of = at.join("parts").join(site);
+            assert_eq!(names(&of), [at_rest, "log.jsonl"], "nothing under another name");
+            fs::copy(of.join(at_rest), at.join(format!("{name}.{site}"))).expect("it is there");
+        }
+    };
+    keep("old");
+    stopped(at, &format!("{line} --resume"), || steps() > before);
+    keep("new");
+    run(at, &format!("{train} --out parts --resume").replace("--store s", "--store other"))
+        .exits(4, &["hook_layers.0/checkpoint.safetensors", "reads s,", "for other:"]);
+
+    // what a killed run leaves at either site: checkpoints in place, and under the other name
+    for (name, left) in [
+        ("before-the-last-is-written", [(Some("old"), Some("new")), (Some("old"), None)]),
+        ("before-any-takes-its-place", [(Some("old"), Some("new")), (Some("old"), Some("new"))]),
+        ("between-two-places", [(Some("new"), None), (Some("old"), Some("new"))]),
+        ("amid-the-first", [(Some("new"), None), (None, Some("new"))]),
+    ] {
+        for (site, (placed, next)) in sites.into_iter().zip(left) {
+            let (from, to) = (at.join("parts").join(site), at.join(name).join(site));
+            fs::create_dir_all(&to).expect("a new folder");
+            fs::copy(from.join("log.jsonl"), to.join("log.jsonl")).expect("it is there");
+            for (file, which) in [(at_rest, placed), (written, next)] {
+                if let Some(which) = which {
+                    fs::copy(at.join(format!("{which}.{site}")), to.join(file)).expect("it was kept");
+                }
+            }
+        }
+        run(at, &format!("{train} --out {name}")).exits(2, &["holds a checkpoint", "`--resume`"]);
+        run(at, &format!("{train} --out {name} --resume")).ok();
+        for site in sites {
+            same(at, &format!("whole/{site}"), &format!("{name}/{site}"));
+            assert_eq!(names(&at.join(name).join(site)), names(&at.join("whole").join(site)));
+        }
+    }
+    // without a step that both have
+    for (site, which) in sites.into_iter().zip(["old", "new"]) {
+        fs::copy(at.join(format!("{which}.{site}")), at.join("parts").join(site).join(at_rest))
+            .expect("kept");
+    }
+    run(at, &format!("{train} --out parts --resume"))
+        .exits(3, &["of different steps", &format!("parts/hook_layers.0 {before}, parts/hook_layers.1 ")]);
+}
+
+fn a_run_is_not_taken_up_with_other_audio() {
+    let dir = folder();
+    let at = dir.path();
+    let train = SHORT.replace("--steps 30", "--steps 5000 --checkpoint-every 10 --out heard");
+    let line = format!("sae train FIX/flac_s16.flac {train}");
+    stopped(at, &line, || at.join("heard/checkpoint.safetensors").exists());
+    run(at, &format!("{line} --resume").replace("flac_s16.flac", "mono_32k.mp3"))
+        .exits(4, &["heard/checkpoint.safetensors", "flac_s16.flac, which", "mono_32k.mp3: `"]);
+    run(at, &format!("{line} --resume").replace("--window 0.5", "--window 0.25")).exits(4, &["`clips` is"]);
+    run(at, &format!("{line} --resume").replace("hook_layers.1", "hook_layers.0"))
+        .exits(4, &[r#"`hook` is "hook_layers.0", expected "hook_layers.1""#]);
 }
 
 fn impossible_runs_are_named() {
@@ -240,7 +334,7 @@ fn impossible_runs_are_named() {
         .exits(2, &["AUDIO is empty", "--manifest with --audio-root"]);
     train("--input a.npy x.wav --out o").exits(2, &["AUDIO is given without --model"]);
     train("--input a.npy --out o").exits(3, &["a.npy"]);
-    write_rows(&at.join("t5.npy"));
+    write_rows(&at.join("t5.npy"), 7);
     train("--input t5.npy --features 16 --k 17 --out o").exits(2, &["`k` is 17, expected at most 16"]);
     train("--input t5.npy --features 16 --k 2 --lr 0 --out o").exits(2, &["`lr` is 0"]);
     train("--input t5.npy --features 16 --k 2 --aux-k-coef 0 --out o")

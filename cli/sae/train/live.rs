@@ -1,6 +1,7 @@
 //! Rows of audio as the model hears it: codes are made once, the decoder runs at every pass.
 
 use super::TrainArgs;
+use super::origin::Origin;
 use super::source::{Parts, Place};
 use crate::context::Context;
 use anyhow::Result;
@@ -13,6 +14,8 @@ use auscult_audio::Windows;
 use auscult_model::Codes;
 use auscult_model::musicgen::DecoderOptions;
 use auscult_runtime::Backend;
+use auscult_runtime::files::sha256_bytes;
+use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +31,7 @@ pub(super) struct Live {
 pub(super) struct Opened {
     pub live: Live,
     pub places: Vec<Place>,
+    pub origin: Origin,
     /// Inputs that were left out, or cut short.
     pub failed: Vec<Failure>,
 }
@@ -48,6 +52,7 @@ impl Live {
             Ok(MusicgenCapture::open(dir, backend, &options, hooks, StoreDtype::F32)?)
         })?;
         record.precision = Some(precision.to_string());
+        let weights_sha256 = files.weights_sha256;
         record.models.extend(files.files);
         if let Some(manifest) = args.audio.manifest() {
             record.inputs.push(InputRecord { file: FileRecord::of(manifest)?, audio: None });
@@ -64,10 +69,13 @@ impl Live {
         let ahead = 2 * model.auto_batch(samples.clamp(1, longest));
         let bar = context.bar(inputs.len() as u64, "{bar:30} file {pos} of {len} to codes {eta}");
         let mut live = Self { model, groups: Vec::new(), lengths: Vec::new() };
-        let mut waiting: Vec<Vec<f32>> = Vec::new();
+        let (mut waiting, mut cuts): (Vec<Vec<f32>>, String) = Default::default();
         let failed = each_clip(&inputs, windows, &spec, usize::MAX, ahead, |heard| {
             match heard {
-                Heard::Clip { clip, .. } => live.add(clip.samples, &mut waiting)?,
+                Heard::Clip { clip, audio_sha256 } => {
+                    cuts += &format!("{audio_sha256} {} {}\n", clip.start_sample, clip.samples.len());
+                    live.add(clip.samples, &mut waiting)?;
+                }
                 Heard::Read { record: read, .. } => {
                     record.inputs.push(*read);
                     bar.inc(1);
@@ -83,7 +91,23 @@ impl Live {
         live.flush(&mut waiting)?;
         bar.finish_and_clear();
         record.details.insert("failed".into(), serde_json::to_value(&failed)?);
-        Ok(Opened { live, places, failed })
+        let marks = [
+            ("kind", json!("audio")),
+            ("model_sha256", json!(weights_sha256)),
+            ("posemb", json!(args.posemb.name())),
+            ("precision", json!(precision.to_string())),
+            ("clips", json!(cuts.lines().count())),
+            ("sha256", json!(sha256_bytes(cuts.as_bytes()))),
+        ];
+        let name = match (args.audio.manifest(), inputs.as_slice()) {
+            (Some(manifest), _) => manifest.display().to_string(),
+            (None, [first, others @ ..]) if !others.is_empty() => {
+                format!("{} and {} more", first.audio_path, others.len())
+            }
+            (None, inputs) => inputs.iter().map(|input| input.audio_path.as_str()).collect(),
+        };
+        let marks = marks.map(|(key, value)| (key.to_string(), value)).into_iter().collect();
+        Ok(Opened { live, places, origin: Origin { name, marks }, failed })
     }
 
     /// Takes a clip; those that are computed together are of one length.

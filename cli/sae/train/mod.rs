@@ -1,6 +1,8 @@
 //! `auscult sae train`: autoencoders from rows of a file, of a store, or of audio as the model hears it.
 
+mod checkpoints;
 mod live;
+mod origin;
 mod output;
 mod plot;
 mod source;
@@ -12,10 +14,10 @@ use anyhow::Result;
 use auscult_analysis::record::{DeviceRecord, RunRecord};
 use auscult_model::ModelError;
 use auscult_model::musicgen::Posemb;
-use auscult_model::sae::train::{CHECKPOINT_FILE, Mixing, Mode, Record, TrainConfig, Trainer};
+use auscult_model::sae::train::{Mixing, Mode, Record, TrainConfig, Trainer};
 use auscult_runtime::Backend;
 use output::Output;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use source::{Feed, Place};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,6 +115,8 @@ pub struct TrainArgs {
 /// An autoencoder in training, and where it goes.
 struct Run {
     place: Place,
+    /// What its rows are made of, as its checkpoints hold it.
+    source: Map<String, Value>,
     trainer: Trainer,
     mixing: Mixing,
     output: Output,
@@ -144,9 +148,7 @@ pub fn train(context: &Context, args: &TrainArgs) -> Result<()> {
     let stopped = advance(context, args, &mut runs, &mut feed, &stop)?;
     if stopped {
         let made = runs.first().map_or(0, |run| run.trainer.steps_made());
-        for run in &runs {
-            run.trainer.save(&run.output.checkpoint(), &run.mixing)?;
-        }
+        checkpoints::save(&runs)?;
         return Err(Failure::failed(format!("stopped behind step {made}; `--resume` continues")));
     }
     let mut summaries = Vec::new();
@@ -157,6 +159,8 @@ pub fn train(context: &Context, args: &TrainArgs) -> Result<()> {
             "features": run.trainer.config().features, "steps": run.trainer.steps_made(), "last": run.last,
         }));
     }
+    // only now is none of them wanted any more
+    runs.iter().try_for_each(|run| run.output.remove_checkpoint())?;
     let text: Vec<String> = runs.iter().map(describe).collect();
     context.result(&text.join("\n"), &json!({ "autoencoders": summaries, "failed": feed.failed() }));
     check_failed(feed.failed())
@@ -169,37 +173,11 @@ fn begin(args: &TrainArgs, backend: &Arc<dyn Backend>, feed: &mut Feed) -> Resul
         (Some(hook), 2..) => args.out.join(hook),
         _ => args.out.clone(),
     };
+    let dirs: Vec<PathBuf> = places.iter().map(directory).collect();
     if args.resume {
-        let mut runs = Vec::new();
-        for place in &places {
-            let dir = directory(place);
-            let (trainer, mixing) = Trainer::resume(backend.clone(), &dir.join(CHECKPOINT_FILE))?;
-            let width = trainer.config().width;
-            if width != place.width {
-                return Err(Failure::refused(format!(
-                    "{}: was trained on rows of {width}, expected {}, the width of {}",
-                    dir.join(CHECKPOINT_FILE).display(),
-                    place.width,
-                    feed.name()
-                )));
-            }
-            let output = Output::resumed(&dir, trainer.steps_made())?;
-            runs.push(Run { place: place.clone(), trainer, mixing, output, last: None });
-        }
-        let at = |run: &Run| (run.trainer.steps_made(), run.mixing.drawn(), run.trainer.config().batch);
-        if let [first, others @ ..] = runs.as_slice()
-            && others.iter().any(|run| at(run) != at(first))
-        {
-            return Err(Failure::input(format!(
-                "{}: the checkpoints are of different steps, expected those of one run",
-                args.out.display()
-            )));
-        }
-        feed.seek(runs.first().map_or(0, |run| run.mixing.drawn()))?;
-        return Ok(runs);
+        return checkpoints::resume(places, &dirs, backend, feed);
     }
-    let outputs: Vec<Output> =
-        places.iter().map(|place| Output::new(&directory(place))).collect::<Result<_>>()?;
+    let outputs: Vec<Output> = dirs.iter().map(|dir| Output::new(dir)).collect::<Result<_>>()?;
     let configs: Vec<TrainConfig> = places.iter().map(|place| config(args, place.width)).collect();
     for config in &configs {
         config.check().map_err(|error| Failure::usage(error.to_string()))?;
@@ -213,7 +191,8 @@ fn begin(args: &TrainArgs, backend: &Arc<dyn Backend>, feed: &mut Feed) -> Resul
     let mut runs = Vec::new();
     for (((place, config), mixing), output) in places.into_iter().zip(configs).zip(mixings).zip(outputs) {
         let trainer = Trainer::new(backend.clone(), config, mixing.pool())?;
-        runs.push(Run { place, trainer, mixing, output, last: None });
+        let source = feed.origin().at(&place);
+        runs.push(Run { place, source, trainer, mixing, output, last: None });
     }
     Ok(runs)
 }
@@ -294,9 +273,7 @@ fn advance(
             }
         }
         if (step + 1).is_multiple_of(args.checkpoint_every) && step + 1 < steps {
-            for run in runs.iter() {
-                run.trainer.save(&run.output.checkpoint(), &run.mixing)?;
-            }
+            checkpoints::save(runs)?;
         }
         bar.inc(1);
     }

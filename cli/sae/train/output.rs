@@ -1,5 +1,6 @@
 //! The directory of a run: a log while it lasts, then the autoencoder, its record and its plots.
 
+use super::checkpoints::NEXT_FILE;
 use super::plot::{Series, plot};
 use super::source::Place;
 use crate::failure::Failure;
@@ -35,6 +36,7 @@ impl Output {
         for (name, advice) in [
             (CFG_FILE, "expected a new or empty directory"),
             (CHECKPOINT_FILE, "expected a new or empty directory; `--resume` goes on with it"),
+            (NEXT_FILE, "expected a new or empty directory; `--resume` goes on with it"),
         ] {
             if dir.join(name).exists() {
                 return Err(Failure::usage(format!("--out {} holds a {name}, {advice}", dir.display())));
@@ -68,11 +70,6 @@ impl Output {
         &self.dir
     }
 
-    /// The file of an unfinished run.
-    pub fn checkpoint(&self) -> PathBuf {
-        self.dir.join(CHECKPOINT_FILE)
-    }
-
     /// Adds a line to the log.
     pub fn log(&mut self, record: &Record) -> Result<()> {
         let line = serde_json::to_value(record)?;
@@ -82,7 +79,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the autoencoder, its record and its plots; the checkpoint goes.
+    /// Writes the autoencoder, its record and its plots.
     pub fn finish(&mut self, place: &Place, trainer: &Trainer, record: &RunRecord) -> Result<()> {
         let settings = serde_json::to_value(trainer.config())?;
         let mut other = Map::new();
@@ -103,9 +100,15 @@ impl Output {
         record.details.insert("last".into(), self.lines.last().cloned().unwrap_or_default());
         record.finish();
         record.write(&self.dir)?;
-        match fs::remove_file(self.checkpoint()) {
+        Ok(())
+    }
+
+    /// Removes the checkpoint, if there is one.
+    pub fn remove_checkpoint(&self) -> Result<()> {
+        let file = self.dir.join(CHECKPOINT_FILE);
+        match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", self.checkpoint().display()))
+                Err(error).with_context(|| format!("cannot remove {}", file.display()))
             }
             _ => Ok(()),
         }

@@ -3,15 +3,17 @@
 use super::TrainArgs;
 use super::live::{Live, Opened};
 use super::not_finite;
+use super::origin::Origin;
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::capture;
 use auscult_analysis::record::{FileRecord, InputRecord, RunRecord};
 use auscult_analysis::rows::{Rows, read_rows};
-use auscult_analysis::store::StoreReader;
+use auscult_analysis::store::{SHA256SUMS, StoreReader};
 use auscult_model::musicgen::Site;
 use auscult_runtime::Backend;
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -55,6 +57,7 @@ pub(super) struct Feed {
     places: Vec<Place>,
     parts: Box<dyn Parts>,
     name: PathBuf,
+    origin: Origin,
     /// The part that is read next.
     next: usize,
     /// Rows of every place that were read and not drawn.
@@ -73,15 +76,21 @@ impl Feed {
     ) -> Result<Self> {
         if let Some(file) = &args.input {
             let rows = read_rows(file, args.tensor.as_deref())?;
-            record.inputs.push(InputRecord { file: FileRecord::of(file)?, audio: None });
+            let input = FileRecord::of(file)?;
+            let mut marks = marks("file", &input);
+            marks.insert("tensor".into(), args.tensor.clone().into());
+            record.inputs.push(InputRecord { file: input, audio: None });
             let site =
                 args.hooks.as_deref().map(str::parse::<Site>).transpose()?.map(|site| site.to_string());
             let place = Place::new(args.hooks.clone(), site.as_deref(), None, rows.width);
-            return Self::new(vec![place], Box::new(FileRows::new(rows)), file.clone());
+            return Self::new(vec![place], Box::new(FileRows::new(rows)), file.clone(), marks);
         }
         if let Some(store) = &args.store {
             let reader = StoreReader::open(store)?;
-            record.inputs.push(InputRecord { file: FileRecord::of(store.join("store.json"))?, audio: None });
+            // its sums hold the hashes of everything else
+            let sums = FileRecord::of(store.join(SHA256SUMS))?;
+            let marks = marks("store", &sums);
+            record.inputs.push(InputRecord { file: sums, audio: None });
             let model = Some(reader.meta().model.clone());
             let hooks = hooks_of(&reader, args.hooks.as_deref())?;
             let mut places = Vec::new();
@@ -89,21 +98,29 @@ impl Feed {
                 let hook = reader.hook(name)?;
                 places.push(Place::new(Some(name.clone()), Some(&hook.site), model.clone(), hook.width));
             }
-            return Self::new(places, Box::new(StoreRows::new(reader, hooks)), store.clone());
+            return Self::new(places, Box::new(StoreRows::new(reader, hooks)), store.clone(), marks);
         }
         let (Some(dir), Some(hooks)) = (&args.model, &args.hooks) else {
             unreachable!("clap asks for a source of rows, and for the hooks of a model")
         };
-        let Opened { live, places, failed } = Live::open(context, args, (dir, hooks), backend, record)?;
-        Ok(Self { failed, ..Self::new(places, Box::new(live), dir.clone())? })
+        let Opened { live, places, origin, failed } =
+            Live::open(context, args, (dir, hooks), backend, record)?;
+        let feed = Self::new(places, Box::new(live), dir.clone(), Map::new())?;
+        Ok(Self { origin, failed, ..feed })
     }
 
-    fn new(places: Vec<Place>, parts: Box<dyn Parts>, name: PathBuf) -> Result<Self> {
+    fn new(
+        places: Vec<Place>,
+        parts: Box<dyn Parts>,
+        name: PathBuf,
+        marks: Map<String, Value>,
+    ) -> Result<Self> {
         if parts.lengths().iter().all(|&rows| rows == 0) {
             return Err(Failure::input(format!("{}: has no rows, expected at least one", name.display())));
         }
         let waiting = vec![Vec::new(); places.len()];
-        Ok(Self { places, parts, name, next: 0, waiting, failed: Vec::new() })
+        let origin = Origin { name: name.display().to_string(), marks };
+        Ok(Self { places, parts, name, origin, next: 0, waiting, failed: Vec::new() })
     }
 
     /// The places, in order.
@@ -114,6 +131,11 @@ impl Feed {
     /// What it is called.
     pub fn name(&self) -> String {
         self.name.display().to_string()
+    }
+
+    /// What its rows are made of.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Audio that was left out, or cut short.
@@ -169,6 +191,15 @@ impl Feed {
         }
         Ok(())
     }
+}
+
+/// What tells a source of one kind from others: the file that holds it.
+fn marks(kind: &str, file: &FileRecord) -> Map<String, Value> {
+    Map::from_iter([
+        ("kind".to_string(), kind.into()),
+        ("bytes".to_string(), file.bytes.into()),
+        ("sha256".to_string(), file.sha256.clone().into()),
+    ])
 }
 
 /// A file's rows, in memory.

@@ -11,7 +11,8 @@ use auscult_runtime::Backend;
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use auscult_runtime::weights::Weights;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The file of a run that can be taken up.
@@ -20,6 +21,12 @@ pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 const FIELD: &str = "training";
 /// Tensor of the rows that wait.
 const POOL: &str = "pool";
+
+/// What all versions of [`Progress`] have.
+#[derive(Deserialize)]
+struct Versioned {
+    format: u32,
+}
 
 /// What of a run is not a tensor.
 #[derive(Serialize, Deserialize)]
@@ -32,18 +39,20 @@ struct Progress {
     capacity: usize,
     refills: u32,
     drawn: u64,
+    source: Map<String, Value>,
 }
 
 /// Version of the format.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 impl Trainer {
     /// Writes everything that the next step depends on to a safetensors file, which appears whole or not at all: the weights, the
-    /// optimiser's moments, the counts of activity, the rows that wait in `mixing`, and how far the run has come.
+    /// optimiser's moments, the counts of activity, the rows that wait in `mixing`, and how far the run has come; with them `source`, what
+    /// identifies the rows, as whoever brings them describes it.
     ///
     /// # Errors
     /// The device; the operating system's refusals.
-    pub fn save(&self, file: &Path, mixing: &Mixing) -> Result<()> {
+    pub fn save(&self, file: &Path, mixing: &Mixing, source: &Map<String, Value>) -> Result<()> {
         let state = mixing.state();
         let tensors = self.engine.state()?;
         let progress = Progress {
@@ -55,6 +64,7 @@ impl Trainer {
             capacity: mixing.capacity(),
             refills: state.refills,
             drawn: state.drawn,
+            source: source.clone(),
         };
         let json = serde_json::to_string(&progress).expect("numbers and names are JSON");
         let mut specs: Vec<TensorSpec> = tensors
@@ -76,16 +86,55 @@ impl Trainer {
     /// # Errors
     /// A file that is no checkpoint of this version, tensors that do not fit its settings; the device.
     pub fn resume(backend: Arc<dyn Backend>, file: &Path) -> Result<(Self, Mixing)> {
+        Checkpoint::open(file)?.resume(backend)
+    }
+}
+
+/// A checkpoint that lies open.
+pub struct Checkpoint {
+    file: PathBuf,
+    weights: Weights,
+    progress: Progress,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint; no tensor is read.
+    ///
+    /// # Errors
+    /// A file that is no checkpoint of this version.
+    pub fn open(file: &Path) -> Result<Self> {
         let weights = Weights::open(file)?;
         let no = |message: String| ModelError::file(file, message);
         let text = weights
             .metadata(FIELD)
             .ok_or_else(|| no(format!("has no metadata `{FIELD}`, expected a checkpoint of `sae train`")))?;
-        let progress: Progress = serde_json::from_str(text)
-            .map_err(|error| no(format!("metadata `{FIELD}` cannot be read: {error}")))?;
-        if progress.format != FORMAT {
-            return Err(no(format!("is of format {}, expected {FORMAT}", progress.format)));
+        let unreadable = |error| no(format!("metadata `{FIELD}` cannot be read: {error}"));
+        // another version has other fields
+        let Versioned { format } = serde_json::from_str(text).map_err(unreadable)?;
+        if format != FORMAT {
+            return Err(no(format!("is of format {format}, expected {FORMAT}")));
         }
+        let progress: Progress = serde_json::from_str(text).map_err(unreadable)?;
+        Ok(Self { file: file.to_path_buf(), weights, progress })
+    }
+
+    /// Steps that were made.
+    pub fn steps_made(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// What identifies the rows, as it was given to [`Trainer::save`].
+    pub fn source(&self) -> &Map<String, Value> {
+        &self.progress.source
+    }
+
+    /// Takes the run up; see [`Trainer::resume`].
+    ///
+    /// # Errors
+    /// Tensors that do not fit its settings; the device.
+    pub fn resume(self, backend: Arc<dyn Backend>) -> Result<(Trainer, Mixing)> {
+        let Self { file, weights, progress } = self;
+        let no = |message: String| ModelError::file(&file, message);
         let config = progress.config;
         config.check()?;
         let (width, features) = (config.width, config.features);
@@ -109,6 +158,6 @@ impl Trainer {
         let pool = bytemuck::pod_collect_to_vec(&bytes(POOL, &[rows, width], DType::F32)?);
         let state = MixingState { pool, refills: progress.refills, drawn: progress.drawn };
         let mixing = Mixing::restored(width, progress.capacity, config.seed, state);
-        Ok((Self { config, engine, step: progress.step, counted: progress.counted }, mixing))
+        Ok((Trainer { config, engine, step: progress.step, counted: progress.counted }, mixing))
     }
 }

@@ -13,7 +13,7 @@ mod sparse;
 mod start;
 
 pub use buffer::{Mixing, MixingState};
-pub use checkpoint::CHECKPOINT_FILE;
+pub use checkpoint::{CHECKPOINT_FILE, Checkpoint};
 pub use config::{Mode, TrainConfig};
 pub use start::geometric_median;
 
