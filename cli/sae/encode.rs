@@ -9,7 +9,7 @@ use auscult_analysis::store::{StoreReader, index_dtype, narrowed};
 use auscult_kernels::DType;
 use auscult_model::ModelError;
 use auscult_model::musicgen::{Precision, Site};
-use auscult_model::sae::{Encoder, Sae, SaePrecision, SparseRows};
+use auscult_model::sae::{Encoder, NotFinite, Sae, SaePrecision, SparseRows};
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -42,12 +42,32 @@ pub struct EncodeArgs {
     /// Encode rows of another hook than the autoencoder names; the file's metadata, or the store's `run.json`, says so
     #[arg(long)]
     pub allow_misaligned: bool,
+    /// Rows with NaN or an infinite value, and those so large that a feature is not finite: `refuse` ends with exit code 3, `mark`
+    /// writes index 0 and value NaN in all places of such a row; to a file alone, values of a store are finite
+    #[arg(long, value_name = "refuse|mark", default_value = "refuse")]
+    not_finite: OfNotFinite,
     /// The file to write, or of a store the store of features: a directory that is empty or absent
     #[arg(long)]
     pub out: PathBuf,
     /// Go on with a store of features that was left unfinished
     #[arg(long, requires = "store")]
     pub resume: bool,
+}
+
+/// [`NotFinite`] on the command line.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OfNotFinite {
+    Refuse,
+    Mark,
+}
+
+impl From<OfNotFinite> for NotFinite {
+    fn from(what: OfNotFinite) -> Self {
+        match what {
+            OfNotFinite::Refuse => Self::Refuse,
+            OfNotFinite::Mark => Self::Mark,
+        }
+    }
 }
 
 pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
@@ -59,6 +79,13 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
         let message = format!("--resume with --out {}, expected a directory", args.out.display());
         return Err(Failure::usage(message));
     }
+    if args.not_finite == OfNotFinite::Mark && !to_file {
+        return Err(Failure::usage(format!(
+            "--not-finite is mark with --out {}, expected a .safetensors file: values of a store are finite",
+            args.out.display()
+        )));
+    }
+    let not_finite = NotFinite::from(args.not_finite);
     let sae = Sae::open(&args.sae)?;
     if let Some(k) = args.k
         && !(1..=sae.features()).contains(&k)
@@ -85,7 +112,7 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
             sae.check_width(input.display(), rows.width)?;
             let bar = bar(context, rows.values.len() / rows.width);
             for block in rows.values.chunks(BLOCK_ROWS * rows.width) {
-                parts.push(encoder.encode(block).map_err(|e| of_file(e, input))?);
+                parts.push(encoder.encode_with(block, not_finite).map_err(|e| of_file(e, input))?);
                 bar.inc((block.len() / rows.width) as u64);
             }
             bar.finish_and_clear();
@@ -99,7 +126,7 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
             let bar = bar(context, reader.clips().iter().map(|clip| clip.positions).sum());
             for clip in reader.clips() {
                 let rows = reader.rows(&name, &clip.clip_id)?;
-                parts.push(encoder.encode(&rows).map_err(|e| of_file(e, store))?);
+                parts.push(encoder.encode_with(&rows, not_finite).map_err(|e| of_file(e, store))?);
                 bar.inc(clip.positions as u64);
             }
             bar.finish_and_clear();
@@ -109,7 +136,7 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
     }
     let misaligned = checked.misaligned;
     let codes = SparseRows::joined(&parts, args.k.or(sae.k()));
-    let (k, rows, active) = (codes.k, codes.rows(), codes.active());
+    let (k, rows, active, marked) = (codes.k, codes.rows(), codes.active(), codes.marked());
 
     let mut metadata = vec![
         ("sae".to_string(), args.sae.display().to_string()),
@@ -118,6 +145,9 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
     ];
     metadata.extend(hook.iter().map(|hook| ("hook".to_string(), hook.clone())));
     metadata.extend(misaligned.iter().map(|why| ("misaligned".to_string(), why.clone())));
+    if not_finite == NotFinite::Mark {
+        metadata.push(("not_finite_rows".to_string(), marked.to_string()));
+    }
     let index = index_dtype(sae.features());
     let specs =
         [TensorSpec::new("indices", index, [rows, k]), TensorSpec::new("values", DType::F32, [rows, k])];
@@ -125,14 +155,17 @@ pub fn encode(context: &Context, args: &EncodeArgs) -> Result<()> {
         0 => out.write_all(&narrowed(&codes.indices, index)),
         _ => codes.values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
     })?;
-    let mean = active as f64 / rows.max(1) as f64;
-    let text = format!(
+    let mean = active as f64 / (rows - marked).max(1) as f64;
+    let mut text = format!(
         "{}: {rows} rows x {k} of {} features, {mean:.2} active a row",
         args.out.display(),
         sae.features()
     );
+    if marked > 0 {
+        text += &format!("; {marked} rows are not finite, their values NaN");
+    }
     let json = json!({
-        "out": args.out, "rows": rows, "k": k, "features": sae.features(), "active": active, "hook": hook,
+        "out": args.out, "rows": rows, "k": k, "features": sae.features(), "active": active, "not_finite": marked, "hook": hook,
         "precision": precision.name(), "misaligned": misaligned.map_or(Value::Bool(false), Value::String),
     });
     context.result(&text, &json);

@@ -305,6 +305,12 @@ fn rows_that_are_not_numbers_are_marked_and_spoil_no_other() {
         rows[24 + 7] = f32::NAN;
         rows[3 * 24] = f32::INFINITY;
         let marked = sae.encode_with(&rows, NotFinite::Mark).unwrap();
+        assert_eq!(marked.marked(), 2, "{case}");
+        // however many places rows have
+        let wider = marked.resized(marked.k + 2);
+        assert!(row(&wider, 3).1.iter().all(|v| v.is_nan()) && wider.marked() == 2, "{case}");
+        let none = sae.encode_with(&[f32::NAN; 24], NotFinite::Mark).unwrap();
+        assert_eq!((none.rows(), none.marked(), none.k), (1, 1, sae.k().unwrap_or(1)), "{case}");
         for at in 0..whole.rows() {
             let (indices, values) = row(&marked, at);
             if at == 1 || at == 3 {

@@ -1,6 +1,7 @@
 //! `capture`: how audio is cut, what is stored of it, and that every option does what it says.
 
 use crate::capture_sae::features_of_an_adapter_are_those_of_its_rows;
+use crate::sae::not_finite_rows_are_marked_on;
 use crate::support::{
     check_sums, command, finished, fixture, floats, folder, index, json_file, model, music, names, resid,
     run, tensor, tree,
@@ -498,6 +499,10 @@ pub fn on_an_adapter(listing: bool) -> Vec<Trial> {
             }),
             Trial::test("capture_sae::features_of_an_adapter_are_those_of_its_rows", || {
                 features_of_an_adapter_are_those_of_its_rows();
+                Ok(())
+            }),
+            Trial::test("sae::rows_that_are_not_finite_are_marked_on_an_adapter", || {
+                not_finite_rows_are_marked_on("wgpu");
                 Ok(())
             }),
         ];

@@ -54,18 +54,27 @@ impl SparseRows {
         whole
     }
 
-    /// Pads or cuts every row to `k` features; what is cut is the smallest.
+    /// How many rows stand for one that is not finite.
+    pub fn marked(&self) -> usize {
+        self.values.chunks_exact(self.k).filter(|row| row[0].is_nan()).count()
+    }
+
+    /// Pads or cuts every row to `k` features; what is cut is the smallest. A row that is marked has the mark in all places.
     pub fn resized(&self, k: usize) -> Self {
-        fn each<T: Copy + Default>(values: &[T], from: usize, to: usize) -> Vec<T> {
-            let of_row =
-                |row: &[T]| (0..to).map(|i| row.get(i).copied().unwrap_or_default()).collect::<Vec<T>>();
-            values.chunks_exact(from).flat_map(of_row).collect()
+        let mut all = Self { k, indices: Vec::new(), values: Vec::new() };
+        for (indices, values) in self.indices.chunks_exact(self.k).zip(self.values.chunks_exact(self.k)) {
+            let kept = k.min(self.k);
+            let behind = if values[0].is_nan() { f32::NAN } else { 0.0 };
+            all.indices.extend(&indices[..kept]);
+            all.indices.extend(std::iter::repeat_n(0, k - kept));
+            all.values.extend(&values[..kept]);
+            all.values.extend(std::iter::repeat_n(behind, k - kept));
         }
-        Self { k, indices: each(&self.indices, self.k, k), values: each(&self.values, self.k, k) }
+        all
     }
 }
 
-/// What is done about rows with a value that is not finite.
+/// What is done about rows with a value that is not finite, and about those that are so large that a feature is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotFinite {
     /// They are an error, which names the first.
@@ -85,7 +94,7 @@ impl Sae {
         self.encode_with(rows, NotFinite::Refuse)
     }
 
-    /// As [`encode`](Self::encode), with a choice about rows that are not finite, or whose features are not numbers.
+    /// As [`encode`](Self::encode), with a choice about rows that are not finite, or whose features are not.
     ///
     /// # Errors
     /// As [`encode`](Self::encode), but for what is marked.
@@ -112,19 +121,48 @@ impl Sae {
         rows: &[f32],
         not_finite: NotFinite,
     ) -> Result<SparseRows> {
-        if not_finite == NotFinite::Mark && rows.iter().any(|v| !v.is_finite()) {
-            self.check_length(rows)?;
-            return self.encode_marking(narrow, rows);
-        }
-        self.check_rows(rows)?;
-        let encoded = match self.settings.activation {
-            Activation::TopK(k) if k <= MOST_K => self.encode_top_k(narrow, rows, k)?,
-            _ => self.encode_any(rows)?,
-        };
+        self.encode_through(rows, not_finite, |rows| match self.settings.activation {
+            Activation::TopK(k) if k <= MOST_K => self.encode_top_k(narrow, rows, k),
+            _ => self.encode_any(rows),
+        })
+    }
+
+    /// Encodes rows by what is sure to get rows that are finite, and holds what comes back to the same.
+    pub(super) fn encode_through(
+        &self,
+        rows: &[f32],
+        not_finite: NotFinite,
+        encode: impl FnOnce(&[f32]) -> Result<SparseRows>,
+    ) -> Result<SparseRows> {
+        self.check_length(rows)?;
+        self.check_lengths(rows)?;
         if not_finite == NotFinite::Refuse {
-            self.check_codes(&encoded)?;
+            self.check_finite(rows)?;
+            let codes = encode(rows)?;
+            self.check_codes(&codes)?;
+            return Ok(codes);
         }
-        Ok(encoded)
+        let is_finite = |row: &[f32]| row.iter().all(|v| v.is_finite());
+        let finite: Vec<f32> =
+            rows.chunks_exact(self.width).filter(|row| is_finite(row)).flatten().copied().collect();
+        let codes = encode(&finite)?;
+        let k = codes.k;
+        let mut found = codes.indices.chunks_exact(k).zip(codes.values.chunks_exact(k));
+        let mut marked = SparseRows { k, indices: Vec::new(), values: Vec::new() };
+        for row in rows.chunks_exact(self.width) {
+            let found = is_finite(row).then(|| found.next().expect("every finite row was encoded"));
+            match found.filter(|(_, values)| is_finite(values)) {
+                Some((indices, values)) => {
+                    marked.indices.extend(indices);
+                    marked.values.extend(values);
+                }
+                None => {
+                    marked.indices.extend(std::iter::repeat_n(0, k));
+                    marked.values.extend(std::iter::repeat_n(f32::NAN, k));
+                }
+            }
+        }
+        Ok(marked)
     }
 
     fn check_length(&self, rows: &[f32]) -> Result<()> {
@@ -135,50 +173,36 @@ impl Sae {
         Err(ModelError::Argument { argument: "rows", found: format!("{} values", rows.len()), expected })
     }
 
-    /// Refuses rows that cannot be encoded.
-    pub(super) fn check_rows(&self, rows: &[f32]) -> Result<()> {
-        let width = self.width;
-        let bad = |found, expected: &str| {
-            Err(ModelError::Argument { argument: "rows", found, expected: expected.into() })
-        };
-        self.check_length(rows)?;
-        if let Some(at) = rows.iter().position(|v| !v.is_finite()) {
-            let found = format!("{} in row {}, column {}", rows[at], at / width, at % width);
-            return bad(found, "finite values");
+    /// Refuses rows that are not finite.
+    fn check_finite(&self, rows: &[f32]) -> Result<()> {
+        let Some(at) = rows.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+        let (row, column) = (at / self.width, at % self.width);
+        let found = format!("{} in row {row}, column {column}", rows[at]);
+        Err(ModelError::Argument { argument: "rows", found, expected: "finite values".into() })
+    }
+
+    /// Refuses rows of length 0 where rows are scaled to one.
+    fn check_lengths(&self, rows: &[f32]) -> Result<()> {
+        let all_zeros = |row: &[f32]| row.iter().all(|&v| v == 0.0);
+        let scaled = self.settings.normalize == Normalize::ConstantNorm;
+        match rows.chunks_exact(self.width).position(all_zeros).filter(|_| scaled) {
+            Some(row) => Err(ModelError::Argument {
+                argument: "rows",
+                found: format!("all zeros in row {row}"),
+                expected: "a length above 0, which is scaled to another".into(),
+            }),
+            None => Ok(()),
         }
-        if self.settings.normalize == Normalize::ConstantNorm
-            && let Some(row) = rows.chunks_exact(width).position(|row| row.iter().all(|&v| v == 0.0))
-        {
-            return bad(format!("all zeros in row {row}"), "a length above 0, which is scaled to another");
-        }
-        Ok(())
     }
 
     /// Refuses features that are not finite.
-    pub(super) fn check_codes(&self, codes: &SparseRows) -> Result<()> {
+    fn check_codes(&self, codes: &SparseRows) -> Result<()> {
         let Some(at) = codes.values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
         Err(ModelError::Argument {
             argument: "rows",
             found: format!("so large in row {} that a feature is not finite", at / codes.k),
             expected: "values whose sums are finite".into(),
         })
-    }
-
-    /// Encodes rows of which some are not finite.
-    fn encode_marking(&self, narrow: Option<&HostTensor>, rows: &[f32]) -> Result<SparseRows> {
-        let is_finite = |row: &[f32]| row.iter().all(|v| v.is_finite());
-        let mut finite = rows.to_vec();
-        finite.chunks_exact_mut(self.width).filter(|row| !is_finite(row)).for_each(|row| row.fill(1.0));
-        let mut encoded = self.encode_by(narrow, &finite, NotFinite::Mark)?;
-        let places =
-            encoded.indices.chunks_exact_mut(encoded.k).zip(encoded.values.chunks_exact_mut(encoded.k));
-        for (row, (indices, values)) in rows.chunks_exact(self.width).zip(places) {
-            if !is_finite(row) {
-                indices.fill(0);
-                values.fill(f32::NAN);
-            }
-        }
-        Ok(encoded)
     }
 
     /// The k largest features, chosen as they are computed.

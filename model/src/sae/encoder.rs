@@ -1,6 +1,6 @@
 //! The encoder of rows that lie on the host, on whatever device there is.
 
-use super::{DeviceSae, HostEncoder, Sae, SaePrecision, SparseRows};
+use super::{DeviceSae, HostEncoder, NotFinite, Sae, SaePrecision, SparseRows};
 use crate::error::Result;
 use auscult_kernels::TensorDesc;
 use auscult_runtime::{Backend, DeviceInfo, Edits, GraphBuilder, Program};
@@ -60,21 +60,32 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// Those of [`Sae::encode`]; the device.
     pub fn encode(&mut self, rows: &[f32]) -> Result<SparseRows> {
-        let Some(device) = &mut self.device else { return self.host.encode(rows) };
-        self.sae.check_rows(rows)?;
-        let mut parts = Vec::new();
-        for block in rows.chunks(BLOCK_ROWS * self.sae.width()) {
-            match device.encode(block)? {
-                Some(part) => parts.push(part),
-                None => {
-                    self.device = None;
-                    return self.host.encode(rows);
-                }
+        self.encode_with(rows, NotFinite::Refuse)
+    }
+
+    /// As [`encode`](Self::encode), with a choice about rows that are not finite, or whose features are not.
+    ///
+    /// # Errors
+    /// Those of [`Sae::encode_with`]; the device.
+    pub fn encode_with(&mut self, rows: &[f32], not_finite: NotFinite) -> Result<SparseRows> {
+        let Some(device) = &mut self.device else { return self.host.encode_with(rows, not_finite) };
+        let (sae, host) = (self.sae, &self.host);
+        let mut is_full = false;
+        let codes = sae.encode_through(rows, not_finite, |rows| {
+            let mut parts = Vec::new();
+            for block in rows.chunks(BLOCK_ROWS * sae.width()) {
+                let Some(part) = device.encode(block)? else {
+                    is_full = true;
+                    return host.encode_with(rows, NotFinite::Mark);
+                };
+                parts.push(part);
             }
+            Ok(SparseRows::joined(&parts, sae.k()))
+        });
+        if is_full {
+            self.device = None;
         }
-        let codes = SparseRows::joined(&parts, self.sae.k());
-        self.sae.check_codes(&codes)?;
-        Ok(codes)
+        codes
     }
 }
 
