@@ -4,7 +4,7 @@
 use auscult_model::ModelError;
 use auscult_model::convert::{ConvertKind, ConvertReport, ConvertRequest, convert};
 use auscult_model::musicgen::{At, Site};
-use auscult_model::sae::{Activation, Normalize, NotFinite, Sae, SaeParts, SparseRows};
+use auscult_model::sae::{Activation, Normalize, NotFinite, Sae, SaeParts, Settings, SparseRows};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -251,6 +251,90 @@ fn what_is_written_comes_back_to_the_last_bit() {
         assert_eq!(file(&at), file(&dir.path().join("twice")), "{case}");
         let error = sae.save(&at).unwrap_err().to_string();
         assert!(error.contains("holds a cfg.json already"), "{error}");
+    }
+}
+
+/// Every field that is written, in order: SAELens 5.3.2 wants all of the first level, 6 reads those and `metadata`
+/// (`tests/golden/check_with_sae_lens.py` has both load such files).
+#[test]
+fn the_configuration_that_is_written_is_that_of_saelens() {
+    let [jump, r_mag, b_mag] = [0.125_f32, -0.5, 0.25].map(|value| vec![value; 3]);
+    let of_top_k = json!([["k", 2], ["rescale_acts_by_decoder_norm", false]]);
+    let cases = [
+        (Activation::Relu, "standard", "relu", json!({}), json!([])),
+        (Activation::TopK(2), "topk", "topk", json!({ "k": 2 }), of_top_k),
+        (Activation::JumpRelu { threshold: jump }, "jumprelu", "relu", json!({}), json!([])),
+        (Activation::Gated { r_mag, b_mag }, "gated", "relu", json!({}), json!([])),
+    ];
+    for (activation, architecture, function, kwargs, own) in cases {
+        let parts = SaeParts {
+            w_enc: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            b_enc: vec![0.5, 1.5, 2.5],
+            w_dec: vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+            b_dec: vec![0.25, 0.75],
+        };
+        let mut settings = Settings::new(activation);
+        settings.normalize = Normalize::LayerNorm;
+        settings.apply_b_dec_to_input = false;
+        settings.metadata.hook = Some("hook_layers.11".into());
+        settings.metadata.layer = Some(11);
+        settings.metadata.other.insert("context_size".into(), json!(501));
+        settings.metadata.other.insert("note".into(), json!("of no version"));
+        let dir = tempfile::tempdir().unwrap();
+        Sae::with_settings(parts, settings).unwrap().save(dir.path()).unwrap();
+
+        let mut expected = vec![
+            ("architecture", json!(architecture)),
+            ("d_in", json!(2)),
+            ("d_sae", json!(3)),
+            ("dtype", json!("float32")),
+            ("device", json!("cpu")),
+            ("activation_fn_str", json!(function)),
+            ("activation_fn_kwargs", kwargs),
+        ];
+        for pair in own.as_array().unwrap() {
+            expected.push((pair[0].as_str().unwrap(), pair[1].clone()));
+        }
+        expected.extend([
+            ("apply_b_dec_to_input", json!(false)),
+            ("normalize_activations", json!("layer_norm")),
+            ("reshape_activations", json!("none")),
+            ("finetuning_scaling_factor", json!(false)),
+            ("model_name", json!("")),
+            ("hook_name", json!("hook_layers.11")),
+            ("hook_layer", json!(11)),
+            ("hook_head_index", Value::Null),
+            ("prepend_bos", json!(true)),
+            ("dataset_path", Value::Null),
+            ("dataset_trust_remote_code", json!(true)),
+            ("context_size", json!(501)),
+            ("sae_lens_training_version", Value::Null),
+            ("neuronpedia_id", Value::Null),
+            ("model_from_pretrained_kwargs", json!({})),
+            ("seqpos_slice", json!([null])),
+            (
+                "metadata",
+                json!({ "context_size": 501, "note": "of no version", "model_name": null, "hook_name": "hook_layers.11" }),
+            ),
+        ]);
+        let bytes = fs::read(dir.path().join("cfg.json")).unwrap();
+        let found: Value = serde_json::from_slice(&bytes).unwrap();
+        let found: Vec<(&str, Value)> =
+            found.as_object().unwrap().iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        assert_eq!(found, expected, "{architecture}");
+
+        let bytes = fs::read(dir.path().join("sae_weights.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let mut found: Vec<(&str, Vec<usize>)> =
+            tensors.iter().map(|(name, view)| (name, view.shape().to_vec())).collect();
+        found.sort();
+        let mut expected = vec![("W_dec", vec![3, 2]), ("W_enc", vec![2, 3]), ("b_dec", vec![2])];
+        expected.extend(match architecture {
+            "gated" => vec![("b_gate", vec![3]), ("b_mag", vec![3]), ("r_mag", vec![3])],
+            "jumprelu" => vec![("b_enc", vec![3]), ("threshold", vec![3])],
+            _ => vec![("b_enc", vec![3])],
+        });
+        assert_eq!(found, expected, "{architecture}");
     }
 }
 
