@@ -4,12 +4,13 @@
 
 mod common;
 
+use auscult_analysis::alignment::code_cost;
 use auscult_analysis::sae_stats::Fit;
 use auscult_kernels::DType;
 use auscult_kernels::ops::scale::Scale;
 use auscult_model::Codes;
 use auscult_model::musicgen::{CrossEntropy, Decoder, DecoderOptions, Site};
-use auscult_model::sae::{Sae, SaeParts};
+use auscult_model::sae::{Encoder, Sae, SaeParts, SaePrecision};
 use auscult_runtime::{Edits, Insert};
 use common::checkpoint::{Layout, write_checkpoint};
 use common::executors::{Check, Executor, on_every_executor};
@@ -166,6 +167,32 @@ fn reconstructions_cost_what_they_cost_the_reference(executor: &Executor) {
                 assert!((found.sum / wanted - 1.0).abs() < 1e-5, "{name} {what}: {} for {wanted}", found.sum);
                 assert_eq!(Some(found.codes as u64), expected["predicted"].as_u64(), "{name} {what}");
             }
+        }
+        // the share that is won back, as `sae eval` tells it
+        let total = |what: &str| -> f64 {
+            expected[what].as_array().unwrap().iter().map(|sum| sum.as_f64().unwrap()).sum()
+        };
+        let [clean, spliced, zeroed] = ["clean", "spliced", "zeroed"].map(total);
+        let wanted = (zeroed - spliced) / (zeroed - clean);
+        assert!(zeroed > clean && 0.0 < wanted && wanted < 1.0, "{name}: {wanted}");
+        let mut encoder = Encoder::new(&sae, SaePrecision::F32, &executor.backend).unwrap();
+        let cost = code_cost(&s.decoder, &mut encoder, site, &vec![codes.clone()]).unwrap();
+        let recovered = cost.recovered.expect("zeros cost more than nothing");
+        // each sum is off by up to 1e-5 of itself, and their differences by the same
+        let off = 1e-5 * (2.0 * zeroed + spliced + clean) / (zeroed - clean);
+        assert!((recovered - wanted).abs() <= off, "{name}: {recovered} recovered, expected {wanted}");
+        assert_eq!(
+            Some(cost.codes as u64),
+            expected["predicted"].as_u64().map(|n| n * rows as u64),
+            "{name}"
+        );
+        for (what, found, total) in [
+            ("clean", cost.clean, clean),
+            ("spliced", cost.spliced, spliced),
+            ("zeroed", cost.zeroed, zeroed),
+        ] {
+            let wanted = total / cost.codes as f64;
+            assert!((found / wanted - 1.0).abs() < 1e-5, "{name} {what}: {found} a code for {wanted}");
         }
         let fvu = Fit::of(&x, &xhat, sae.width()).fvu().unwrap();
         assert!((fvu / expected["fvu"].as_f64().unwrap() - 1.0).abs() < 1e-5, "{name}: {fvu}");

@@ -15,6 +15,7 @@ crate::trials!(
     rows_of_another_place_are_refused,
     wrong_options_and_rows_are_named,
     rows_that_are_not_finite_are_marked_on_demand,
+    more_features_than_two_bytes_count,
     stores_are_encoded_at_the_hook_that_was_meant,
     stores_of_features_are_written,
     stores_of_features_are_taken_up_again,
@@ -268,6 +269,65 @@ pub fn not_finite_rows_are_marked_on(device: &str) {
         .exits(2, &["--not-finite is mark with --out t, expected a .safetensors file"]);
     run(at, &format!("sae encode --sae {sae} --input x.npy --out n.safetensors --not-finite skip"))
         .exits(2, &["skip", "refuse", "mark"]);
+}
+
+/// Indices of four bytes, to a file and to a store, against sums in f64.
+fn more_features_than_two_bytes_count() {
+    let dir = folder();
+    let at = dir.path();
+    let (width, features, k) = (128, 70_000, 3);
+    run(at, "capture FIX/flac_s16.flac --model MODEL --window 0.2 --limit 1 --hooks hook_layers.0 --out s")
+        .ok();
+    let (_, _, bytes) = resid(&at.join("s"), "hook_layers.0");
+    let rows = floats(&bytes);
+    let count = rows.len() / width;
+    fs::write(at.join("x.npy"), [npy_header("<f4", &[count, width]), bytes].concat())
+        .expect("it can be written");
+    let mut state = 9u32;
+    let mut noise = |n: usize| -> Vec<f32> {
+        let mut value = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        (0..n).map(|_| value()).collect()
+    };
+    let parts = SaeParts {
+        w_enc: noise(width * features),
+        b_enc: noise(features),
+        w_dec: noise(width * features),
+        b_dec: noise(width),
+    };
+    let sae = Sae::new(parts.clone(), Some(k), Some("hook_layers.0".into())).expect("they fit together");
+    sae.save(&at.join("sae")).expect("it can be written");
+    let largest = |row: &[f32]| -> Vec<(u32, f64)> {
+        let mut pre: Vec<f64> = parts.b_enc.iter().map(|b| f64::from(*b)).collect();
+        for ((x, b), weights) in row.iter().zip(&parts.b_dec).zip(parts.w_enc.chunks_exact(features)) {
+            let x = f64::from(x - b);
+            pre.iter_mut().zip(weights).for_each(|(sum, w)| *sum += x * f64::from(*w));
+        }
+        let mut all: Vec<(u32, f64)> = (0..).zip(pre).collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.truncate(k);
+        all
+    };
+    let want: Vec<Vec<(u32, f64)>> = rows.chunks_exact(width).map(largest).collect();
+    assert!(want.iter().flatten().any(|(feature, _)| *feature > 0xffff), "no feature beyond two bytes");
+
+    run(at, "sae encode --sae sae --input x.npy --out x.safetensors").ok();
+    run(at, "sae encode --sae sae --store s --out y.safetensors").ok();
+    run(at, "sae encode --sae sae --store s --out features").ok();
+    run(at, "store verify features").ok();
+    for file in ["x.safetensors", "y.safetensors", "features/hook_layers.0/00000.sae.safetensors"] {
+        let (dtype, shape, indices) = tensor(&at.join(file), "indices");
+        assert_eq!((dtype.as_str(), shape.as_slice()), ("U32", &[count, k][..]), "{file}");
+        let indices: Vec<u32> = bytemuck::pod_collect_to_vec(&indices);
+        let values = floats(&tensor(&at.join(file), "values").2);
+        for ((index, value), (feature, want)) in indices.iter().zip(&values).zip(want.iter().flatten()) {
+            assert_eq!(index, feature, "{file}");
+            // 128 products in f32 in another order
+            assert!((f64::from(*value) / want - 1.0).abs() < 1e-5, "{file}: {value}, expected {want}");
+        }
+    }
 }
 
 fn other_programs_files_are_read() {
