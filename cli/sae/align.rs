@@ -22,7 +22,7 @@ pub struct AlignArgs {
     /// A MusicGen checkpoint directory
     #[arg(long)]
     model: PathBuf,
-    /// A directory that SAELens or sparsify wrote
+    /// A directory that SAELens, sparsify, Gemma Scope or Llama Scope wrote, or `params.npz`
     #[arg(long)]
     sae: PathBuf,
     #[command(flatten)]

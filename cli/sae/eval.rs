@@ -23,7 +23,7 @@ const UNIT: f32 = 2e-3;
 #[group(skip)]
 #[command(group(clap::ArgGroup::new("source").required(true).args(["store", "model"])))]
 pub struct EvalArgs {
-    /// A directory that SAELens or sparsify wrote
+    /// A directory that SAELens, sparsify, Gemma Scope or Llama Scope wrote, or `params.npz`
     #[arg(long)]
     sae: PathBuf,
     /// A store with rows of the autoencoder's hook

@@ -21,8 +21,8 @@ pub enum Command {
         /// A directory that SAELens, sparsify, Gemma Scope or Llama Scope wrote, or `params.npz`
         sae: PathBuf,
     },
-    /// Encode activations, on the processor, to a safetensors file (`indices` and `values` of rows by k, the largest first), or
-    /// those of a store to a store of features
+    /// Encode activations, on the device where it can, to a safetensors file (`indices` and `values` of rows by k, the largest
+    /// first), or those of a store to a store of features
     Encode(Box<encode::EncodeArgs>),
     /// Prove at which site an autoencoder was trained: its scores at every layer; exit code 4 where its file names another
     Align(Box<align::AlignArgs>),
