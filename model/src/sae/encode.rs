@@ -27,7 +27,7 @@ pub struct SparseRows {
     pub k: usize,
     /// `[rows, k]`; 0 behind the last active one.
     pub indices: Vec<u32>,
-    /// `[rows, k]`, above 0; 0 behind the last active one.
+    /// `[rows, k]`, above 0; 0 behind the last active one, NaN in all places of a row that is marked.
     pub values: Vec<f32>,
 }
 
