@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-const CASES: [&str; 5] = ["narrow", "published-k", "best-alone", "many-places", "no-bias"];
+const CASES: [&str; 6] = ["narrow", "published-k", "best-alone", "many-places", "no-bias", "many-rows"];
 
 /// Either writes values of f32, and leaves out no feature of the rows that are stored.
 const PRECISIONS: [SaePrecision; 2] = [SaePrecision::F32, SaePrecision::Bf16];

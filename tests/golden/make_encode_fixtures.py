@@ -10,7 +10,8 @@ NaN and index 0 in a row that is not a number; `exact` [rows], 1 where float32 s
 are the same everywhere.
 
 The first columns of the weight steer: column 0 rises with the feature, so that a row along it offers every feature a better one
-than all before; column 1 is below 0 and column 2 is 1 everywhere; column 3 is above 0 for two features alone.
+than all before; column 1 is below 0 and column 2 is 1 everywhere; column 3 is above 0 for two features alone. In `many-rows`, which
+is large enough for the processor's products of whole numbers, they are as small as the others.
 """
 
 import argparse
@@ -23,31 +24,34 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-# name: (width, features, k, whether there is a bias)
-CASES = {"narrow": (7, 130, 5, True), "published-k": (33, 701, 100, True), "best-alone": (41, 300, 1, True),
-         "many-places": (9, 900, 333, True), "no-bias": (20, 257, 16, False)}
+# name: (width, features, k, whether there is a bias, rows of noise besides, what the steering columns are divided by)
+CASES = {"narrow": (7, 130, 5, True, 0, 1), "published-k": (33, 701, 100, True, 0, 1), "best-alone": (41, 300, 1, True, 0, 1),
+         "many-places": (9, 900, 333, True, 0, 1), "no-bias": (20, 257, 16, False, 0, 1),
+         "many-rows": (131, 700, 21, True, 29, 32)}
 
 
 def make(out):
     os.makedirs(out, exist_ok=True)
-    for number, (name, (width, features, k, has_bias)) in enumerate(CASES.items()):
+    for number, (name, (width, features, k, has_bias, more, divisor)) in enumerate(CASES.items()):
         rng = np.random.default_rng(number + 1)
         weight = rng.normal(size=(features, width)) / np.sqrt(width)
         weight[:, 0] = (np.arange(features) + 1) / 64
         weight[:, 1] = -(1 + np.arange(features) % 5)
         weight[:, 2] = 1
         weight[:, 3] = np.where(np.isin(np.arange(features), [3, features - 2]), 2, -1)
+        weight[:, :4] /= divisor
         for twin in range(features // 7, features, 29):
             weight[twin] = weight[twin - 5]
         bias = rng.normal(size=features) * 0.1 if has_bias else np.zeros(features)
         for twin in range(features // 7, features, 29):
             bias[twin] = bias[twin - 5]
-        along = lambda column, size: size * (np.arange(width) == column)
+        along = lambda column, size: divisor * size * (np.arange(width) == column)
         noise = lambda size: rng.normal(size=width) * size
         spoilt = noise(1)
         spoilt[width // 2] = np.nan
         steered = [along(0, 8), along(1, 4), along(2, 16), along(3, 8), np.zeros(width)]
         drawn = [noise(1), noise(1), noise(1), noise(1e15), noise(1e-15), spoilt, noise(3)]
+        drawn += [noise(1) for _ in range(more)]
         x = torch.tensor(np.array(drawn + steered), dtype=torch.float32)
         weight, bias = (torch.tensor(v, dtype=torch.float32) for v in (weight, bias))
         pre = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
