@@ -6,8 +6,10 @@ use auscult_kernels::TensorDesc;
 use auscult_runtime::{Backend, DeviceInfo, Edits, GraphBuilder, Program};
 use std::sync::Arc;
 
-/// Rows that a device encodes at a time.
+/// Rows that a device encodes at a time of which no more is known.
 const BLOCK_ROWS: usize = 4096;
+/// Rows that a multiprocessor encodes at a time: two blocks.
+const MULTIPROCESSOR_ROWS: usize = 256;
 
 /// An autoencoder with its encoder on a device, or on the host where the device is the host's processor or cannot express it.
 /// Either way features are those of [`Sae::encode`].
@@ -73,7 +75,7 @@ impl<'a> Encoder<'a> {
         let mut is_full = false;
         let codes = sae.encode_through(rows, not_finite, |rows| {
             let mut parts = Vec::new();
-            for block in rows.chunks(BLOCK_ROWS * sae.width()) {
+            for block in rows.chunks(device.block_rows() * sae.width()) {
                 let Some(part) = device.encode(block)? else {
                     is_full = true;
                     return host.encode_with(rows, NotFinite::Mark);
@@ -90,6 +92,12 @@ impl<'a> Encoder<'a> {
 }
 
 impl OnDevice {
+    /// Rows of a block at most: so many that every multiprocessor encodes.
+    fn block_rows(&self) -> usize {
+        let ptx = self.backend.info().ptx.as_ref();
+        ptx.map_or(BLOCK_ROWS, |device| MULTIPROCESSOR_ROWS * device.multiprocessors as usize)
+    }
+
     /// Encodes a block; none where a row has more active features than there can be places.
     fn encode(&mut self, rows: &[f32]) -> Result<Option<SparseRows>> {
         loop {
