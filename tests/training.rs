@@ -15,7 +15,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 const WIDTH: usize = 12;
-const FEATURES: usize = 40;
+/// More than a tile, so that devices encode them in parts.
+const FEATURES: usize = 72;
 /// The errors of silent features lie behind those of a batch, at `BATCH * WIDTH` values: where every device can start to read.
 const BATCH: usize = 32;
 /// Steps after which the counts of activity begin anew.
@@ -45,7 +46,30 @@ fn main() -> ExitCode {
             trials.push(Trial::test(of_case("resumed"), move || taken_up(case, &resumed)));
         }
     }
+    for Executor { name, backend } in &executors.there {
+        let backend = backend.clone();
+        trials.push(Trial::test(format!("{name}::odd batches"), move || odd_batches(&backend)));
+    }
     libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// Where a device cannot start to read behind the errors of a batch, the trainer says so before the first step.
+fn odd_batches(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let config = TrainConfig { batch: BATCH - 1, ..AUX_K.config() };
+    let start = backend.info().binding_align.div_ceil(4);
+    match Trainer::with_weights(backend.clone(), config, AUX_K.start()) {
+        Ok(_) => assert_eq!((BATCH - 1) * WIDTH % start, 0, "nothing starts amid {start} values"),
+        Err(e) => assert_eq!(
+            e.to_string(),
+            format!(
+                "`batch` is 31 rows of 12, expected with `aux_k` above 0 a multiple of {start} values, where {} starts to read: {} \
+                 rows, say",
+                backend.info().id,
+                31_usize.next_multiple_of(start)
+            )
+        ),
+    }
+    Ok(())
 }
 
 /// A run that executors are held to.

@@ -94,23 +94,29 @@ impl Tables {
         let errors = TensorDesc::f32([2 * batch, width]);
         let whole = placed(backend, errors.clone(), &vec![0; errors.bytes()])?;
         let half = errors.bytes() / 2;
-        if !half.is_multiple_of(backend.info().binding_align) {
-            return Err(ModelError::Argument {
-                argument: "batch",
-                found: format!("{batch} rows of {width}"),
-                expected: format!(
-                    "a multiple of {} values, where {} starts to read",
-                    backend.info().binding_align / 4,
-                    backend.info().id
-                ),
-            });
-        }
         let part = |first: usize| -> Result<Tensor> {
             Ok(Tensor { desc: TensorDesc::f32([batch, width]), span: whole.span.slice(first, half)? })
         };
         let error = [part(0)?, part(half)?, whole.clone()];
         Ok(Self { indices: split(DType::U32)?, values: split(DType::F32)?, grads: split(DType::F32)?, error })
     }
+}
+
+/// Refuses batches whose second table of errors would begin where the device cannot start to read.
+pub(super) fn check_aux(info: &DeviceInfo, config: &TrainConfig) -> Result<()> {
+    let (values, start) = (config.batch * config.width, info.binding_align.div_ceil(4));
+    if config.aux_k == 0 || values.is_multiple_of(start) {
+        return Ok(());
+    }
+    Err(ModelError::Argument {
+        argument: "batch",
+        found: format!("{} rows of {}", config.batch, config.width),
+        expected: format!(
+            "with `aux_k` above 0 a multiple of {start} values, where {} starts to read: {} rows, say",
+            info.id,
+            config.batch.next_multiple_of(start)
+        ),
+    })
 }
 
 /// Gradients that are of no feature's rows, one behind the other: of b_dec, and in `jumprelu` of the thresholds, so that both count in

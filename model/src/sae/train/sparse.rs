@@ -1,7 +1,7 @@
 //! The weights and the optimiser of a training run on a device, and the graphs that move them.
 
 use super::config::{Mode, TrainConfig};
-use super::graph::{Aux, graph, placed};
+use super::graph::{Aux, check_aux, graph, placed};
 use super::{Measured, Outcome};
 use crate::error::Result;
 use crate::sae::{SaeParts, transposed};
@@ -113,6 +113,7 @@ pub(super) struct Sparse {
 impl Sparse {
     /// Puts first weights on a device; the optimiser is at its start.
     pub fn new(backend: Arc<dyn Backend>, config: &TrainConfig, parts: &SaeParts) -> Result<Self> {
+        check_aux(backend.info(), config)?;
         let state = State::new(&*backend, config, parts)?;
         let plain = Program::new(backend.clone(), graph(&*backend, config, &state, Aux::Without)?)?;
         Ok(Self { backend, config: config.clone(), state, plain, with_aux: None, silent: 0, last_aux: false })
