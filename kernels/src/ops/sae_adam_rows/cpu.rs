@@ -1,8 +1,8 @@
 use super::Params;
 use crate::HostSlot;
 use crate::gemm::dots;
-use crate::math::vectorised;
-use crate::ops::sae_feature_sums::{SUMS, add_scaled};
+use crate::math::{add_rows, vectorised};
+use crate::ops::sae_feature_sums::SUMS;
 use rayon::prelude::*;
 
 /// Features that a thread takes at a time: few have entries.
@@ -29,10 +29,8 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
             return;
         }
         gradient.fill(0.0);
-        for &[entry, row] in entries {
-            let input = &inputs[row as usize % rows * width..][..width];
-            add_scaled(gradient, coefs[entry as usize], input);
-        }
+        let input = |row: u32| &inputs[row as usize % rows * width..][..width];
+        add_rows(gradient, entries.iter().map(|&[entry, row]| (coefs[entry as usize], input(row))));
         let steps = f64::from(sums[f * SUMS + 2]);
         let keep = |log: f32| (steps * f64::from(log)).exp2() as f32;
         let (second, first) = moments.split_at_mut(width);

@@ -1,7 +1,7 @@
 use super::{HISTORY, Params, SUMS};
 use crate::HostSlot;
 use crate::gemm::dots;
-use crate::math::vectorised;
+use crate::math::add_rows;
 use rayon::prelude::*;
 
 /// Features that a thread takes at a time: few have entries.
@@ -30,15 +30,15 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
             bias = grad;
             squares = value * value * e + grad * grad * x + bias * bias;
         } else if !entries.is_empty() {
-            let weighted = |entry: u32, row: usize, weights: &[f32], table: &[f32], into: &mut [f32]| {
-                add_scaled(into, weights[entry as usize], &table[row * width..][..width]);
+            let sum = |weights: &[f32], table: &[f32], period: usize, into: &mut [f32]| {
+                let row = |row: u32| &table[row as usize % period * width..][..width];
+                into.fill(0.0);
+                add_rows(into, entries.iter().map(|&[entry, at]| (weights[entry as usize], row(at))));
+                let [square] = dots([into], into);
+                square
             };
-            gradient.fill(0.0);
-            entries.iter().for_each(|&[e, row]| weighted(e, row as usize, values, error, gradient));
-            let [decoder] = dots([gradient], gradient);
-            gradient.fill(0.0);
-            entries.iter().for_each(|&[e, row]| weighted(e, row as usize % rows, grads, x, gradient));
-            let [encoder] = dots([gradient], gradient);
+            let decoder = sum(values, error, usize::MAX, gradient);
+            let encoder = sum(grads, x, rows, gradient);
             bias = entries.iter().map(|&[e, _]| grads[e as usize]).sum();
             squares = decoder + encoder + bias * bias;
         }
@@ -57,16 +57,4 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
             of_feature(p.first as usize + block * TOGETHER + f, &mut gradient, history, sums);
         }
     });
-}
-
-/// `into += weight * row`.
-pub(crate) fn add_scaled(into: &mut [f32], weight: f32, row: &[f32]) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (sum, &v) in into.iter_mut().zip(row) {
-                *sum = weight.mul_add(v, *sum);
-            }
-        },
-    );
 }

@@ -13,8 +13,6 @@ mod cases;
 mod cpu;
 mod reference;
 
-pub(crate) use cpu::add_scaled;
-
 use crate::{
     Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
