@@ -245,13 +245,7 @@ fn show(context: &Context, bar: &ProgressBar, started: std::time::Instant, event
 /// Prints a summary; inputs that failed, or a run that was stopped, make the process fail.
 fn finish(context: &Context, summary: &Summary) -> Result<()> {
     context.result(&describe(summary), &serde_json::to_value(summary)?);
-    if !summary.failed.is_empty() {
-        let mut message = format!("{} of the inputs failed:", summary.failed.len());
-        for failure in &summary.failed {
-            message += &format!("\n  {}: {}", failure.audio_path, failure.message);
-        }
-        return Err(Failure::failed(message));
-    }
+    Failure::of_inputs(&summary.failed)?;
     if summary.outcome == Outcome::Stopped {
         return Err(Failure::failed("stopped; `--resume` continues"));
     }

@@ -1,6 +1,7 @@
 //! From errors to exit codes: 1 failed while running, 2 usage, 3 bad input, 4 refused by a check.
 
 use auscult_analysis::AnalysisError;
+use auscult_analysis::capture;
 use auscult_audio::{AudioError, Blame};
 use auscult_model::ModelError;
 use auscult_runtime::DeviceError;
@@ -22,6 +23,15 @@ impl Failure {
     /// Work that failed.
     pub fn failed(message: impl Into<String>) -> anyhow::Error {
         Self { code: 1, message: message.into() }.into()
+    }
+
+    /// Inputs that failed make the process fail, behind what was made of the others.
+    pub fn of_inputs(failed: &[capture::Failure]) -> anyhow::Result<()> {
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let lines = failed.iter().map(|failure| format!("\n  {}: {}", failure.audio_path, failure.message));
+        Err(Self::failed(format!("{} of the inputs failed:{}", failed.len(), lines.collect::<String>())))
     }
 
     /// A wrong command line.

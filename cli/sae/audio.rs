@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
-use auscult_analysis::capture::{self, ModelSpec, first_clips};
+use auscult_analysis::capture::{ModelSpec, first_clips};
 use auscult_analysis::input::{Input, from_manifest, from_paths};
 use auscult_audio::{Clip, Windows};
 use auscult_model::sae::Sae;
@@ -70,13 +70,4 @@ pub fn clips(
         context.note(&format!("left out: {}: {}", failure.audio_path, failure.message));
     }
     Ok(clips)
-}
-
-/// Inputs that failed make the process fail, behind what was made of the others: as a capture's do.
-pub fn check_failed(failed: &[capture::Failure]) -> Result<()> {
-    if failed.is_empty() {
-        return Ok(());
-    }
-    let lines = failed.iter().map(|failure| format!("\n  {}: {}", failure.audio_path, failure.message));
-    Err(Failure::failed(format!("{} of the inputs failed:{}", failed.len(), lines.collect::<String>())))
 }

@@ -7,7 +7,7 @@ mod output;
 mod plot;
 mod source;
 
-use super::audio::{AudioArgs, check_failed};
+use super::audio::AudioArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
@@ -163,7 +163,7 @@ pub fn train(context: &Context, args: &TrainArgs) -> Result<()> {
     runs.iter().try_for_each(|run| run.output.remove_checkpoint())?;
     let text: Vec<String> = runs.iter().map(describe).collect();
     context.result(&text.join("\n"), &json!({ "autoencoders": summaries, "failed": feed.failed() }));
-    check_failed(feed.failed())
+    Failure::of_inputs(feed.failed())
 }
 
 /// Fresh runs, or those of checkpoints.

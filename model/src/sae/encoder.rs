@@ -3,13 +3,14 @@
 use super::{DeviceSae, HostEncoder, NotFinite, Sae, SaePrecision, SparseRows};
 use crate::error::Result;
 use auscult_kernels::TensorDesc;
+use auscult_kernels::ops::sae_encode::PTX_ROWS;
 use auscult_runtime::{Backend, DeviceInfo, Edits, GraphBuilder, Program};
 use std::sync::Arc;
 
 /// Rows that a device encodes at a time of which no more is known.
 const BLOCK_ROWS: usize = 4096;
-/// Rows that a multiprocessor encodes at a time: two blocks.
-const MULTIPROCESSOR_ROWS: usize = 256;
+/// Blocks of the encoder that a multiprocessor has at a time.
+pub(super) const BLOCKS: usize = 2;
 
 /// An autoencoder with its encoder on a device, or on the host where the device is the host's processor or cannot express it.
 /// Either way features are those of [`Sae::encode`].
@@ -95,7 +96,7 @@ impl OnDevice {
     /// Rows of a block at most: so many that every multiprocessor encodes.
     fn block_rows(&self) -> usize {
         let ptx = self.backend.info().ptx.as_ref();
-        ptx.map_or(BLOCK_ROWS, |device| MULTIPROCESSOR_ROWS * device.multiprocessors as usize)
+        ptx.map_or(BLOCK_ROWS, |device| BLOCKS * (device.multiprocessors * PTX_ROWS) as usize)
     }
 
     /// Encodes a block; none where a row has more active features than there can be places.

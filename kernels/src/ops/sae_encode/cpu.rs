@@ -33,6 +33,7 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     for part in 0..parts {
         let (first, end) = (part * span, features.min((part + 1) * span));
         let p = Params { features: (end - first) as u32, first_feature: first as u32, ..p };
+        // a part behind the first goes on from what is there: nothing
         part_values.fill(0.0);
         let (weight, bias) = (&weight[first * width..end * width], &bias[first..end]);
         encode(p, x, weight, bias, &mut part_indices, &mut part_values);

@@ -61,7 +61,7 @@ pub const MOST_PARTS: usize = 256;
 /// Rows of the WGSL's tile, and features of either form's.
 const TILE: u32 = 64;
 /// Rows of a block of the PTX form, and its threads: each looks through a row.
-const PTX_ROWS: u32 = 128;
+pub const PTX_ROWS: u32 = 128;
 
 /// Kernel descriptor.
 pub static INFO: KernelInfo = KernelInfo {
@@ -129,6 +129,32 @@ impl SaeEncodeParts {
     }
 }
 
+/// Rows, width and features of x `[rows, width]` and weight `[features, width]` of a type, and bias f32 `[features]`.
+pub(in crate::ops) fn sizes(
+    op: &'static str,
+    dtype: DType,
+    x: &TensorDesc,
+    weight: &TensorDesc,
+    bias: &TensorDesc,
+) -> Result<[usize; 3], ShapeError> {
+    let (rows, width) = match x.shape.as_slice() {
+        &[rows, width @ (1..)] if x.dtype == dtype => (rows, width),
+        _ => {
+            let expected = format!("{dtype:?} [rows, width] with a column or more");
+            return Err(ShapeError::tensor(op, "x", x, expected));
+        }
+    };
+    let features = match weight.shape.as_slice() {
+        &[features, w] if w == width && weight.dtype == dtype => features,
+        _ => {
+            let expected = format!("{dtype:?} [features, {width}] (last axis of x)");
+            return Err(ShapeError::tensor(op, "weight", weight, expected));
+        }
+    };
+    ShapeError::expect(op, "bias", bias, &TensorDesc::f32([features]), "first axis of weight")?;
+    Ok([rows, width, features])
+}
+
 fn plan(
     k: usize,
     parts: Option<usize>,
@@ -137,17 +163,7 @@ fn plan(
     bias: &TensorDesc,
 ) -> Result<Plan, ShapeError> {
     let op = INFO.name;
-    let (DType::F32, &[rows, width @ (1..)]) = (x.dtype, x.shape.as_slice()) else {
-        return Err(ShapeError::tensor(op, "x", x, "F32 [rows, width] with a column or more"));
-    };
-    let features = match (weight.dtype, weight.shape.as_slice()) {
-        (DType::F32, &[features, w]) if w == width => features,
-        _ => {
-            let expected = format!("F32 [features, {width}] (last axis of x)");
-            return Err(ShapeError::tensor(op, "weight", weight, expected));
-        }
-    };
-    ShapeError::expect(op, "bias", bias, &TensorDesc::f32([features]), "first axis of weight")?;
+    let [rows, width, features] = sizes(op, DType::F32, x, weight, bias)?;
     let most = MOST_K.min(features);
     if !(1..=most).contains(&k) {
         let expected = format!("1 to {most} (features of weight, at most {MOST_K})");

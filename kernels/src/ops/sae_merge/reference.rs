@@ -13,10 +13,13 @@ pub(super) fn reference(params: &[u8], slots: &mut [HostSlot<'_>]) {
             part_indices[r * row..][..row].iter().copied().zip(part_values[r * row..][..row].iter().copied());
         let mut above: Vec<(u32, f32)> = found.clone().filter(|&(_, value)| value > 0.0).collect();
         above.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let nil = (0, if found.clone().any(|(_, value)| value.is_nan()) { f32::NAN } else { 0.0 });
+        let mut rest = (0, 0.0);
+        if found.clone().any(|(_, value)| value.is_nan()) {
+            above.clear();
+            rest.1 = f32::NAN;
+        }
         for place in 0..k {
-            let best = if nil.1.is_nan() { nil } else { above.get(place).copied().unwrap_or(nil) };
-            (indices[r * k + place], values[r * k + place]) = best;
+            (indices[r * k + place], values[r * k + place]) = above.get(place).copied().unwrap_or(rest);
         }
     }
 }

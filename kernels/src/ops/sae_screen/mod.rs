@@ -20,7 +20,7 @@ mod cases;
 mod cpu;
 mod reference;
 
-use super::sae_encode::Params;
+use super::sae_encode::{Params, sizes};
 use crate::{
     Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, Swizzle, Target, TensorDesc, TensorMap,
     Wgsl, fields, fold_groups,
@@ -133,17 +133,7 @@ impl SaeScreen {
     /// `[features]`.
     pub fn plan(&self, x: &TensorDesc, weight: &TensorDesc, bias: &TensorDesc) -> Result<Plan, ShapeError> {
         let op = INFO.name;
-        let (DType::BF16, &[rows, width @ (1..)]) = (x.dtype, x.shape.as_slice()) else {
-            return Err(ShapeError::tensor(op, "x", x, "BF16 [rows, width] with a column or more"));
-        };
-        let features = match (weight.dtype, weight.shape.as_slice()) {
-            (DType::BF16, &[features, w]) if w == width => features,
-            _ => {
-                let expected = format!("BF16 [features, {width}] (last axis of x)");
-                return Err(ShapeError::tensor(op, "weight", weight, expected));
-            }
-        };
-        ShapeError::expect(op, "bias", bias, &TensorDesc::f32([features]), "first axis of weight")?;
+        let [rows, width, features] = sizes(op, DType::BF16, x, weight, bias)?;
         let most = MOST_SCREENED.min(features);
         if !(1..=most).contains(&self.k) {
             let expected = format!("1 to {most} (features of weight, at most {MOST_SCREENED})");

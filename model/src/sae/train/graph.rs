@@ -21,6 +21,7 @@
 use super::config::{Mode, TrainConfig};
 use super::sparse::State;
 use crate::error::{ModelError, Result};
+use crate::sae::encoder::BLOCKS;
 use auscult_kernels::ops::adam::AdamStep;
 use auscult_kernels::ops::add::Add;
 use auscult_kernels::ops::linear::{Activation, Linear};
@@ -30,7 +31,7 @@ use auscult_kernels::ops::sae_batch_top_k::SaeBatchTopK;
 use auscult_kernels::ops::sae_clip::SaeClip;
 use auscult_kernels::ops::sae_dead_bias::SaeDeadBias;
 use auscult_kernels::ops::sae_decode::SaeDecode;
-use auscult_kernels::ops::sae_encode::{MOST_PARTS, SaeEncode, SaeEncodeParts};
+use auscult_kernels::ops::sae_encode::{MOST_PARTS, PTX_ROWS, SaeEncode, SaeEncodeParts};
 use auscult_kernels::ops::sae_feature_grad::SaeFeatureGrad;
 use auscult_kernels::ops::sae_feature_sums::SaeFeatureSums;
 use auscult_kernels::ops::sae_group::SaeGroup;
@@ -48,10 +49,6 @@ pub(super) fn placed(backend: &dyn Backend, desc: TensorDesc, bytes: &[u8]) -> R
     Ok(Tensor { desc, span })
 }
 
-/// Rows that a block of the encoder encodes, or about as many as a workgroup does.
-const ROWS: usize = 128;
-/// Its blocks that a multiprocessor has at a time.
-const BLOCKS: usize = 2;
 /// Workgroups that are enough for a device of which no more is known.
 const WORKGROUPS: usize = 128;
 
@@ -152,8 +149,8 @@ fn parts(info: &DeviceInfo, config: &TrainConfig) -> Option<usize> {
         (None, None) => return None,
     };
     let fits = 4 * config.features * config.width <= info.max_binding;
-    // rows of a block, or of a workgroup: a part has as many blocks as the batch fills
-    let parts = (blocks / config.batch.div_ceil(ROWS)).min(MOST_PARTS);
+    // a part has as many blocks as the batch fills; of workgroups, which have fewer rows, some more
+    let parts = (blocks / config.batch.div_ceil(PTX_ROWS as usize)).min(MOST_PARTS);
     (fits && parts > 1).then_some(parts)
 }
 
