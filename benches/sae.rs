@@ -9,7 +9,7 @@
 use auscult_kernels::ops::capture::Capture;
 use auscult_kernels::ops::linear::{Activation, Linear};
 use auscult_kernels::ops::sae_encode::SaeEncode;
-use auscult_kernels::ops::sae_rescore::SaeRescore;
+use auscult_kernels::ops::sae_rescore::{SaeRescore, errors};
 use auscult_kernels::ops::sae_screen::{SaeScreen, screened};
 use auscult_kernels::{Access, DType, Plan, TensorDesc, noise};
 use auscult_runtime::selftest::Ceiling;
@@ -64,7 +64,7 @@ impl Options {
     }
 }
 
-/// Launches with memory of their own: noise where they read, but for what one before them wrote.
+/// Launches with memory of their own: noise where they read, but for what one before them wrote and what follows from other noise.
 struct Job<'a> {
     backend: &'a dyn Backend,
     steps: Vec<(Plan, Vec<Option<Span>>)>,
@@ -74,7 +74,7 @@ struct Job<'a> {
 type Step = (Plan, &'static [&'static str]);
 
 impl<'a> Job<'a> {
-    fn new(backend: &'a dyn Backend, plans: Vec<Step>) -> Result<Self> {
+    fn new(backend: &'a dyn Backend, width: usize, plans: Vec<Step>) -> Result<Self> {
         let mut known: HashMap<&str, Span> = HashMap::new();
         let mut steps = Vec::new();
         for (plan, names) in plans {
@@ -86,7 +86,13 @@ impl<'a> Job<'a> {
                 };
                 if !known.contains_key(name) {
                     let span = backend.alloc(Contents::Undefined(desc.bytes()))?.span();
-                    let values: Vec<f32> = noise(&format!("sae/{name}"), desc.elements()).collect();
+                    let noise = |of, n| -> Vec<f32> { noise(&format!("sae/{of}"), n).collect() };
+                    let values = match (*name, &plan.slots[1]) {
+                        // the weight that is screened is the other one, rounded
+                        ("narrow", _) => noise("weight", desc.elements()),
+                        ("errors", Some(weight)) => errors(&noise("weight", weight.elements()), width),
+                        _ => noise(name, desc.elements()),
+                    };
                     match (slot.access, desc.dtype) {
                         (Access::Read, DType::BF16) => {
                             let narrow: Vec<bf16> = values.into_iter().map(bf16::from_f32).collect();
@@ -140,15 +146,15 @@ fn main() -> Result<()> {
     let linear = Linear { activation: Activation::None };
     let narrow = |desc: &TensorDesc| TensorDesc::new(DType::BF16, desc.shape.clone());
     let screen = SaeScreen { k: screened(k, features) };
-    let found = TensorDesc::u32([rows, screen.k]);
+    let (found, scores) = (TensorDesc::u32([rows, screen.k]), TensorDesc::f32([rows, screen.k]));
     let round_step: Step = (Capture { dtype: DType::BF16 }.plan(&x, None)?, &["x", "", "rounded"]);
     let screen_step: Step = (
         screen.plan(&narrow(&x), &narrow(&weight), &bias)?,
-        &["rounded", "narrow", "bias", "candidates", "screened"],
+        &["rounded", "narrow", "bias", "candidates", "scores"],
     );
     let rescore_step: Step = (
-        SaeRescore { k }.plan(&x, &weight, &bias, &found)?,
-        &["x", "weight", "bias", "candidates", "indices", "values"],
+        SaeRescore { k }.plan(&x, &weight, &bias, &TensorDesc::f32([width]), &found, &scores)?,
+        &["x", "weight", "bias", "errors", "candidates", "scores", "indices", "values"],
     );
     let jobs: [(&str, Vec<Step>); 4] = [
         (
@@ -165,7 +171,7 @@ fn main() -> Result<()> {
     let flops = 2.0 * (rows * width * features) as f64;
     let wanted = |job: &str| only.as_deref().is_none_or(|only| only == job);
     for (job, steps) in jobs.into_iter().filter(|(job, _)| wanted(job)) {
-        let times = Job::new(&*backend, steps)?.times(repeat)?;
+        let times = Job::new(&*backend, width, steps)?.times(repeat)?;
         println!(
             "{}",
             json!({ "job": job, "rows": rows, "width": width, "features": features, "k": k,

@@ -61,11 +61,25 @@ impl Counted {
     /// # Errors
     /// What the interpreter refused.
     pub fn busy_in(&mut self, form: &Ptx, real: &Plan, short: &Plan) -> Result<Busy> {
+        self.busy_with(form, real, short, &fill(short))
+    }
+
+    /// The same, the short one with these values.
+    ///
+    /// # Errors
+    /// What the interpreter refused.
+    pub fn busy_with(
+        &mut self,
+        form: &Ptx,
+        real: &Plan,
+        short: &Plan,
+        fill: &[(&'static str, Fill)],
+    ) -> Result<Busy> {
         let key = format!("{} {:?} {short}", form.entry, short.params);
         let counts = match self.0.get(&key) {
             Some(counts) => *counts,
             None => {
-                let counts = count("a part of a model", short, &fill(short), form.entry)?;
+                let counts = count("a part of a model", short, fill, form.entry)?;
                 self.0.insert(key, counts);
                 counts
             }

@@ -2,6 +2,7 @@
 
 use super::estimate::{Busy, Counted};
 use super::job::{CLIPS, Result};
+use super::training::found;
 use auscult_kernels::ops::attention::{Attention, Mask};
 use auscult_kernels::ops::linear::{Activation, Linear};
 use auscult_kernels::ops::linear_half::LinearHalf;
@@ -108,7 +109,7 @@ pub fn attention(counted: &mut Counted) -> Result<()> {
     Ok(())
 }
 
-/// The encoder of a published autoencoder: in bf16 the screen in every form, and what it found in f32; and all of it in f32.
+/// The encoder of a published autoencoder: in bf16 the screen in every form, and its near ties in f32; and all of it in f32.
 pub fn encoder(counted: &mut Counted) -> Result<()> {
     let (rows, width, features, k) = (65_536, 1024, 32_768, 100);
     println!(
@@ -127,11 +128,15 @@ pub fn encoder(counted: &mut Counted) -> Result<()> {
     }
     let rescore = |rows| {
         let [x, weight] = [[rows, width], [features, width]].map(TensorDesc::f32);
-        let candidates = TensorDesc::u32([rows, screened(k, features)]);
-        SaeRescore { k }.plan(&x, &weight, &TensorDesc::f32([features]), &candidates)
+        let lists = [rows, screened(k, features)];
+        let (candidates, scores) = (TensorDesc::u32(lists), TensorDesc::f32(lists));
+        let [bias, errors] = [features, width].map(|n| TensorDesc::f32([n]));
+        SaeRescore { k }.plan(&x, &weight, &bias, &errors, &candidates, &scores)
     };
-    let (form, busy) = counted.busy(&rescore(rows)?, &rescore(FEW)?)?;
-    line("what it found", form.entry, &busy);
+    let (real, few) = (rescore(rows)?, rescore(FEW)?);
+    for form in real.kernel.ptx {
+        line("its near ties", form.entry, &counted.busy_with(form, &real, &few, &found(FEW, features))?);
+    }
     let whole = |rows| {
         let [x, weight] = [[rows, width], [features, width]].map(TensorDesc::f32);
         SaeEncode { k }.plan(&x, &weight, &TensorDesc::f32([features]))

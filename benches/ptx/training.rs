@@ -153,11 +153,31 @@ pub fn training() -> Result<Vec<Job>> {
     ])
 }
 
+/// What the encoder in bf16 takes for the error of a column, where weights are spread evenly up to 1 as noise is.
+const ERROR: f32 = 0.577 / 128.0;
+
+/// Errors of 1024 columns; candidates of rows of noise, and scores as those of so many features are: normal, of the spread that 1024 products of noise have.
+pub fn found(rows: usize, features: usize) -> Vec<(&'static str, Fill)> {
+    let places = screened(100, features);
+    // an odd stride, so that those of a row differ
+    let candidate = |at: usize| (at / places * 7919 + at % places * 0x9e37) % features;
+    let score = |place: usize| {
+        // how far from the middle so small a share of normal values begins
+        let share = (place as f64 + 0.5) / features as f64;
+        let root = (-2.0 * share.ln()).sqrt();
+        let from = root - ((2.0 * std::f64::consts::PI).sqrt() * root).ln() / root;
+        (1024.0_f64.sqrt() / 3.0 * from) as f32
+    };
+    let list = 0..rows * places;
+    vec![
+        ("errors", Fill::Words(vec![ERROR.to_bits(); 1024])),
+        ("candidates", Fill::Words(list.clone().map(|at| candidate(at) as u32).collect())),
+        ("scores", Fill::Words(list.map(|at| score(at % places).to_bits()).collect())),
+    ]
+}
+
 /// Of the rows of `CLIPS` clips, and of one block of rows.
 pub fn autoencoders() -> Result<Vec<Job>> {
-    // an odd stride, so that those of a row differ
-    let candidate = |at: usize| (at / 141 * 7919 + at % 141 * 0x9e37) % 4096;
-    let candidates: Vec<u32> = (0..128 * 141).map(|at| candidate(at) as u32).collect();
     Ok(vec![
         job(
             "[128, 256] x [2048, 256], 32 best",
@@ -191,15 +211,18 @@ pub fn autoencoders() -> Result<Vec<Job>> {
             "128 rows, 100 best of 141 of [4096, 1024]",
             [(128, 4096), (65_536, 32_768)],
             |(rows, features)| {
+                let list = [rows, screened(100, features)];
                 SaeRescore { k: 100 }.plan(
                     &TensorDesc::f32([rows, 1024]),
                     &TensorDesc::f32([features, 1024]),
                     &TensorDesc::f32([features]),
-                    &TensorDesc::u32([rows, screened(100, features)]),
+                    &TensorDesc::f32([1024]),
+                    &TensorDesc::u32(list),
+                    &TensorDesc::f32(list),
                 )
             },
         )?
-        .filled(vec![("candidates", Fill::Words(candidates))]),
+        .filled(found(128, 4096)),
         job("128 rows, 256 of 4096", [(128, 4096), (65_536, 32_768)], |(rows, features)| {
             let places = [rows, PLACES];
             SaeAddThreshold.plan(

@@ -139,27 +139,74 @@ fn screens_put_what_is_no_number_first_and_infinity_below_nowhere() {
 }
 
 #[test]
-fn candidates_are_computed_and_the_best_kept() {
-    let [x_desc, weight] = [2, 6].map(|rows| TensorDesc::f32([rows, 2]));
-    let (bias, found) = (TensorDesc::f32([6]), TensorDesc::u32([2, 4]));
-    let plan = SaeRescore { k: 3 }.plan(&x_desc, &weight, &bias, &found).expect("shapes fit");
+fn near_ties_are_computed_and_the_best_kept() {
+    let [x_desc, weight] = [3, 6].map(|rows| TensorDesc::f32([rows, 2]));
+    let (bias, found, scores) = (TensorDesc::f32([6]), TensorDesc::u32([3, 5]), TensorDesc::f32([3, 5]));
+    // the first two rows are 2 and 3 times them: what is 0.72 from the third score is near
+    let errors = [0.1_f32; 2];
+    let errors_desc = TensorDesc::f32([2]);
+    let plan =
+        SaeRescore { k: 3 }.plan(&x_desc, &weight, &bias, &errors_desc, &found, &scores).expect("shapes fit");
     // of [2, 3]: 2, 3, 4, 2, -1.5, 0.25; of [-1, NaN] nothing is a number
-    let candidates = [3_u32, 4, 0, 2, u32::MAX, 1, 4, 5];
-    for (x, rest) in [([2.0, 3.0, 2.0, 3.0], Some([3.0_f32, 0.25, 0.0])), ([2.0, 3.0, -1.0, f32::NAN], None)]
-    {
-        for host in forms(&sae_rescore::INFO) {
-            let (mut indices, mut values) = ([9_u32; 6], [-1.0_f32; 6]);
-            let read = [cast_slice(&x), cast_slice(&WEIGHT), cast_slice(&BIAS), cast_slice(&candidates)];
-            let written = [cast_slice_mut(&mut indices), cast_slice_mut(&mut values)].map(HostSlot::Write);
-            host(&plan.params, &mut read.map(HostSlot::Read).into_iter().chain(written).collect::<Vec<_>>());
-            assert_eq!((&indices[..3], &values[..3]), (&[2, 0, 3][..], &[4.0, 2.0, 2.0][..]));
-            match rest {
-                Some(rest) => assert_eq!((&indices[3..], &values[3..]), (&[1, 5, 0][..], &rest[..])),
-                None => {
-                    assert!(indices[3..] == [0; 3] && values[3..].iter().all(|v| v.is_nan()), "{values:?}")
-                }
-            }
+    let x = [2.0_f32, 3.0, 2.0, 3.0, -1.0, f32::NAN];
+    let candidates = [[2_u32, 1, 3, 0, 5], [2, 1, 3, 4, u32::MAX], [2, 1, 3, 0, 5]].concat();
+    // the first is settled without its first and last; the second has no other that may be near; a row that is no number is none
+    let scores = [[4.5_f32, 2.75, 2.25, 1.75, 0.0], [3.0, 2.5, 1.0, 0.9, f32::NEG_INFINITY], [f32::NAN; 5]];
+    let scores = scores.concat();
+    for host in forms(&sae_rescore::INFO) {
+        let (mut indices, mut values) = ([9_u32; 9], [-1.0_f32; 9]);
+        let read = [
+            cast_slice(&x),
+            cast_slice(&WEIGHT),
+            cast_slice(&BIAS),
+            cast_slice(&errors),
+            cast_slice(&candidates),
+            cast_slice(&scores),
+        ];
+        let written = [cast_slice_mut(&mut indices), cast_slice_mut(&mut values)].map(HostSlot::Write);
+        host(&plan.params, &mut read.map(HostSlot::Read).into_iter().chain(written).collect::<Vec<_>>());
+        assert_eq!((&indices[..3], &values[..3]), (&[2, 1, 0][..], &[4.5, 3.0, 2.0][..]));
+        assert_eq!((&indices[3..6], &values[3..6]), (&[2, 1, 3][..], &[3.0, 2.5, 2.0][..]));
+        assert!(indices[6..] == [0; 3] && values[6..].iter().all(|v| v.is_nan()), "{values:?}");
+    }
+}
+
+#[test]
+fn rows_that_candidates_do_not_settle_are_gone_through_whole() {
+    let [x_desc, weight] = [1, 6].map(|rows| TensorDesc::f32([rows, 2]));
+    let (bias, errors) = (TensorDesc::f32([6]), TensorDesc::f32([2]));
+    let (found, scores) = (TensorDesc::u32([1, 3]), TensorDesc::f32([1, 3]));
+    let run = |host: HostFn, x: [f32; 2], listed: [f32; 3]| {
+        let plan = SaeRescore { k: 2 }.plan(&x_desc, &weight, &bias, &errors, &found, &scores);
+        let plan = plan.expect("shapes fit");
+        let (mut indices, mut values) = ([9_u32; 2], [-1.0_f32; 2]);
+        let candidates = [4_u32, 5, 0];
+        let read = [
+            cast_slice(&x),
+            cast_slice(&WEIGHT),
+            cast_slice(&BIAS),
+            cast_slice(&[0.1_f32; 2]),
+            cast_slice(&candidates),
+            cast_slice(&listed),
+        ];
+        let written = [cast_slice_mut(&mut indices), cast_slice_mut(&mut values)].map(HostSlot::Write);
+        host(&plan.params, &mut read.map(HostSlot::Read).into_iter().chain(written).collect::<Vec<_>>());
+        (indices, values)
+    };
+    let large = 2.0_f32.powi(60);
+    for host in forms(&sae_rescore::INFO) {
+        // the last is near; a score is not finite; the length of a row is no number to go by
+        assert_eq!(run(host, [2.0, 3.0], [7.0, 3.0, 2.5]), ([2, 1], [4.0, 3.0]));
+        assert_eq!(run(host, [2.0, 3.0], [7.0, 3.0, 2.0]), ([4, 5], [7.0, 0.25]));
+        assert_eq!(run(host, [2.0, 3.0], [f32::INFINITY, 3.0, 2.0]), ([2, 1], [4.0, 3.0]));
+        assert_eq!(run(host, [2.0, 3.0], [f32::NAN, 3.0, 2.0]), ([2, 1], [4.0, 3.0]));
+        for size in [large, 1.0 / large] {
+            // all near 0 but the two biases, or far beyond them
+            let (want, values) = if size > 1.0 { ([0, 2], [size; 2]) } else { ([4, 5], [0.5, 0.25]) };
+            assert_eq!(run(host, [size, 0.0], [f32::MAX, 1.0, -1.0]), (want, values));
         }
+        // zeros have a length: nothing but equals of the second is near it
+        assert_eq!(run(host, [0.0, 0.0], [7.0, 0.5, 0.25]), ([4, 5], [7.0, 0.25]));
     }
 }
 

@@ -5,16 +5,18 @@
 //! found. A gated one is a threshold too: of `mag = x (W_enc exp(r_mag)) + b_mag` that is active which is above both 0 and what
 //! `mag` is where the gate opens, `b_mag - exp(r_mag) b_gate`. Such rows are given places, and more where one fills them.
 
+use super::precision::{Narrow, narrow_ops};
 use super::{Activation, Normalize, Sae, SaePrecision, SparseRows, floats};
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
 use auscult_kernels::ops::{
+    add::Add,
     capture::Capture,
     sae_add_threshold::SaeAddThreshold,
     sae_decode::SaeDecode,
     sae_encode::{MOST_K, SaeEncode},
     sae_rescore::SaeRescore,
-    sae_screen::{SaeScreen, screened},
+    sae_screen::SaeScreen,
 };
 use auscult_kernels::{DType, Plan, ShapeError, TensorDesc};
 use auscult_runtime::{Backend, DeviceInfo, GraphBuilder, GraphError, Tensor, Value};
@@ -22,6 +24,8 @@ use rayon::prelude::*;
 
 /// Places that rows are given at first where there is no limit: several times what most published autoencoders have active.
 const FIRST_PLACES: usize = 256;
+/// Subtracts a row from rows.
+pub(super) const CENTRE: Add = Add { alpha: -1.0 };
 
 /// The tensors of an autoencoder on a device.
 #[derive(Clone, Debug)]
@@ -32,9 +36,11 @@ pub struct DeviceSae {
     is_limit: bool,
     /// f32 `[features, width]`.
     pub(super) encoder: Tensor,
-    /// bf16 `[features, width]`, where that is what is multiplied first.
-    pub(super) narrow: Option<Tensor>,
-    /// f32 `[features]`: with what is subtracted from a row folded in, less the threshold.
+    /// What is multiplied first, where that is in bf16.
+    pub(super) narrow: Option<Narrow<Tensor>>,
+    /// f32 `[width]`: what is subtracted from a row before it is rounded to that; folded into the bias without.
+    pub(super) centre: Option<Tensor>,
+    /// f32 `[features]`: less the threshold.
     pub(super) bias: Tensor,
     /// f32 `[features]`: what is added to the values of active features.
     threshold: Option<Tensor>,
@@ -98,11 +104,13 @@ impl Sae {
         let [narrow_row, narrow] =
             [&row, &self.encoder.desc].map(|t| TensorDesc::new(DType::BF16, t.shape.clone()));
         let (round, screen, rescore) = narrow_ops(k, self.features);
-        let candidates = TensorDesc::u32([1, screen.k]);
+        let (candidates, scores) = (TensorDesc::u32([1, screen.k]), TensorDesc::f32([1, screen.k]));
+        let column = TensorDesc::f32([self.width]);
         Ok(vec![
+            CENTRE.plan(&row, &column)?,
             round.plan(&row, None)?,
             screen.plan(&narrow_row, &narrow, &self.bias.desc)?,
-            rescore.plan(&row, &self.encoder.desc, &self.bias.desc, &candidates)?,
+            rescore.plan(&row, &self.encoder.desc, &self.bias.desc, &column, &candidates, &scores)?,
         ])
     }
 
@@ -113,12 +121,18 @@ impl Sae {
     /// one without a limit of active features, or with a weight beyond its range; memory.
     pub fn on_device(&self, backend: &dyn Backend, precision: SaePrecision) -> Result<DeviceSae> {
         let (k, is_limit) = self.places()?;
-        let narrow = match precision {
-            SaePrecision::F32 => None,
-            SaePrecision::Bf16 => Some(self.narrow_encoder()?.upload(backend)?),
-        };
+        let b_dec = HostTensor::from_f32s([self.width], self.b_dec.clone()).upload(backend)?;
         let form = self.form()?;
-        let bias = form.bias_less_threshold();
+        let (narrow, centre, bias) = match precision {
+            SaePrecision::F32 => (None, None, form.bias_less_threshold()),
+            SaePrecision::Bf16 => {
+                let Narrow { weight, errors } = self.narrow_encoder()?;
+                let narrow = Narrow { weight: weight.upload(backend)?, errors: errors.upload(backend)? };
+                // what is rounded is off by its own size, so that what rows have in common is better gone
+                let centre = self.settings.apply_b_dec_to_input.then(|| b_dec.clone());
+                (Some(narrow), centre, HostTensor::from_f32s([self.features], self.b_enc.clone()))
+            }
+        };
         let Form { weight, threshold, .. } = form;
         let threshold = threshold.map(|values| HostTensor::from_f32s([self.features], values));
         Ok(DeviceSae {
@@ -126,10 +140,11 @@ impl Sae {
             is_limit,
             encoder: weight.upload(backend)?,
             narrow,
+            centre,
             bias: bias.upload(backend)?,
             threshold: threshold.map(|threshold| threshold.upload(backend)).transpose()?,
             decoder: self.decoder.upload(backend)?,
-            b_dec: HostTensor::from_f32s([self.width], self.b_dec.clone()).upload(backend)?,
+            b_dec,
         })
     }
 
@@ -267,10 +282,18 @@ impl DeviceSae {
             None => graph.op_all(&self.encoder_op(), &[x, encoder, bias].map(Some), &[])?,
             Some(narrow) => {
                 let (round, screen, rescore) = self.narrow_ops();
+                let x = match &self.centre {
+                    None => x,
+                    Some(centre) => {
+                        let centre = graph.constant(centre);
+                        graph.op(&CENTRE, &[x, centre].map(Some))?
+                    }
+                };
                 let rounded = graph.op(&round, &[Some(x), None])?;
-                let narrow = graph.constant(narrow);
-                let found = graph.op_all(&screen, &[rounded, narrow, bias].map(Some), &[])?;
-                graph.op_all(&rescore, &[x, encoder, bias, found[0]].map(Some), &[])?
+                let (weight, errors) = (graph.constant(&narrow.weight), graph.constant(&narrow.errors));
+                let found = graph.op_all(&screen, &[rounded, weight, bias].map(Some), &[])?;
+                let near = [x, encoder, bias, errors, found[0], found[1]];
+                graph.op_all(&rescore, &near.map(Some), &[])?
             }
         };
         let (indices, values) = match written.as_slice() {
@@ -321,9 +344,4 @@ impl DeviceSae {
     pub(super) fn decoder(&self) -> [Tensor; 2] {
         [self.decoder.clone(), self.b_dec.clone()]
     }
-}
-
-/// What finds the `k` largest of so many features in bf16: rows are rounded and screened, and what was found is computed in f32.
-pub(super) fn narrow_ops(k: usize, features: usize) -> (Capture, SaeScreen, SaeRescore) {
-    (Capture { dtype: DType::BF16 }, SaeScreen { k: screened(k, features) }, SaeRescore { k })
 }

@@ -1,7 +1,7 @@
 //! The encoder on the host, in f32: any activation, any normalisation.
 
 use super::decode::Scale;
-use super::device::narrow_ops;
+use super::precision::{Narrow, narrow_ops};
 use super::{Activation, Normalize, Sae, SaePrecision};
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
@@ -114,10 +114,10 @@ impl Sae {
         Ok(HostEncoder { sae: self, narrow })
     }
 
-    /// With a weight in bf16, where there is one, products are of that.
+    /// With an encoder in bf16, where there is one, products are of that.
     fn encode_by(
         &self,
-        narrow: Option<&HostTensor>,
+        narrow: Option<&Narrow<HostTensor>>,
         rows: &[f32],
         not_finite: NotFinite,
     ) -> Result<SparseRows> {
@@ -206,7 +206,12 @@ impl Sae {
     }
 
     /// The k largest features, chosen as they are computed.
-    fn encode_top_k(&self, narrow: Option<&HostTensor>, rows: &[f32], k: usize) -> Result<SparseRows> {
+    fn encode_top_k(
+        &self,
+        narrow: Option<&Narrow<HostTensor>>,
+        rows: &[f32],
+        k: usize,
+    ) -> Result<SparseRows> {
         let count = rows.len() / self.width;
         let (mut indices, mut values) = (Vec::new(), Vec::new());
         for rows in rows.chunks(BLOCK_ROWS * self.width) {
@@ -234,8 +239,8 @@ impl Sae {
         Ok(chosen(&plan, &read, desc.shape[0] * k))
     }
 
-    /// The same by products in bf16, then in f32.
-    fn best_by(&self, narrow: &HostTensor, x: &[f32], k: usize) -> Result<(Vec<u32>, Vec<f32>)> {
+    /// The same by products in bf16, and near ties in f32.
+    fn best_by(&self, narrow: &Narrow<HostTensor>, x: &[f32], k: usize) -> Result<(Vec<u32>, Vec<f32>)> {
         let rows = x.len() / self.width;
         let (round, screen, rescore) = narrow_ops(k, self.features);
         let (desc, bias) = (TensorDesc::f32([rows, self.width]), TensorDesc::f32([self.features]));
@@ -248,14 +253,16 @@ impl Sae {
         run(&plan, &mut [HostSlot::Read(x_bytes), HostSlot::Read(&[]), written]);
 
         let rounded_desc = TensorDesc::new(round.dtype, desc.shape.clone());
-        let plan = screen.plan(&rounded_desc, &narrow.desc, &bias).map_err(GraphError::from)?;
-        let read = [bytemuck::cast_slice(&rounded), &narrow.bytes, b_enc];
-        let (candidates, _) = chosen(&plan, &read, rows * screen.k);
+        let plan = screen.plan(&rounded_desc, &narrow.weight.desc, &bias).map_err(GraphError::from)?;
+        let read = [bytemuck::cast_slice(&rounded), &narrow.weight.bytes, b_enc];
+        let (candidates, scores) = chosen(&plan, &read, rows * screen.k);
 
-        let found = TensorDesc::u32([rows, screen.k]);
-        let plan = rescore.plan(&desc, &self.encoder.desc, &bias, &found).map_err(GraphError::from)?;
-        let read = [x_bytes, &self.encoder.bytes, b_enc, bytemuck::cast_slice(&candidates)];
-        Ok(chosen(&plan, &read, rows * k))
+        let (found, scored) = (TensorDesc::u32([rows, screen.k]), TensorDesc::f32([rows, screen.k]));
+        let (encoder, errors) = (&self.encoder, &narrow.errors);
+        let plan = rescore.plan(&desc, &encoder.desc, &bias, &errors.desc, &found, &scored);
+        let lists = [bytemuck::cast_slice(&candidates), bytemuck::cast_slice(&scores)];
+        let read = [x_bytes, &encoder.bytes, b_enc, &errors.bytes, lists[0], lists[1]];
+        Ok(chosen(&plan.map_err(GraphError::from)?, &read, rows * k))
     }
 
     /// All features of some rows at a time, then those that are active.
@@ -348,8 +355,8 @@ impl Sae {
 #[derive(Debug)]
 pub struct HostEncoder<'a> {
     sae: &'a Sae,
-    /// The weight in bf16, where products are of that.
-    narrow: Option<HostTensor>,
+    /// The encoder in bf16, where products are of that.
+    narrow: Option<Narrow<HostTensor>>,
 }
 
 impl HostEncoder<'_> {

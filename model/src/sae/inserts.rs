@@ -2,6 +2,7 @@
 //! do not.
 
 use super::DeviceSae;
+use super::device::CENTRE;
 use auscult_kernels::Op;
 use auscult_kernels::ops::{
     column_sums::ColumnSums, sae_add_threshold::SaeAddThreshold, sae_decode::SaeDecode,
@@ -60,12 +61,18 @@ impl DeviceSae {
                 return vec![insert(Arc::new(self.encoder_op()), vec![Operand::Site, weight, bias], codes)];
             };
             let (round, screen, rescore) = self.narrow_ops();
-            let found = vec![Operand::Beside(1), tensor(narrow), bias.clone()];
-            vec![
-                insert(Arc::new(round), vec![Operand::Site, Operand::Absent], Place::Beside),
-                insert(Arc::new(screen), found, Place::Beside),
-                insert(Arc::new(rescore), vec![Operand::Site, weight, bias, code(1, 0)], codes),
-            ]
+            let centre = self
+                .centre
+                .as_ref()
+                .map(|centre| insert(Arc::new(CENTRE), vec![Operand::Site, tensor(centre)], Place::Beside));
+            // rows as they are multiplied, so many inserts later
+            let x = |back| if centre.is_some() { Operand::Beside(back) } else { Operand::Site };
+            let round = insert(Arc::new(round), vec![x(1), Operand::Absent], Place::Beside);
+            let found = vec![Operand::Beside(1), tensor(&narrow.weight), bias.clone()];
+            let screen = insert(Arc::new(screen), found, Place::Beside);
+            let near = vec![x(3), weight, bias, tensor(&narrow.errors), code(1, 0), code(1, 1)];
+            let rescore = insert(Arc::new(rescore), near, codes);
+            centre.into_iter().chain([round, screen, rescore]).collect()
         };
         // where the decoder finds features and values
         let (mut inserts, codes) = match self.threshold() {

@@ -1,21 +1,27 @@
 //! How an encoder multiplies.
 
-use super::{Activation, Sae};
+use super::{Activation, Sae, floats};
 use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
 use auscult_kernels::DType;
-use auscult_kernels::ops::sae_encode::MOST_K;
+use auscult_kernels::ops::{
+    capture::Capture,
+    sae_encode::MOST_K,
+    sae_rescore::{SaeRescore, errors},
+    sae_screen::{SaeScreen, screened},
+};
 use std::fmt;
 
-/// What the products of a top-k encoder are of. Either way its features and values are those of f32.
+/// What the products of a top-k encoder are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum SaePrecision {
     /// Every feature in f32.
     #[default]
     F32,
-    /// Every feature with rows and weight rounded to bf16; a quarter more than the k largest, and 16, are computed again in f32,
-    /// and the cut is made among those. A feature is missed only where more others than that lie between it and the k-th by
-    /// their rounded products, which are off by some 0.002 of the spread of a row's pre-activations.
+    /// Every feature with rows, less what is subtracted from them, and weight rounded to bf16. Features that are so near the k-th
+    /// largest, or 0, that this does not tell on which side they are, are computed again in f32; so are all features of a row that
+    /// has more of those than were kept in view, a quarter more than k, and 16. So the features are those of f32, but for what is
+    /// said at [`errors`]; the values of others than near ties are off by about a thousandth of the spread of a row's pre-activations.
     Bf16,
 }
 
@@ -35,12 +41,26 @@ impl fmt::Display for SaePrecision {
     }
 }
 
+/// What encodes in bf16, on the host or on a device.
+#[derive(Clone, Debug)]
+pub(super) struct Narrow<T> {
+    /// bf16 `[features, width]`.
+    pub weight: T,
+    /// f32 `[width]`: how far products with it are off, of a column of a row.
+    pub errors: T,
+}
+
+/// What finds the `k` largest of so many features in bf16: rows are rounded and screened, and near ties are computed in f32.
+pub(super) fn narrow_ops(k: usize, features: usize) -> (Capture, SaeScreen, SaeRescore) {
+    (Capture { dtype: DType::BF16 }, SaeScreen { k: screened(k, features) }, SaeRescore { k })
+}
+
 impl Sae {
-    /// The encoder's weight in bf16, `[features, width]`.
+    /// The encoder in bf16.
     ///
     /// # Errors
     /// An autoencoder that is not one of the k largest features; a weight beyond the range of bf16.
-    pub(super) fn narrow_encoder(&self) -> Result<HostTensor> {
+    pub(super) fn narrow_encoder(&self) -> Result<Narrow<HostTensor>> {
         let bad =
             |found: String, expected| Err(ModelError::Argument { argument: "precision", found, expected });
         if !matches!(self.settings.activation, Activation::TopK(k) if k <= MOST_K) {
@@ -49,9 +69,10 @@ impl Sae {
                 format!("f32: only those of the k largest features, k at most {MOST_K}, encode in bf16");
             return bad(found, expected);
         }
-        match self.encoder.narrowed(DType::BF16) {
-            Some(narrow) => Ok(narrow),
-            None => bad("bf16".into(), "f32: a weight is beyond the range of bf16".into()),
-        }
+        let Some(weight) = self.encoder.narrowed(DType::BF16) else {
+            return bad("bf16".into(), "f32: a weight is beyond the range of bf16".into());
+        };
+        let errors = errors(floats(&self.encoder), self.width);
+        Ok(Narrow { weight, errors: HostTensor::from_f32s([self.width], errors) })
     }
 }

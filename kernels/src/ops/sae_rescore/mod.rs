@@ -1,19 +1,28 @@
-//! The second half of the encoder of a sparse autoencoder in half precision: the features that
-//! [`SaeScreen`](super::sae_screen::SaeScreen) found, computed in f32, and the best of them kept.
+//! The second half of the encoder of a sparse autoencoder in half precision: of the features that
+//! [`SaeScreen`](super::sae_screen::SaeScreen) found for a row, the best are kept, and those that are too near the last place to
+//! tell are computed in f32 first.
 //!
 //! ```text
-//! pre[r, i] = sum_c x[r, c] weight[candidates[r, i], c] + bias[candidates[r, i]]
+//! reach[r] = |x[r] errors|, column by column    how far a score may be off
+//! edge[r]  = max(scores[r, k - 1], 0)
+//! pre[r, i] = scores[r, i]                      where scores[r, i] > edge[r] + 2 reach[r]
+//!             none                              where scores[r, i] < edge[r] - 2 reach[r]
+//!             sum_c x[r, c] weight[candidates[r, i], c] + bias[candidates[r, i]]      between: near ties
 //! indices[r], values[r] = the k largest max(pre[r], 0), by value descending; of equals the smaller index first
 //! ```
 //!
-//! The candidates of a row are different features; one past the table is none. Where fewer than k are above 0, index 0 and value 0
-//! fill the row. A row that has a pre-activation which is not a number has values NaN and indices 0. So it writes what
-//! [`SaeEncode`](super::sae_encode::SaeEncode) writes, wherever the k best are among the candidates.
+//! The candidates of a row are different features in the order of the screen; one past the table is none. Where fewer than k are
+//! above 0, index 0 and value 0 fill the row. A row that has a pre-activation which is not a number has values NaN and indices 0.
 //!
-//! Every value that is written is of f32, not the near ties alone: a candidate's row of 1,024 columns is 4 KiB, so that 141 of
-//! each of 65,536 rows are 38 GB: 8 ms at 4.8 TB/s where no cache helps, beside 7 ms for a screen of 32,768 features at 600
-//! TFLOP/s, and 44 ms in f32 out of three products in tf32 at 300. Near ties alone would be less than half of that, but leave
-//! values that are off by a thousandth.
+//! Where no score is further off than reach, the features that are kept are those that
+//! [`SaeEncode`](super::sae_encode::SaeEncode) keeps. A row whose list may be too short for that, since the last of its candidates
+//! is a near tie itself and there are features that are no candidates, is gone through whole: every feature is computed. So is a
+//! row with a score that is infinite or not a number, and one whose largest x errors is 2^50 or more, or below 2^-50 but not 0, since
+//! reach is then no number to go by in f32.
+//!
+//! A candidate's row of 1,024 columns is 4 KiB: 141 of each of 65,536 rows are 38 GB, 8 ms at 4.8 TB/s where no cache helps, beside
+//! 7 ms for a screen of 32,768 features at 600 TFLOP/s. Near ties alone are some ten of them. What is not near keeps the score,
+//! which is off by about a thousandth of the spread of a row's pre-activations. [`errors`] says what is taken for `errors`.
 
 mod cases;
 mod cpu;
@@ -24,6 +33,8 @@ use crate::{
     Cost, DType, KernelInfo, Op, Plan, Ptx, ShapeError, Slot, Split, TensorDesc, Wgsl, fields, fold_groups,
 };
 use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// Parameter block.
 #[repr(C)]
@@ -42,8 +53,12 @@ pub struct Params {
     pad: [u32; 3],
 }
 
-/// Threads of a block of the PTX form, invocations of a workgroup: either makes a row.
-const BLOCK: u32 = 256;
+/// Threads of a block of the PTX form, which makes a row.
+const PTX_BLOCK: u32 = 128;
+/// Invocations of a workgroup, which makes a row.
+const WGSL_BLOCK: u32 = 256;
+/// The largest x errors of a row whose reach is a number to go by: squares of larger and smaller ones leave f32.
+const SIZES: Range<f32> = f32::from_bits((127 - 50) << 23)..f32::from_bits((127 + 50) << 23);
 /// Blocks along x at most.
 const PTX_GRID_X: u32 = i32::MAX.unsigned_abs();
 
@@ -54,19 +69,21 @@ pub static INFO: KernelInfo = KernelInfo {
         Slot::read("x", DType::F32),
         Slot::read("weight", DType::F32),
         Slot::read("bias", DType::F32),
+        Slot::read("errors", DType::F32),
         Slot::read("candidates", DType::U32),
+        Slot::read("scores", DType::F32),
         Slot::write("indices", DType::U32),
         Slot::write("values", DType::F32),
     ],
     fields: fields![Params; rows, width, features, screened, k],
     params_size: size_of::<Params>(),
-    wgsl: &[Wgsl::new(include_str!("sae_rescore.wgsl"), "sae_rescore_f32", [BLOCK, 1, 1], |params| {
+    wgsl: &[Wgsl::new(include_str!("sae_rescore.wgsl"), "sae_rescore_f32", [WGSL_BLOCK, 1, 1], |params| {
         fold_groups(bytemuck::pod_read_unaligned::<Params>(params).rows.into())
     })],
     ptx: &[Ptx {
-        registers: 40,
+        registers: 48,
         static_shared: 12_288,
-        ..Ptx::new(include_str!("sae_rescore_f32.ptx"), "sae_rescore_f32", [BLOCK, 1, 1], |params, _| {
+        ..Ptx::new(include_str!("sae_rescore_f32.ptx"), "sae_rescore_f32", [PTX_BLOCK, 1, 1], |params, _| {
             let rows = bytemuck::pod_read_unaligned::<Params>(params).rows;
             [rows.min(PTX_GRID_X), rows.div_ceil(PTX_GRID_X), 1]
         })
@@ -76,7 +93,55 @@ pub static INFO: KernelInfo = KernelInfo {
     cases: cases::cases,
 };
 
-/// The best of some candidates of each row.
+/// The scores from which on, and up to which, candidates of a row are near ties; none where all features are to be computed.
+fn near_ties(p: &Params, x: &[f32], errors: &[f32], scores: &[f32]) -> Option<(f64, f64)> {
+    let products = || x.iter().zip(errors).map(|(x, error)| x * error);
+    // in the order of bits NaN is the largest
+    let largest = products().map(|v| v.abs().to_bits()).max().map_or(0.0, f32::from_bits);
+    let twice = 2.0 * products().map(|v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    // scores come in order, what is not a number first
+    let [first, kth, last] = [0, p.k as usize - 1, scores.len() - 1].map(|place| scores[place]);
+    let edge = f64::from(kth.max(0.0));
+    let (low, high) = (edge - twice, edge + twice);
+    let complete = p.screened >= p.features || f64::from(last) < low;
+    let known = (largest == 0.0 || SIZES.contains(&largest)) && first < f32::INFINITY;
+    (known && complete).then_some((low, high))
+}
+
+/// The `errors` `[width]` for a weight `[features, width]`.
+///
+/// With x and weight rounded to bf16, whose unit roundoff is 2^-8, a product is off by about sqrt(2) * 0.39 * 2^-8 of itself, the root
+/// mean square of what rounding does to numbers of any size: 0.0022. Where those are independent, the sum of a feature's products is
+/// off by that much of the root of the sum of their squares. Taken is 2^-7, 3.6 times as much, of the products of x with the root mean
+/// square of a column of the weight over features, so that what is twice as far apart, as near ties are told, is five standard
+/// deviations of a difference.
+///
+/// In those means every feature is as long as the one that one in a hundred exceeds: most features of an autoencoder may be dead and
+/// short, and few that are long beyond all others should not make every row doubtful. Of these, decisions are less certain.
+pub fn errors(weight: &[f32], width: usize) -> Vec<f32> {
+    let length = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
+    let mut lengths: Vec<f64> = weight.par_chunks_exact(width).map(length).collect();
+    let squares = |rows: &[f32]| {
+        let mut sums = vec![0.0_f64; width];
+        for row in rows.chunks_exact(width) {
+            let length = length(row);
+            if length > 0.0 {
+                sums.iter_mut().zip(row).for_each(|(sum, &w)| *sum += (f64::from(w) / length).powi(2));
+            }
+        }
+        sums
+    };
+    // parts of fixed sizes, so that sums are always the same
+    let parts: Vec<Vec<f64>> = weight.par_chunks(256 * width).map(squares).collect();
+    lengths.retain(|length| *length > 0.0);
+    lengths.sort_unstable_by(f64::total_cmp);
+    let features = lengths.len();
+    let typical = lengths.get(features.saturating_sub(1 + features / 100)).copied().unwrap_or(0.0);
+    let mean = |column: usize| parts.iter().map(|part| part[column]).sum::<f64>() / features.max(1) as f64;
+    (0..width).map(|column| (typical * mean(column).sqrt() / 128.0) as f32).collect()
+}
+
+/// The best of the candidates of each row.
 #[derive(Clone, Copy, Debug)]
 pub struct SaeRescore {
     /// Features a row that are kept: 1 to 1024, at most as many as there are candidates.
@@ -85,13 +150,16 @@ pub struct SaeRescore {
 
 impl SaeRescore {
     /// Plans indices u32 and values f32 `[rows, k]` from x f32 `[rows, width]`, weight f32 `[features, width]`, bias f32
-    /// `[features]` and candidates u32 `[rows, screened]`, at most 1536 a row.
+    /// `[features]`, errors f32 `[width]`, candidates u32 `[rows, screened]`, at most 1536 a row, and their scores f32, of the same
+    /// shape.
     pub fn plan(
         &self,
         x: &TensorDesc,
         weight: &TensorDesc,
         bias: &TensorDesc,
+        errors: &TensorDesc,
         candidates: &TensorDesc,
+        scores: &TensorDesc,
     ) -> Result<Plan, ShapeError> {
         let op = INFO.name;
         let (DType::F32, &[rows, width @ (1..)]) = (x.dtype, x.shape.as_slice()) else {
@@ -105,6 +173,7 @@ impl SaeRescore {
             }
         };
         ShapeError::expect(op, "bias", bias, &TensorDesc::f32([features]), "first axis of weight")?;
+        ShapeError::expect(op, "errors", errors, &TensorDesc::f32([width]), "last axis of x")?;
         let screened = match (candidates.dtype, candidates.shape.as_slice()) {
             (DType::U32, &[r, screened]) if r == rows && (1..=MOST_SCREENED).contains(&screened) => screened,
             _ => {
@@ -112,6 +181,7 @@ impl SaeRescore {
                 return Err(ShapeError::tensor(op, "candidates", candidates, expected));
             }
         };
+        ShapeError::expect(op, "scores", scores, &TensorDesc::f32([rows, screened]), "shape of candidates")?;
         let most = MOST_K.min(screened);
         if !(1..=most).contains(&self.k) {
             let expected = format!("1 to {most} (candidates of a row, at most {MOST_K})");
@@ -130,27 +200,28 @@ impl SaeRescore {
             pad: [0; 3],
         };
         let (indices, values) = (TensorDesc::u32([rows, k]), TensorDesc::f32([rows, k]));
-        // rows of weight that are read, at most
-        let touched = candidates.elements().min(features) * (width + 1) * 4;
-        let known = x.bytes() + candidates.bytes() + indices.bytes() + values.bytes();
+        let read = x.bytes() + candidates.bytes() + scores.bytes();
         Ok(Plan {
             kernel: &INFO,
             params: bytemuck::bytes_of(&params).to_vec(),
+            // of every row; what near ties take depends on the rows
             cost: Cost {
-                bytes: (known + touched) as u64,
-                flops: 2 * candidates.elements() as u64 * width as u64,
+                bytes: (read + indices.bytes() + values.bytes()) as u64,
+                flops: 3 * x.elements() as u64,
             },
             splits: vec![Split {
                 items: rows,
                 count_at: std::mem::offset_of!(Params, rows),
                 first_at: None,
-                item_bytes: vec![4 * width, 0, 0, 4 * screened, 4 * k, 4 * k],
+                item_bytes: vec![4 * width, 0, 0, 0, 4 * screened, 4 * screened, 4 * k, 4 * k],
             }],
             slots: vec![
                 Some(x.clone()),
                 Some(weight.clone()),
                 Some(bias.clone()),
+                Some(errors.clone()),
                 Some(candidates.clone()),
+                Some(scores.clone()),
                 Some(indices),
                 Some(values),
             ],
@@ -160,11 +231,12 @@ impl SaeRescore {
 
 impl Op for SaeRescore {
     fn plan(&self, inputs: &[Option<&TensorDesc>]) -> Result<Plan, ShapeError> {
-        let &[Some(x), Some(weight), Some(bias), Some(candidates)] = inputs else {
-            let expected = "x, weight, bias, candidates";
+        let &[Some(x), Some(weight), Some(bias), Some(errors), Some(candidates), Some(scores)] = inputs
+        else {
+            let expected = "x, weight, bias, errors, candidates, scores";
             return Err(ShapeError::value(INFO.name, "inputs", inputs.len(), expected));
         };
-        self.plan(x, weight, bias, candidates)
+        self.plan(x, weight, bias, errors, candidates, scores)
     }
 }
 
@@ -174,37 +246,49 @@ mod tests {
 
     #[test]
     fn refusals_name_the_argument() {
-        let text = |k, x: &[usize], weight: &[usize], bias: usize, candidates: &[usize]| {
-            let [x, weight] = [x, weight].map(TensorDesc::f32);
-            let plan =
-                SaeRescore { k }.plan(&x, &weight, &TensorDesc::f32([bias]), &TensorDesc::u32(candidates));
+        let text = |k,
+                    [x, weight]: [[usize; 2]; 2],
+                    [bias, errors]: [usize; 2],
+                    [candidates, scores]: [[usize; 2]; 2]| {
+            let [x, weight, scores] = [x, weight, scores].map(TensorDesc::f32);
+            let ([bias, errors], candidates) =
+                ([bias, errors].map(|n| TensorDesc::f32([n])), TensorDesc::u32(candidates));
+            let plan = SaeRescore { k }.plan(&x, &weight, &bias, &errors, &candidates, &scores);
             plan.expect_err("refused").to_string()
         };
         assert_eq!(
-            text(2, &[3, 0], &[7, 0], 7, &[3, 4]),
+            text(2, [[3, 0], [7, 0]], [7, 0], [[3, 4]; 2]),
             "sae_rescore_f32: `x` has type and shape F32 [3, 0], expected F32 [rows, width] with a column or more"
         );
         assert_eq!(
-            text(2, &[3, 5], &[0, 5], 0, &[3, 4]),
+            text(2, [[3, 5], [0, 5]], [0, 5], [[3, 4]; 2]),
             "sae_rescore_f32: `weight` has type and shape F32 [0, 5], expected F32 [features, 5] (last axis of x) with a \
              feature or more"
         );
         assert_eq!(
-            text(2, &[3, 5], &[7, 5], 5, &[3, 4]),
+            text(2, [[3, 5], [7, 5]], [5, 5], [[3, 4]; 2]),
             "sae_rescore_f32: `bias` has type and shape F32 [5], expected F32 [7] (first axis of weight)"
+        );
+        assert_eq!(
+            text(2, [[3, 5], [7, 5]], [7, 7], [[3, 4]; 2]),
+            "sae_rescore_f32: `errors` has type and shape F32 [7], expected F32 [5] (last axis of x)"
         );
         for candidates in [[2, 4], [3, 0], [3, 1537]] {
             assert_eq!(
-                text(2, &[3, 5], &[7, 5], 7, &candidates),
+                text(2, [[3, 5], [7, 5]], [7, 5], [candidates; 2]),
                 format!(
                     "sae_rescore_f32: `candidates` has type and shape U32 {candidates:?}, expected U32 [3, 1 to 1536] (rows \
                      of x)"
                 )
             );
         }
+        assert_eq!(
+            text(2, [[3, 5], [7, 5]], [7, 5], [[3, 5], [3, 4]]),
+            "sae_rescore_f32: `scores` has type and shape F32 [3, 4], expected F32 [3, 5] (shape of candidates)"
+        );
         for (k, screened, most) in [(0, 4, 4), (5, 4, 4), (1025, 1500, 1024)] {
             assert_eq!(
-                text(k, &[3, 5], &[7, 5], 7, &[3, screened]),
+                text(k, [[3, 5], [7, 5]], [7, 5], [[3, screened]; 2]),
                 format!(
                     "sae_rescore_f32: `k` has value {k}, expected 1 to {most} (candidates of a row, at most 1024)"
                 )
@@ -213,7 +297,22 @@ mod tests {
         let op: &dyn Op = &SaeRescore { k: 4 };
         assert_eq!(
             op.plan(&[]).expect_err("refused").to_string(),
-            "sae_rescore_f32: `inputs` has value 0, expected x, weight, bias, candidates"
+            "sae_rescore_f32: `inputs` has value 0, expected x, weight, bias, errors, candidates, scores"
         );
+    }
+
+    #[test]
+    fn errors_go_by_columns_and_by_what_one_feature_in_a_hundred_exceeds() {
+        // lengths 0.5, two thirds in the first column; dead ones and one beyond all others change nothing
+        let row = |length: f32| [0.8 * length, 0.6 * length];
+        for longest in [0.5, 1e6] {
+            let lengths = (0..300).map(|f| if f % 3 == 0 { 0.01 } else { 0.5 }).chain([longest, 0.0]);
+            let weight: Vec<f32> = lengths.flat_map(row).collect();
+            let found = errors(&weight, 2);
+            let near = |got: f32, want: f32| (got - want).abs() <= 1e-6 * want;
+            assert!(near(found[0], 0.4 / 128.0) && near(found[1], 0.3 / 128.0), "{found:?}");
+        }
+        assert_eq!(errors(&[0.0; 6], 3), [0.0; 3]);
+        assert_eq!(errors(&[f32::MAX; 2], 2), [f32::MAX / 128.0; 2]);
     }
 }

@@ -1,23 +1,35 @@
-use super::Params;
+use super::{Params, near_ties};
 use crate::HostSlot;
 
 /// The definition: sums in f64, rounded once, then sorted.
 pub(super) fn reference(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let p: Params = bytemuck::pod_read_unaligned(params);
-    let [x, weight, bias, candidates, indices, values] = slots else { panic!("sae_rescore has six slots") };
+    let [x, weight, bias, errors, candidates, scores, indices, values] = slots else {
+        panic!("sae_rescore has eight slots")
+    };
     let (x, weight, bias): (&[f32], &[f32], &[f32]) = (x.read(), weight.read(), bias.read());
-    let candidates: &[u32] = candidates.read();
+    let (errors, candidates, scores): (&[f32], &[u32], &[f32]) =
+        (errors.read(), candidates.read(), scores.read());
     let (indices, values): (&mut [u32], &mut [f32]) = (indices.write(), values.write());
     let [width, screened, k] = [p.width, p.screened, p.k].map(|n| n as usize);
     for r in 0..p.rows as usize {
         let (indices, values) = (&mut indices[r * k..][..k], &mut values[r * k..][..k]);
-        let mut active = Vec::new();
-        for &feature in candidates[r * screened..][..screened].iter().filter(|&&f| f < p.features) {
+        let x = &x[r * width..][..width];
+        let scores = &scores[r * screened..][..screened];
+        let candidates = candidates[r * screened..][..screened].iter().zip(scores);
+        let computed = |feature: u32| {
             let f = feature as usize;
-            let terms = x[r * width..][..width].iter().zip(&weight[f * width..][..width]);
+            let terms = x.iter().zip(&weight[f * width..][..width]);
             let sum: f64 = terms.map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
-            active.push((feature, (sum + f64::from(bias[f])) as f32));
-        }
+            (feature, (sum + f64::from(bias[f])) as f32)
+        };
+        let mut active: Vec<(u32, f32)> = match near_ties(&p, x, errors, scores) {
+            None => (0..p.features).map(computed).collect(),
+            Some((low, high)) => candidates
+                .filter(|&(&f, &score)| f < p.features && f64::from(score) >= low)
+                .map(|(&f, &score)| if f64::from(score) > high { (f, score) } else { computed(f) })
+                .collect(),
+        };
         if active.iter().any(|(_, value)| value.is_nan()) {
             indices.fill(0);
             values.fill(f32::NAN);

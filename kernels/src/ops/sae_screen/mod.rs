@@ -8,11 +8,10 @@
 //! What is not a number comes before all numbers; negative infinity is never among them. Where there are fewer than k, the
 //! places behind hold index 2^32 - 1 and value negative infinity. The pre-activations are never in memory.
 //!
-//! [`SaeRescore`](super::sae_rescore::SaeRescore) computes what is found here in f32 and keeps the best. [`screened`] says how
-//! many to find for that. With x and weight rounded to bf16, whose unit roundoff is 2^-8, a pre-activation is off by the sum of
-//! width products of relative error about sqrt(2) * 0.39 * 2^-8, the root mean square of what rounding does to numbers of any
-//! size: by 0.0022 of the spread of a row's pre-activations, where terms are independent. Of 32,768 normal values 0.6 lie in
-//! so wide a band below the 100th, so that 41 more than k are what is within 60 times the error of it.
+//! [`SaeRescore`](super::sae_rescore::SaeRescore) keeps the best of what is found here, those about the last place computed in f32,
+//! and computes every feature of a row that may have more of these than were found. [`screened`] says how many to find for that.
+//! Where rows and weights are like noise, what is near reaches 0.0156 of the spread of a row's pre-activations below the k-th: of
+//! 32,768 normal values 4.8 lie in so wide a band below the 100th, and 41 more than k are nine times as many.
 //!
 //! A launch that is cut along features goes on from what the part before left in indices and values.
 
