@@ -57,6 +57,10 @@ fn main() -> ExitCode {
             trials.push(Trial::test(name, move || there_and_back(&backend, precision)));
         }
         let backend = backend.clone();
+        trials.push(Trial::test(format!("{name}::bf16::with b_dec or without"), {
+            let backend = backend.clone();
+            move || with_b_dec_or_without(&backend)
+        }));
         trials.push(Trial::test(format!("{name}::every activation"), {
             let backend = backend.clone();
             move || every_activation(&backend)
@@ -363,6 +367,33 @@ fn of_noise(width: usize, features: usize, bias: f32, activation: &str) -> Sae {
         other => panic!("{other} is none of the activations"),
     };
     Sae::with_settings(parts, Settings::new(activation)).expect("they fit together")
+}
+
+/// Rows that have much in common with `b_dec`, which is subtracted before they are rounded, or not at all: the host's features in
+/// the host's order, for it rounds the same.
+fn with_b_dec_or_without(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let (width, features) = (24, 300);
+    let noise = |name: &str, n: usize| -> Vec<f32> { noise(&format!("b_dec or not, {name}"), n).collect() };
+    let b_dec: Vec<f32> = noise("b_dec", width).iter().map(|v| 100.0 * v).collect();
+    let rows: Vec<f32> =
+        noise("rows", 13 * width).iter().enumerate().map(|(i, v)| v + b_dec[i % width]).collect();
+    let mut found = Vec::new();
+    for applied in [true, false] {
+        let parts = SaeParts {
+            w_enc: noise("w_enc", width * features),
+            b_enc: noise("b_enc", features),
+            w_dec: noise("w_dec", width * features),
+            b_dec: b_dec.clone(),
+        };
+        let settings = Settings { apply_b_dec_to_input: applied, ..Settings::new(Activation::TopK(9)) };
+        let sae = Sae::with_settings(parts, settings)?;
+        let want = sae.host_encoder(SaePrecision::Bf16)?.encode(&rows)?;
+        let got = Encoder::new(&sae, SaePrecision::Bf16, backend)?.encode(&rows)?;
+        same_features(&got, &want, &format!("b_dec is subtracted: {applied}"));
+        found.push(want);
+    }
+    assert_ne!(found[0].indices, found[1].indices, "it makes a difference");
+    Ok(())
 }
 
 fn every_activation(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
