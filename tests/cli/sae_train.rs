@@ -52,8 +52,14 @@ fn every_mode_writes_an_autoencoder() {
     write_rows(&at.join("t5.npy"), 7);
     for (mode, active) in [("saelens-5.3.2", 4), ("topk", 4), ("batchtopk", 0), ("jumprelu", 0), ("relu", 0)]
     {
+        // what a mode has no use for it refuses
+        let own = match mode {
+            "saelens-5.3.2" => "--k 4 --l1 0.01",
+            "topk" | "batchtopk" => "--k 4",
+            _ => "--l1 0.01",
+        };
         let line = format!(
-            "sae train --input t5.npy --mode {mode} --features 64 --k 4 --batch 64 --steps 150 --lr 0.003 --l1 0.01 --log-every 10 \
+            "sae train --input t5.npy --mode {mode} {own} --features 64 --batch 64 --steps 150 --lr 0.003 --log-every 10 \
              --out {mode} --json"
         );
         let said = run(at, &line).ok().json();
@@ -108,6 +114,9 @@ fn a_store_and_the_model_at_work_give_the_same() {
         assert_eq!(stored.0, heard.0);
         assert!(stored.1.parts() == heard.1.parts(), "{hook}: the weights differ");
         assert_eq!(stored.1.hook(), Some(hook));
+        for sae in [&stored.1, &heard.1] {
+            assert_eq!(sae.settings().metadata.other["context_size"], 51, "{hook}: clips of a second");
+        }
         assert!(stored.1.settings().metadata.model.is_some() && stored.1.settings().metadata.layer.is_some());
         let line = format!("sae encode --sae stored/{hook} --store s --out {hook}.safetensors");
         run(at, &line).ok();
@@ -301,6 +310,28 @@ fn checkpoints_of_several_sites_are_a_set() {
             assert_eq!(names(&at.join(name).join(site)), names(&at.join("whole").join(site)));
         }
     }
+    // as it ends: the first is written, both are, of both the first has no checkpoint any more
+    for (name, finished, checkpoints) in [
+        ("behind-the-first", [true, false], [true, true]),
+        ("behind-the-last", [true, true], [true, true]),
+        ("amid-the-end", [true, true], [false, true]),
+    ] {
+        for (i, site) in sites.into_iter().enumerate() {
+            let (whole, to) = (at.join("whole").join(site), at.join(name).join(site));
+            fs::create_dir_all(&to).expect("a new folder");
+            for file in names(&whole).iter().filter(|file| finished[i] || *file == "log.jsonl") {
+                fs::copy(whole.join(file), to.join(file)).expect("it is there");
+            }
+            if checkpoints[i] {
+                fs::copy(at.join(format!("new.{site}")), to.join(at_rest)).expect("it was kept");
+            }
+        }
+        run(at, &format!("{train} --out {name} --resume")).ok();
+        for site in sites {
+            same(at, &format!("whole/{site}"), &format!("{name}/{site}"));
+            assert_eq!(names(&at.join(name).join(site)), names(&at.join("whole").join(site)));
+        }
+    }
     // without a step that both have
     for (site, which) in sites.into_iter().zip(["old", "new"]) {
         fs::copy(at.join(format!("{which}.{site}")), at.join("parts").join(site).join(at_rest))
@@ -339,6 +370,21 @@ fn impossible_runs_are_named() {
     train("--input t5.npy --features 16 --k 2 --lr 0 --out o").exits(2, &["`lr` is 0"]);
     train("--input t5.npy --features 16 --k 2 --aux-k-coef 0 --out o")
         .exits(2, &["`aux_weight` is 0, expected a finite number above 0"]);
+    for (given, expected) in [
+        (
+            "--mode batchtopk --l1 5",
+            "--l1 is given with --mode batchtopk, expected saelens-5.3.2, jumprelu or relu",
+        ),
+        ("--l1-warmup 5", "--l1-warmup is given with --mode topk"),
+        ("--mode relu --aux-k 7", "--aux-k is given with --mode relu, expected topk"),
+        (
+            "--mode saelens-5.3.2 --aux-k-coef 1",
+            "--aux-k-coef is given with --mode saelens-5.3.2, expected topk",
+        ),
+        ("--mode jumprelu --k 2", "--k is given with --mode jumprelu"),
+    ] {
+        train(&format!("--input t5.npy --features 16 {given} --out o")).exits(2, &[expected]);
+    }
     train("--input t5.npy --log-every 0 --out o").exits(2, &["--log-every is 0"]);
     train("--input t5.npy --out nothing --resume").exits(3, &["checkpoint.safetensors"]);
     let mut rows = vec![0u8; 2 * 24 * 4];

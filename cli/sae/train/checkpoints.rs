@@ -6,8 +6,9 @@
 
 use super::Run;
 use super::origin;
-use super::output::Output;
+use super::output::{Output, is_finished, remove};
 use super::source::{Feed, Place};
+use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::{Context as _, Result};
 use auscult_model::sae::train::{CHECKPOINT_FILE, Checkpoint};
@@ -30,6 +31,19 @@ pub(super) fn save(runs: &[Run]) -> Result<()> {
 fn put_in_place(dir: &Path) -> Result<()> {
     let (from, to) = (dir.join(NEXT_FILE), dir.join(CHECKPOINT_FILE));
     fs::rename(&from, &to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+}
+
+/// Removes the checkpoints of directories that hold their autoencoders.
+pub(super) fn remove_all<'a>(mut dirs: impl Iterator<Item = &'a Path>) -> Result<()> {
+    dirs.try_for_each(|dir| [CHECKPOINT_FILE, NEXT_FILE].iter().try_for_each(|name| remove(&dir.join(name))))
+}
+
+/// Whether all autoencoders are written, and the checkpoints of some are removed: what a run leaves that is killed as it ends.
+pub(super) fn are_left_over(dirs: &[PathBuf]) -> bool {
+    let has = |dir: &&PathBuf| dir.join(CHECKPOINT_FILE).exists();
+    dirs.iter().all(|dir| is_finished(dir))
+        && dirs.iter().any(|dir| has(&dir))
+        && !dirs.iter().all(|dir| has(&dir))
 }
 
 /// What a directory has: steps of the checkpoint, and of the one that was to take its place.
@@ -77,10 +91,7 @@ fn settle(dirs: &[PathBuf]) -> Result<()> {
     for there in &found {
         match (there.checkpoint, there.next) {
             (checkpoint, Some(_)) if checkpoint != Some(step) => put_in_place(there.dir)?,
-            (_, Some(_)) => {
-                let file = there.dir.join(NEXT_FILE);
-                fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
-            }
+            (_, Some(_)) => remove(&there.dir.join(NEXT_FILE))?,
             (_, None) => {}
         }
     }
@@ -89,6 +100,7 @@ fn settle(dirs: &[PathBuf]) -> Result<()> {
 
 /// The runs that were left in directories, one for each place.
 pub(super) fn resume(
+    context: &Context,
     places: Vec<Place>,
     dirs: &[PathBuf],
     backend: &Arc<dyn Backend>,
@@ -99,8 +111,11 @@ pub(super) fn resume(
     for (place, dir) in places.into_iter().zip(dirs) {
         let file = dir.join(CHECKPOINT_FILE);
         let checkpoint = Checkpoint::open(&file)?;
-        let source = feed.origin().at(&place);
+        let source = feed.origin().at(&place, &backend.info().id);
         origin::check(&file, &source, checkpoint.source())?;
+        if let Some(other) = origin::other_device(&source, checkpoint.source()) {
+            context.note(&format!("{}: {other}", file.display()));
+        }
         let (trainer, mixing) = checkpoint.resume(backend.clone())?;
         let width = trainer.config().width;
         if width != place.width {

@@ -58,12 +58,17 @@ impl Live {
             record.inputs.push(InputRecord { file: FileRecord::of(manifest)?, audio: None });
         }
         let name = Some(dir.display().to_string());
-        let place =
-            |hook: &Hook| Place::new(Some(hook.hook.clone()), Some(&hook.site), name.clone(), hook.width);
+        let spec = model.spec().clone();
+        let place = |hook: &Hook| {
+            Place::new(Some(hook.hook.clone()), Some(&hook.site), name.clone(), hook.width).of_clips(
+                args.window,
+                spec.sample_rate,
+                spec.hop_length,
+            )
+        };
         let places = model.hooks().iter().map(place).collect();
 
         let windows = Windows { window: args.window, ..Windows::default() };
-        let spec = model.spec().clone();
         let longest = spec.longest_frames * spec.hop_length;
         let samples = args.window.map_or(longest, |s| (s * f64::from(spec.sample_rate)).round() as usize);
         let ahead = 2 * model.auto_batch(samples.clamp(1, longest));

@@ -140,7 +140,15 @@ pub fn train(context: &Context, args: &TrainArgs) -> Result<()> {
     if let Some(threads) = context.global.threads {
         record.threads = threads.get();
     }
-    let mut runs = begin(args, &backend, &mut feed)?;
+    let dirs = directories(args, feed.places());
+    if args.resume && checkpoints::are_left_over(&dirs) {
+        checkpoints::remove_all(dirs.iter().map(PathBuf::as_path))?;
+        let text =
+            format!("{}: was finished; the checkpoints that were left are removed", args.out.display());
+        context.result(&text, &json!({ "autoencoders": [], "failed": feed.failed() }));
+        return Failure::of_inputs(feed.failed());
+    }
+    let mut runs = begin(context, args, &backend, &dirs, &mut feed)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     // a second handler in one process is refused; the first one then serves, which stops that run
@@ -160,23 +168,34 @@ pub fn train(context: &Context, args: &TrainArgs) -> Result<()> {
         }));
     }
     // only now is none of them wanted any more
-    runs.iter().try_for_each(|run| run.output.remove_checkpoint())?;
+    checkpoints::remove_all(runs.iter().map(|run| run.output.dir()))?;
     let text: Vec<String> = runs.iter().map(describe).collect();
     context.result(&text.join("\n"), &json!({ "autoencoders": summaries, "failed": feed.failed() }));
     Failure::of_inputs(feed.failed())
 }
 
-/// Fresh runs, or those of checkpoints.
-fn begin(args: &TrainArgs, backend: &Arc<dyn Backend>, feed: &mut Feed) -> Result<Vec<Run>> {
-    let places = feed.places().to_vec();
+/// Where the autoencoder of each place goes.
+fn directories(args: &TrainArgs, places: &[Place]) -> Vec<PathBuf> {
     let directory = |place: &Place| match (&place.hook, places.len()) {
         (Some(hook), 2..) => args.out.join(hook),
         _ => args.out.clone(),
     };
-    let dirs: Vec<PathBuf> = places.iter().map(directory).collect();
+    places.iter().map(directory).collect()
+}
+
+/// Fresh runs, or those of checkpoints.
+fn begin(
+    context: &Context,
+    args: &TrainArgs,
+    backend: &Arc<dyn Backend>,
+    dirs: &[PathBuf],
+    feed: &mut Feed,
+) -> Result<Vec<Run>> {
+    let places = feed.places().to_vec();
     if args.resume {
-        return checkpoints::resume(places, &dirs, backend, feed);
+        return checkpoints::resume(context, places, dirs, backend, feed);
     }
+    check_mode(args)?;
     let outputs: Vec<Output> = dirs.iter().map(|dir| Output::new(dir)).collect::<Result<_>>()?;
     let configs: Vec<TrainConfig> = places.iter().map(|place| config(args, place.width)).collect();
     for config in &configs {
@@ -191,10 +210,31 @@ fn begin(args: &TrainArgs, backend: &Arc<dyn Backend>, feed: &mut Feed) -> Resul
     let mut runs = Vec::new();
     for (((place, config), mixing), output) in places.into_iter().zip(configs).zip(mixings).zip(outputs) {
         let trainer = Trainer::new(backend.clone(), config, mixing.pool())?;
-        let source = feed.origin().at(&place);
+        let source = feed.origin().at(&place, &backend.info().id);
         runs.push(Run { place, source, trainer, mixing, output, last: None });
     }
     Ok(runs)
+}
+
+/// Refuses what the mode has no use for.
+fn check_mode(args: &TrainArgs) -> Result<()> {
+    let (top_k, batch_top_k) = (args.mode == Mode::TopK, args.mode == Mode::BatchTopK);
+    let thresholds = matches!(args.mode, Mode::JumpRelu | Mode::Relu);
+    for (name, is_given, has_use, expected) in [
+        ("--l1", args.l1.is_some(), !top_k && !batch_top_k, "saelens-5.3.2, jumprelu or relu"),
+        ("--l1-warmup", args.l1_warmup.is_some(), !top_k && !batch_top_k, "saelens-5.3.2, jumprelu or relu"),
+        ("--aux-k", args.aux_k.is_some(), top_k, "topk"),
+        ("--aux-k-coef", args.aux_k_coef.is_some(), top_k, "topk"),
+        ("--k", args.k.is_some(), !thresholds, "saelens-5.3.2, topk or batchtopk"),
+    ] {
+        if is_given && !has_use {
+            return Err(Failure::usage(format!(
+                "{name} is given with --mode {}, expected {expected}",
+                args.mode
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The mode's numbers, with those that were given.

@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// The field that is the user's, and may change.
 const NAME: &str = "name";
+/// The device, which may change too.
+const DEVICE: &str = "device";
 
 /// Where rows come from.
 #[derive(Clone, Debug)]
@@ -21,9 +23,9 @@ pub(super) struct Origin {
 
 impl Origin {
     /// As checkpoints of a place hold it.
-    pub fn at(&self, place: &Place) -> Map<String, Value> {
-        let mut fields =
-            Map::from_iter([(NAME.to_string(), json!(self.name)), ("hook".to_string(), json!(place.hook))]);
+    pub fn at(&self, place: &Place, device: &str) -> Map<String, Value> {
+        let fields = [(NAME, json!(self.name)), (DEVICE, json!(device)), ("hook", json!(place.hook))];
+        let mut fields = Map::from_iter(fields.map(|(key, value)| (key.to_string(), value)));
         fields.extend(self.marks.clone());
         fields
     }
@@ -40,7 +42,11 @@ pub(super) fn check(
     };
     let unnamed = |fields: &Map<String, Value>| {
         Value::Object(
-            fields.iter().filter(|(key, _)| *key != NAME).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            fields
+                .iter()
+                .filter(|(key, _)| ![NAME, DEVICE].contains(&key.as_str()))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
         )
     };
     match difference(&unnamed(given), &unnamed(stored)) {
@@ -51,5 +57,40 @@ pub(super) fn check(
             named(stored),
             named(given)
         ))),
+    }
+}
+
+/// What is to be said where a run goes on on another device than the one of its checkpoint.
+pub(super) fn other_device(given: &Map<String, Value>, stored: &Map<String, Value>) -> Option<String> {
+    let [given, stored] = [given, stored].map(|fields| fields.get(DEVICE).and_then(Value::as_str));
+    let (given, stored) = (given?, stored?);
+    let text = format!("goes on on {given}, where {stored} would have made other bits");
+    (given != stored).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_device_is_told_of_and_other_rows_are_refused() {
+        let origin = |sha256: &str| Origin {
+            name: "x.npy".into(),
+            marks: Map::from_iter([("sha256".to_string(), json!(sha256))]),
+        };
+        let place = Place::new(None, None, None, 3);
+        let [here, there] = ["cpu", "wgpu:0"].map(|device| origin("a").at(&place, device));
+        let file = Path::new("checkpoint.safetensors");
+        check(file, &there, &here).expect("the same rows");
+        assert_eq!(other_device(&here, &here), None);
+        assert_eq!(
+            other_device(&there, &here).as_deref(),
+            Some("goes on on wgpu:0, where cpu would have made other bits")
+        );
+        // checkpoints of before say no device
+        let silent = Map::from_iter(here.clone().into_iter().filter(|(key, _)| key != DEVICE));
+        assert_eq!(other_device(&there, &silent), None);
+        let refused = check(file, &origin("b").at(&place, "cpu"), &here).expect_err("refused").to_string();
+        assert!(refused.contains("`sha256` is"), "{refused}");
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use auscult_analysis::record::RunRecord;
 use auscult_kernels::DType;
 use auscult_model::sae::train::{CHECKPOINT_FILE, Record, Trainer};
-use auscult_model::sae::{CFG_FILE, Metadata};
+use auscult_model::sae::{CFG_FILE, Metadata, WEIGHTS_FILE};
 use auscult_runtime::files::atomic_write_bytes;
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Map, Value, json};
@@ -46,8 +46,10 @@ impl Output {
         Self::with_lines(dir, Vec::new())
     }
 
-    /// The directory of a run that made so many steps; what its log has of later ones is made again.
+    /// The directory of a run that made so many steps; what its log has of later ones is made again, as is an autoencoder that
+    /// lies beside its checkpoint, since the run was killed before the others were written.
     pub fn resumed(dir: &Path, steps: u64) -> Result<Self> {
+        [CFG_FILE, WEIGHTS_FILE].iter().try_for_each(|name| remove(&dir.join(name)))?;
         let text = fs::read_to_string(dir.join(LOG_FILE)).unwrap_or_default();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let kept = lines.filter(|line| line["step"].as_u64().is_some_and(|step| step < steps));
@@ -84,6 +86,9 @@ impl Output {
         let settings = serde_json::to_value(trainer.config())?;
         let mut other = Map::new();
         other.insert("training".into(), settings.clone());
+        if let Some(positions) = place.positions {
+            other.insert("context_size".into(), positions.into());
+        }
         let metadata =
             Metadata { hook: place.hook.clone(), layer: place.layer, model: place.model.clone(), other };
         let sparsity = trainer.sparsity()?;
@@ -103,17 +108,6 @@ impl Output {
         Ok(())
     }
 
-    /// Removes the checkpoint, if there is one.
-    pub fn remove_checkpoint(&self) -> Result<()> {
-        let file = self.dir.join(CHECKPOINT_FILE);
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", file.display()))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn plots(&self) -> String {
         let series = |name: &'static str, field: &str| {
             let point = |line: &Value| Some((line["step"].as_f64()?, line[field].as_f64()?));
@@ -125,5 +119,20 @@ impl Output {
             series("active features of a row (L0)", "l0"),
             series("dead features", "dead"),
         ])
+    }
+}
+
+/// Whether a directory holds an autoencoder that is finished.
+pub(super) fn is_finished(dir: &Path) -> bool {
+    dir.join(CFG_FILE).exists()
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        _ => Ok(()),
     }
 }

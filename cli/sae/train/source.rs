@@ -31,6 +31,8 @@ pub(super) struct Place {
     pub model: Option<String>,
     /// Length of its rows.
     pub width: usize,
+    /// Positions of a clip, where all whole ones have so many.
+    pub positions: Option<usize>,
 }
 
 impl Place {
@@ -39,7 +41,14 @@ impl Place {
             Site::Layer(layer, _) => Some(layer),
             _ => None,
         });
-        Self { hook, layer, model, width }
+        Self { hook, layer, model, width, positions: None }
+    }
+
+    /// Of clips of so many seconds, if they are cut.
+    pub fn of_clips(self, seconds: Option<f64>, sample_rate: u32, hop_length: usize) -> Self {
+        // the first position is before the first frame
+        let frames = |s: f64| ((s * f64::from(sample_rate)).round() as usize).div_ceil(hop_length);
+        Self { positions: seconds.map(|s| frames(s) + 1), ..self }
     }
 }
 
@@ -96,7 +105,9 @@ impl Feed {
             let mut places = Vec::new();
             for name in &hooks {
                 let hook = reader.hook(name)?;
-                places.push(Place::new(Some(name.clone()), Some(&hook.site), model.clone(), hook.width));
+                let meta = reader.meta();
+                let place = Place::new(Some(name.clone()), Some(&hook.site), model.clone(), hook.width);
+                places.push(place.of_clips(meta.windows.window, meta.sample_rate, meta.hop_length));
             }
             return Self::new(places, Box::new(StoreRows::new(reader, hooks)), store.clone(), marks);
         }

@@ -31,8 +31,7 @@ pub use encode::{HostEncoder, NotFinite, SparseRows};
 pub use encoder::Encoder;
 pub use inserts::SaeOutputs;
 pub use precision::SaePrecision;
-pub use save::CFG_FILE;
-pub(crate) use save::WEIGHTS_FILE;
+pub use save::{CFG_FILE, WEIGHTS_FILE};
 pub use settings::{Activation, Metadata, Normalize, Settings};
 
 use crate::device::HostTensor;

@@ -12,7 +12,7 @@ use std::path::Path;
 /// The configuration.
 pub const CFG_FILE: &str = "cfg.json";
 /// The weights.
-pub(crate) const WEIGHTS_FILE: &str = "sae_weights.safetensors";
+pub const WEIGHTS_FILE: &str = "sae_weights.safetensors";
 
 /// Fields of the origin that SAELens 5 keeps beside the others, and 6 within `metadata`.
 pub(super) const ORIGIN_FIELDS: [&str; 12] = [
