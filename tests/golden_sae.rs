@@ -56,6 +56,12 @@ fn main() -> ExitCode {
             let name = format!("{name}::{precision}::there and back");
             trials.push(Trial::test(name, move || there_and_back(&backend, precision)));
         }
+        if backend.info().wgsl.is_none() {
+            // Mesa's adapter ends loops before that
+            let backend = backend.clone();
+            trials
+                .push(Trial::test(format!("{name}::the most features"), move || the_most_features(&backend)));
+        }
         let backend = backend.clone();
         trials.push(Trial::test(format!("{name}::bf16::with b_dec or without"), {
             let backend = backend.clone();
@@ -367,6 +373,36 @@ fn of_noise(width: usize, features: usize, bias: f32, activation: &str) -> Sae {
         other => panic!("{other} is none of the activations"),
     };
     Sae::with_settings(parts, Settings::new(activation)).expect("they fit together")
+}
+
+/// As many features as published ones have at most, by sums without rounding: the same everywhere.
+fn the_most_features(backend: &Arc<dyn Backend>) -> Result<(), Failed> {
+    let (width, features) = (4, 262_144);
+    let eighths = |name: &str, n: usize| -> Vec<f32> {
+        noise(&format!("the most features, {name}"), n).map(|v| (8.0 * v).trunc() / 8.0).collect()
+    };
+    let parts = SaeParts {
+        w_enc: eighths("w_enc", width * features),
+        // what grows and falls again, so that the largest are in the middle
+        b_enc: (0..features).map(|f| f.min(400_000 - f.min(400_000)) as f32 / 64.0).collect(),
+        w_dec: eighths("w_dec", width * features),
+        b_dec: vec![0.0; width],
+    };
+    let (w_enc, b_enc) = (parts.w_enc.clone(), parts.b_enc.clone());
+    let rows = eighths("rows", 2 * width);
+    let sae = Sae::new(parts, Some(12), None)?;
+    for precision in PRECISIONS {
+        let got = Encoder::new(&sae, precision, backend)?.encode(&rows)?;
+        for (row, x) in rows.chunks_exact(width).enumerate() {
+            let pre = |f: usize| b_enc[f] + (0..width).map(|c| x[c] * w_enc[c * features + f]).sum::<f32>();
+            let mut want: Vec<(u32, f32)> = (0..features).map(|f| (f as u32, pre(f))).collect();
+            want.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            let places = row * 12..(row + 1) * 12;
+            let found = got.indices[places.clone()].iter().copied().zip(got.values[places].iter().copied());
+            assert!(found.eq(want[..12].iter().copied()), "{precision}, row {row}: {got:?}");
+        }
+    }
+    Ok(())
 }
 
 /// Rows that have much in common with `b_dec`, which is subtracted before they are rounded, or not at all: the host's features in

@@ -3,6 +3,7 @@
 use auscult_kernels::noise;
 use auscult_kernels::ops::{sae_rescore::errors, sae_screen::screened};
 use auscult_model::sae::{Activation, Sae, SaeParts, SaePrecision, Settings, SparseRows};
+use auscult_runtime::{Backend, CpuBackend, DeviceInfo};
 use half::bf16;
 
 fn values(name: &str, n: usize, scale: f32) -> Vec<f32> {
@@ -113,6 +114,45 @@ fn rows_of_more_near_ties_than_are_found_are_gone_through_whole() {
     let last = (features + near) / 2 - 1;
     assert_eq!(got.indices[..k], [0, 1, 2, 3].map(|place| (last - place) as u32));
     assert_eq!(got.values[0], weight[last]);
+}
+
+#[test]
+fn features_without_weights_are_no_near_ties_of_0() {
+    // most are pruned, of the others few are above 0: places are left
+    let (width, features, k) = (64, 3000, 50);
+    let pruned = |f: usize| !f.is_multiple_of(3);
+    let w_enc = values("pruned/w_enc", width * features, 1.0).into_iter().enumerate();
+    let bias = |f: usize| if pruned(f) { -((f % 2) as f32) } else { -8.0 };
+    let parts = SaeParts {
+        w_enc: w_enc.map(|(i, w)| if pruned(i % features) { 0.0 } else { w }).collect(),
+        b_enc: (0..features).map(bias).collect(),
+        w_dec: values("pruned/w_dec", width * features, 1.0),
+        b_dec: vec![0.0; width],
+    };
+    let sae = Sae::new(parts, Some(k), None).unwrap();
+    let mut rows = values("pruned/rows", 40 * width, 1.0);
+    // one that bf16 does not hold goes through all features
+    rows[7] = f32::MAX;
+    let [f32, bf16] = [SaePrecision::F32, SaePrecision::Bf16].map(|p| encode(&sae, p, &rows));
+    assert!((1..k).contains(&(f32.active() / 40)), "{}", f32.active());
+    assert_eq!(f32.values[..k], bf16.values[..k]);
+    same_features(&f32, &bf16, &reach(&sae, &rows));
+}
+
+#[test]
+fn what_a_binding_does_not_hold_is_left_to_others() {
+    let parts =
+        SaeParts { w_enc: vec![1.0; 600], b_enc: vec![0.0; 100], w_dec: vec![1.0; 600], b_dec: vec![0.0; 6] };
+    let sae = Sae::new(parts, Some(2), None).unwrap();
+    let cpu = CpuBackend::new(None).unwrap();
+    for (max_binding, fits) in [(2400, true), (2399, false)] {
+        let device = DeviceInfo { max_binding, ..cpu.info().clone() };
+        let of = |precision| sae.encodes_on(&device, precision);
+        assert_eq!(
+            [of(SaePrecision::F32), of(SaePrecision::Bf16), sae.decodes_on(&device)],
+            [true, fits, fits]
+        );
+    }
 }
 
 #[test]

@@ -58,7 +58,8 @@ impl HookSae {
         backend: &dyn Backend,
     ) -> Result<Self> {
         let mut choices = [precision, SaePrecision::F32].into_iter();
-        let known = choices.find(|precision| sae.encodes_on(backend.info(), *precision));
+        let info = backend.info();
+        let known = choices.find(|precision| sae.decodes_on(info) && sae.encodes_on(info, *precision));
         let fused = known.map(|precision| sae.on_device(backend, precision)).transpose()?;
         let meta = SaeMeta {
             name,

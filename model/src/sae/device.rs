@@ -38,9 +38,9 @@ pub struct DeviceSae {
     pub(super) encoder: Tensor,
     /// What is multiplied first, where that is in bf16.
     pub(super) narrow: Option<Narrow<Tensor>>,
-    /// f32 `[width]`: what is subtracted from a row before it is rounded to that; folded into the bias without.
+    /// f32 `[width]`: what is subtracted from a row before it is rounded to that.
     pub(super) centre: Option<Tensor>,
-    /// f32 `[features]`: less the threshold.
+    /// f32 `[features]`: with what is subtracted from a row folded in, less the threshold.
     pub(super) bias: Tensor,
     /// f32 `[features]`: what is added to the values of active features.
     threshold: Option<Tensor>,
@@ -80,17 +80,23 @@ impl Form {
 
 impl Sae {
     /// Whether [`on_device`](Self::on_device) can have it encode on a device: without normalisation, and without a limit of
-    /// active features beyond what the encoder keeps; in bf16 only with such a limit. [`Sae::encode`] can always.
+    /// active features beyond what the encoder keeps; in bf16 only with such a limit, and where a binding holds the weight in f32,
+    /// of which near ties may be anywhere. [`Sae::encode`] can always.
     pub fn encodes_on(&self, device: &DeviceInfo, precision: SaePrecision) -> bool {
         let plans = match (self.places(), precision) {
             (Ok((k, _)), SaePrecision::F32) => self.plans_f32(k),
-            (Ok((k, true)), SaePrecision::Bf16) => self.plans_bf16(k),
+            (Ok((k, true)), SaePrecision::Bf16) if fits(&self.encoder, device) => self.plans_bf16(k),
             _ => return false,
         };
         let runs = |plan: &Plan| {
             device.ptx.as_ref().is_none_or(|ptx| plan.kernel.ptx_for(&plan.params, ptx).is_some())
         };
         plans.is_ok_and(|plans| plans.iter().all(runs))
+    }
+
+    /// Whether graphs of a device can decode with it: where a binding holds the decoder, of which any rows may be active.
+    pub fn decodes_on(&self, device: &DeviceInfo) -> bool {
+        fits(&self.decoder, device)
     }
 
     /// What encodes a row.
@@ -123,14 +129,18 @@ impl Sae {
         let (k, is_limit) = self.places()?;
         let b_dec = HostTensor::from_f32s([self.width], self.b_dec.clone()).upload(backend)?;
         let form = self.form()?;
-        let (narrow, centre, bias) = match precision {
-            SaePrecision::F32 => (None, None, form.bias_less_threshold()),
+        let bias = form.bias_less_threshold();
+        let (narrow, centre) = match precision {
+            SaePrecision::F32 => (None, None),
             SaePrecision::Bf16 => {
-                let Narrow { weight, errors } = self.narrow_encoder()?;
-                let narrow = Narrow { weight: weight.upload(backend)?, errors: errors.upload(backend)? };
+                let Narrow { weight, bias, errors } = self.narrow_encoder()?;
+                let narrow = Narrow {
+                    weight: weight.upload(backend)?,
+                    bias: bias.upload(backend)?,
+                    errors: errors.upload(backend)?,
+                };
                 // what is rounded is off by its own size, so that what rows have in common is better gone
-                let centre = self.settings.apply_b_dec_to_input.then(|| b_dec.clone());
-                (Some(narrow), centre, HostTensor::from_f32s([self.features], self.b_enc.clone()))
+                (Some(narrow), self.settings.apply_b_dec_to_input.then(|| b_dec.clone()))
             }
         };
         let Form { weight, threshold, .. } = form;
@@ -220,6 +230,11 @@ impl Sae {
     }
 }
 
+/// Whether a binding of a device holds a tensor.
+fn fits(tensor: &HostTensor, device: &DeviceInfo) -> bool {
+    tensor.desc.bytes() <= device.max_binding
+}
+
 impl DeviceSae {
     /// Places of a row: as many as are active at most, or as it was given.
     pub fn k(&self) -> usize {
@@ -277,9 +292,12 @@ impl DeviceSae {
     /// # Errors
     /// Another shape.
     pub fn encode(&self, graph: &mut GraphBuilder, x: Value) -> Result<(Value, Value), GraphError> {
-        let (encoder, bias) = (graph.constant(&self.encoder), graph.constant(&self.bias));
+        let encoder = graph.constant(&self.encoder);
         let written = match &self.narrow {
-            None => graph.op_all(&self.encoder_op(), &[x, encoder, bias].map(Some), &[])?,
+            None => {
+                let bias = graph.constant(&self.bias);
+                graph.op_all(&self.encoder_op(), &[x, encoder, bias].map(Some), &[])?
+            }
             Some(narrow) => {
                 let (round, screen, rescore) = self.narrow_ops();
                 let x = match &self.centre {
@@ -290,7 +308,8 @@ impl DeviceSae {
                     }
                 };
                 let rounded = graph.op(&round, &[Some(x), None])?;
-                let (weight, errors) = (graph.constant(&narrow.weight), graph.constant(&narrow.errors));
+                let [weight, bias, errors] =
+                    [&narrow.weight, &narrow.bias, &narrow.errors].map(|tensor| graph.constant(tensor));
                 let found = graph.op_all(&screen, &[rounded, weight, bias].map(Some), &[])?;
                 let near = [x, encoder, bias, errors, found[0], found[1]];
                 graph.op_all(&rescore, &near.map(Some), &[])?

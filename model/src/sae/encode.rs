@@ -244,7 +244,6 @@ impl Sae {
         let rows = x.len() / self.width;
         let (round, screen, rescore) = narrow_ops(k, self.features);
         let (desc, bias) = (TensorDesc::f32([rows, self.width]), TensorDesc::f32([self.features]));
-        let b_enc = bytemuck::cast_slice(&self.b_enc);
         let x_bytes = bytemuck::cast_slice(x);
 
         let plan = round.plan(&desc, None).map_err(GraphError::from)?;
@@ -254,14 +253,14 @@ impl Sae {
 
         let rounded_desc = TensorDesc::new(round.dtype, desc.shape.clone());
         let plan = screen.plan(&rounded_desc, &narrow.weight.desc, &bias).map_err(GraphError::from)?;
-        let read = [bytemuck::cast_slice(&rounded), &narrow.weight.bytes, b_enc];
+        let read = [bytemuck::cast_slice(&rounded), &narrow.weight.bytes, &narrow.bias.bytes];
         let (candidates, scores) = chosen(&plan, &read, rows * screen.k);
 
         let (found, scored) = (TensorDesc::u32([rows, screen.k]), TensorDesc::f32([rows, screen.k]));
         let (encoder, errors) = (&self.encoder, &narrow.errors);
         let plan = rescore.plan(&desc, &encoder.desc, &bias, &errors.desc, &found, &scored);
         let lists = [bytemuck::cast_slice(&candidates), bytemuck::cast_slice(&scores)];
-        let read = [x_bytes, &encoder.bytes, b_enc, &errors.bytes, lists[0], lists[1]];
+        let read = [x_bytes, &encoder.bytes, &narrow.bias.bytes, &errors.bytes, lists[0], lists[1]];
         Ok(chosen(&plan.map_err(GraphError::from)?, &read, rows * k))
     }
 

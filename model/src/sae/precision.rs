@@ -10,6 +10,7 @@ use auscult_kernels::ops::{
     sae_rescore::{SaeRescore, errors},
     sae_screen::{SaeScreen, screened},
 };
+use rayon::prelude::*;
 use std::fmt;
 
 /// What the products of a top-k encoder are of.
@@ -20,8 +21,8 @@ pub enum SaePrecision {
     F32,
     /// Every feature with rows, less what is subtracted from them, and weight rounded to bf16. Features that are so near the k-th
     /// largest, or 0, that this does not tell on which side they are, are computed again in f32; so are all features of a row that
-    /// has more of those than were kept in view, a quarter more than k, and 16. So the features are those of f32, but for what is
-    /// said at [`errors`]; the values of others than near ties are off by about a thousandth of the spread of a row's pre-activations.
+    /// has more of those than were kept in view, a quarter more than k, and 16. So the features are those of f32, but for rare
+    /// ones that lie a thousandth of a row's spread from the k-th ([`errors`] says which); the values of others than near ties are off by about a thousandth of the spread of a row's pre-activations.
     Bf16,
 }
 
@@ -46,6 +47,8 @@ impl fmt::Display for SaePrecision {
 pub(super) struct Narrow<T> {
     /// bf16 `[features, width]`.
     pub weight: T,
+    /// f32 `[features]`: negative infinity for a feature without weights that cannot be active, so that it is no near tie of 0.
+    pub bias: T,
     /// f32 `[width]`: how far products with it are off, of a column of a row.
     pub errors: T,
 }
@@ -72,7 +75,15 @@ impl Sae {
         let Some(weight) = self.encoder.narrowed(DType::BF16) else {
             return bad("bf16".into(), "f32: a weight is beyond the range of bf16".into());
         };
-        let errors = errors(floats(&self.encoder), self.width);
-        Ok(Narrow { weight, errors: HostTensor::from_f32s([self.width], errors) })
+        let encoder = floats(&self.encoder);
+        let bias = encoder.par_chunks_exact(self.width).zip(&self.b_enc).map(|(row, &bias)| {
+            let is_never_active = bias <= 0.0 && row.iter().all(|&w| w == 0.0);
+            if is_never_active { f32::NEG_INFINITY } else { bias }
+        });
+        Ok(Narrow {
+            weight,
+            bias: HostTensor::from_f32s([self.features], bias.collect()),
+            errors: HostTensor::from_f32s([self.width], errors(encoder, self.width)),
+        })
     }
 }

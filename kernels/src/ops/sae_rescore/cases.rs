@@ -163,6 +163,7 @@ pub(super) fn cases() -> Vec<Case> {
         of_bias([5, 301, 60, 20], &|f| if f % 37 == 5 { 2.0 } else { 0.0 }, "few above 0"),
         of_bias([4, 1501, 416, 333], &steps, "many equals about the last place"),
         of_bias([3, 201, 20, 9], &not_one, "a feature that is not a number spoils its rows"),
+        of_bias([1, 262_144, 40, 9], &|f| f as f32, "the most features"),
         of_bias([4, 50, 12, 8], &none, "candidates that are none"),
         of_bias([4, 50, 50, 8], &none, "all are candidates or none"),
     ]);

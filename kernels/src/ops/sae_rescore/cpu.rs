@@ -2,11 +2,19 @@ use super::{Params, near_ties};
 use crate::{
     HostSlot,
     gemm::dots,
-    ops::sae_encode::best::{Best, key},
+    ops::sae_encode::{
+        self,
+        best::{Best, key},
+    },
 };
+use bytemuck::Zeroable;
 use rayon::prelude::*;
 
-/// Rows in parallel; a value is a dot product in one order, whatever travels with it.
+/// Rows that are gone through whole together, at least: the encoder's sums of fewer are in another order.
+const LEAST_ROWS: usize = 8;
+
+/// Rows in parallel; a value is a dot product in one order, whatever travels with it. Rows that are gone through whole are left to
+/// the encoder in f32.
 pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let p: Params = bytemuck::pod_read_unaligned(params);
     let [x, weight, bias, errors, candidates, scores, indices, values] = slots else {
@@ -19,29 +27,50 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let [width, screened, k] = [p.width, p.screened, p.k].map(|n| n as usize);
     let places = indices.par_chunks_exact_mut(k).zip(values.par_chunks_exact_mut(k));
     let found = candidates.par_chunks_exact(screened).zip(scores.par_chunks_exact(screened));
-    let rows = x.par_chunks_exact(width).zip(found);
-    rows.zip(places).for_each(|((x, (candidates, scores)), (indices, values))| {
+    let rows = x.par_chunks_exact(width).zip(found).zip(places).enumerate();
+    let unsettled = rows.filter_map(|(row, ((x, (candidates, scores)), (indices, values)))| {
+        let Some((low, high)) = near_ties(&p, x, errors, scores) else { return Some(row) };
         let mut best = Best::of(k, Vec::with_capacity(screened));
-        let mut offer = |feature: u32, value: f32| {
+        let there = candidates.iter().zip(scores).filter(|(feature, _)| **feature < p.features);
+        for (&feature, &score) in there.filter(|(_, score)| f64::from(**score) >= low) {
+            let value = if f64::from(score) > high {
+                score
+            } else {
+                let f = feature as usize;
+                let [product] = dots([x], &weight[f * width..][..width]);
+                product + bias[f]
+            };
             best.spoilt |= value.is_nan();
             if value > 0.0 {
                 best.keys.push(key(value, feature));
             }
-        };
-        let computed = |feature: u32| {
-            let f = feature as usize;
-            let [product] = dots([x], &weight[f * width..][..width]);
-            product + bias[f]
-        };
-        match near_ties(&p, x, errors, scores) {
-            None => (0..p.features).for_each(|feature| offer(feature, computed(feature))),
-            Some((low, high)) => {
-                let there = candidates.iter().zip(scores).filter(|(feature, _)| **feature < p.features);
-                for (&feature, &score) in there.filter(|(_, score)| f64::from(**score) >= low) {
-                    offer(feature, if f64::from(score) > high { score } else { computed(feature) });
-                }
-            }
         }
         Best::write([&best].into_iter(), indices, values);
+        None
     });
+    let unsettled: Vec<usize> = unsettled.collect();
+    if unsettled.is_empty() {
+        return;
+    }
+    let mut whole: Vec<f32> = unsettled.iter().flat_map(|row| &x[row * width..][..width]).copied().collect();
+    let count = unsettled.len().max(LEAST_ROWS);
+    whole.resize(count * width, 0.0);
+    let (mut found, mut found_values) = (vec![0_u32; count * k], vec![0.0_f32; count * k]);
+    let encoder = sae_encode::Params {
+        rows: count as u32,
+        width: p.width,
+        features: p.features,
+        k: p.k,
+        span: p.features,
+        ..Zeroable::zeroed()
+    };
+    let read = [whole.as_slice(), weight, bias].map(bytemuck::cast_slice).map(HostSlot::Read);
+    let written = [bytemuck::cast_slice_mut(&mut found), bytemuck::cast_slice_mut(&mut found_values)];
+    let mut slots: Vec<HostSlot<'_>> = read.into_iter().chain(written.map(HostSlot::Write)).collect();
+    let encode = sae_encode::INFO.cpu.unwrap_or(sae_encode::INFO.reference);
+    encode(bytemuck::bytes_of(&encoder), &mut slots);
+    for (i, row) in unsettled.into_iter().enumerate() {
+        indices[row * k..][..k].copy_from_slice(&found[i * k..][..k]);
+        values[row * k..][..k].copy_from_slice(&found_values[i * k..][..k]);
+    }
 }
