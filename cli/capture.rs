@@ -45,8 +45,8 @@ pub struct Args {
     pub hooks: Option<String>,
     /// An autoencoder whose features are stored too, and how well they stand for the rows: PATH at the hook that its files
     /// name, HOOK=PATH at another; again for each. Those of every kind without normalisation encode on the device, unless more
-    /// features of a row are active than it keeps (1024); all others on the processor. They multiply in f32; with `--precision bf16` top-k ones on the device do in bf16, and what may
-    /// be among the largest once more in f32
+    /// features of a row are active than it keeps (1024); all others on the processor. They multiply in f32; with `--precision bf16` top-k ones on the device do in bf16, and what is too
+    /// near the last place to tell once more in f32
     #[arg(long, value_name = "PATH")]
     pub sae: Vec<String>,
     /// Store features alone; the activations that they are of never leave the device where it encodes

@@ -110,7 +110,7 @@ pub struct SaeMeta {
     pub k: Option<usize>,
     /// `topk`, `jumprelu` and so on, as SAELens names them.
     pub architecture: String,
-    /// What its encoder multiplied: f32, or bf16, whose best were computed again in f32.
+    /// What its encoder multiplied: f32, or bf16, of which near ties about the last place were computed again in f32.
     #[serde(default = "full_precision")]
     pub precision: String,
 }
