@@ -195,7 +195,7 @@ fn begin(
     if args.resume {
         return checkpoints::resume(context, places, dirs, backend, feed);
     }
-    check_mode(args)?;
+    note_unused(context, args);
     let outputs: Vec<Output> = dirs.iter().map(|dir| Output::new(dir)).collect::<Result<_>>()?;
     let configs: Vec<TrainConfig> = places.iter().map(|place| config(args, place.width)).collect();
     for config in &configs {
@@ -216,25 +216,25 @@ fn begin(
     Ok(runs)
 }
 
-/// Refuses what the mode has no use for.
-fn check_mode(args: &TrainArgs) -> Result<()> {
-    let (top_k, batch_top_k) = (args.mode == Mode::TopK, args.mode == Mode::BatchTopK);
-    let thresholds = matches!(args.mode, Mode::JumpRelu | Mode::Relu);
-    for (name, is_given, has_use, expected) in [
-        ("--l1", args.l1.is_some(), !top_k && !batch_top_k, "saelens-5.3.2, jumprelu or relu"),
-        ("--l1-warmup", args.l1_warmup.is_some(), !top_k && !batch_top_k, "saelens-5.3.2, jumprelu or relu"),
-        ("--aux-k", args.aux_k.is_some(), top_k, "topk"),
-        ("--aux-k-coef", args.aux_k_coef.is_some(), top_k, "topk"),
-        ("--k", args.k.is_some(), !thresholds, "saelens-5.3.2, topk or batchtopk"),
+/// Whether a mode has a penalty on activations.
+fn has_penalty(mode: Mode) -> bool {
+    !matches!(mode, Mode::TopK | Mode::BatchTopK)
+}
+
+/// Tells of what is given that the mode has no use for.
+fn note_unused(context: &Context, args: &TrainArgs) {
+    let (penalty, top_k) = (has_penalty(args.mode), args.mode == Mode::TopK);
+    for (name, is_given, has_use) in [
+        ("--l1", args.l1.is_some(), penalty),
+        ("--l1-warmup", args.l1_warmup.is_some(), penalty),
+        ("--aux-k", args.aux_k.is_some(), top_k),
+        ("--aux-k-coef", args.aux_k_coef.is_some(), top_k),
+        ("--k", args.k.is_some(), !matches!(args.mode, Mode::JumpRelu | Mode::Relu)),
     ] {
         if is_given && !has_use {
-            return Err(Failure::usage(format!(
-                "{name} is given with --mode {}, expected {expected}",
-                args.mode
-            )));
+            context.note(&format!("{name} has no effect with --mode {}", args.mode));
         }
     }
-    Ok(())
 }
 
 /// The mode's numbers, with those that were given.
@@ -252,11 +252,11 @@ fn config(args: &TrainArgs, width: usize) -> TrainConfig {
         seed: args.seed,
         lr: args.lr.unwrap_or(base.lr),
         lr_decay: args.lr_decay.unwrap_or(base.lr_decay),
-        l1: args.l1.unwrap_or(base.l1),
-        l1_warmup: args.l1_warmup.unwrap_or(base.l1_warmup),
+        l1: args.l1.filter(|_| has_penalty(args.mode)).unwrap_or(base.l1),
+        l1_warmup: args.l1_warmup.filter(|_| has_penalty(args.mode)).unwrap_or(base.l1_warmup),
         beta1: args.beta1.unwrap_or(base.beta1),
         dead_after: args.dead_after.unwrap_or(base.dead_after),
-        aux_weight: args.aux_k_coef.unwrap_or(base.aux_weight),
+        aux_weight: args.aux_k_coef.filter(|_| args.mode == Mode::TopK).unwrap_or(base.aux_weight),
         aux_k,
         ..base
     }
