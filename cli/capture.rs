@@ -45,10 +45,13 @@ pub struct Args {
     pub hooks: Option<String>,
     /// An autoencoder whose features are stored too, and how well they stand for the rows: PATH at the hook that its files
     /// name, HOOK=PATH at another; again for each. Those of every kind without normalisation encode on the device, unless more
-    /// features of a row are active than it keeps (1024); all others on the processor. They multiply in f32; with `--precision bf16` top-k ones on the device do in bf16, and what is too
-    /// near the last place to tell once more in f32
+    /// features of a row are active than it keeps (1024); all others on the processor. What they multiply in: `--sae-precision`
     #[arg(long, value_name = "PATH")]
     pub sae: Vec<String>,
+    /// What the products of autoencoders are of, f32 or bf16: the latter for top-k ones on the device alone, and what is too near
+    /// the last place to tell once more in f32. By default bf16 with `--precision bf16`, else f32
+    #[arg(long, value_name = "PRECISION", requires = "sae")]
+    pub sae_precision: Option<SaePrecision>,
     /// Store features alone; the activations that they are of never leave the device where it encodes
     #[arg(long, requires = "sae")]
     pub sae_only: bool,
@@ -134,9 +137,10 @@ pub fn capture_into_store(
     let (mut model, mut record) =
         context.open_hashed("opening", &args.model, || open(args, &hooks, backend.clone(), &options))?;
     let mut run = RunRecord::start(std::env::args().collect());
-    let sae_precision = match context.global.precision {
-        Some(Precision::BF16) => SaePrecision::Bf16,
-        _ => SaePrecision::F32,
+    let sae_precision = match (args.sae_precision, context.global.precision) {
+        (Some(precision), _) => precision,
+        (None, Some(Precision::BF16)) => SaePrecision::Bf16,
+        (None, _) => SaePrecision::F32,
     };
     let saes =
         saes::at_hooks(saes, model.hooks(), args.allow_misaligned, sae_precision, &*backend, &mut run)?;

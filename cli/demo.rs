@@ -57,6 +57,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         audio_root: None,
         hooks: Some(HOOKS.into()),
         sae: Vec::new(),
+        sae_precision: None,
         sae_only: false,
         allow_misaligned: false,
         out: store.clone(),

@@ -181,16 +181,21 @@ fn known_of_features(store: &Path, hook: &str, name: &str, features: &SparseRows
     }
 }
 
-/// With `--precision bf16` what encodes on the device multiplies in bf16; with f16, or none, in f32: the records say which.
+/// With `--precision bf16` what encodes on the device multiplies in bf16; with f16, or none, in f32; `--sae-precision` says it apart:
+/// the records say which.
 fn features_by_products_in_bf16_are_those_of_the_rows() {
     let dir = folder();
     let at = dir.path();
     let [_, late, jump] = three(at);
-    for (precision, of_late) in [("bf16", "bf16"), ("f16", "f32")] {
-        let rest =
-            format!("--sae late --sae jump --allow-misaligned --precision {precision} --out {precision}");
+    for (out, precision, of_late) in [
+        ("bf16", "--precision bf16", "bf16"),
+        ("f16", "--precision f16", "f32"),
+        ("apart", "--precision bf16 --sae-precision f32", "f32"),
+        ("narrow", "--precision f32 --sae-precision bf16", "bf16"),
+    ] {
+        let rest = format!("--sae late --sae jump --allow-misaligned {precision} --out {out}");
         run(at, &format!("{AUDIO} --hooks hook_layers.1 {rest}")).ok();
-        let store = at.join(precision);
+        let store = at.join(out);
         let rows = floats(&resid(&store, "hook_layers.1").2);
         let (meta, record) = (json_file(&store.join("store.json")), json_file(&store.join("run.json")));
         for (number, (name, hook, sae)) in [&late, &jump].into_iter().enumerate() {
@@ -201,7 +206,7 @@ fn features_by_products_in_bf16_are_those_of_the_rows() {
             let want = sae.encode(&rows).expect("finite rows");
             same_features_within(share, &stored(&store, hook, name), &want);
         }
-        let text = run(at, &format!("store info {precision}")).ok().stdout;
+        let text = run(at, &format!("store info {out}")).ok().stdout;
         let of_row = if of_late == "bf16" { "a row, by products in bf16)" } else { "a row)" };
         assert!(text.contains(&format!("late of hook_layers.1 (topk, 33 of 300 {of_row}")), "{text}");
     }

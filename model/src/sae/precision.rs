@@ -12,6 +12,7 @@ use auscult_kernels::ops::{
 };
 use rayon::prelude::*;
 use std::fmt;
+use std::str::FromStr;
 
 /// What the products of a top-k encoder are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -33,6 +34,19 @@ impl SaePrecision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
         }
+    }
+}
+
+impl FromStr for SaePrecision {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let all = [Self::F32, Self::Bf16];
+        all.into_iter().find(|precision| precision.name() == text).ok_or_else(|| ModelError::Argument {
+            argument: "precision",
+            found: format!("`{text}`"),
+            expected: all.map(Self::name).join(", "),
+        })
     }
 }
 
