@@ -40,10 +40,8 @@ pub(super) fn remove_all<'a>(mut dirs: impl Iterator<Item = &'a Path>) -> Result
 
 /// Whether all autoencoders are written, and the checkpoints of some are removed: what a run leaves that is killed as it ends.
 pub(super) fn are_left_over(dirs: &[PathBuf]) -> bool {
-    let has = |dir: &&PathBuf| dir.join(CHECKPOINT_FILE).exists();
-    dirs.iter().all(|dir| is_finished(dir))
-        && dirs.iter().any(|dir| has(&dir))
-        && !dirs.iter().all(|dir| has(&dir))
+    let with_checkpoint = dirs.iter().filter(|dir| dir.join(CHECKPOINT_FILE).exists()).count();
+    (1..dirs.len()).contains(&with_checkpoint) && dirs.iter().all(|dir| is_finished(dir))
 }
 
 /// What a directory has: steps of the checkpoint, and of the one that was to take its place.

@@ -37,10 +37,10 @@ pub struct DeviceSae {
     /// f32 `[features, width]`.
     pub(super) encoder: Tensor,
     /// What is multiplied first, where that is in bf16.
-    pub(super) narrow: Option<Narrow<Tensor>>,
+    pub(super) narrow: Option<NarrowWeight>,
     /// f32 `[width]`: what is subtracted from a row before it is rounded to that.
     pub(super) centre: Option<Tensor>,
-    /// f32 `[features]`: with what is subtracted from a row folded in, less the threshold.
+    /// f32 `[features]`: less the threshold, and with what is subtracted from a row folded in where no `centre` is.
     pub(super) bias: Tensor,
     /// f32 `[features]`: what is added to the values of active features.
     threshold: Option<Tensor>,
@@ -48,6 +48,15 @@ pub struct DeviceSae {
     decoder: Tensor,
     /// f32 `[width]`.
     b_dec: Tensor,
+}
+
+/// What multiplies rows that are rounded to bf16.
+#[derive(Clone, Debug)]
+pub(super) struct NarrowWeight {
+    /// bf16 `[features, width]`.
+    pub weight: Tensor,
+    /// f32 `[width]`: how far products with it are off, of a column of a row.
+    pub errors: Tensor,
 }
 
 /// An encoder in the form that devices have: features are active where `x weight^T + bias` is above a threshold of their own.
@@ -129,18 +138,14 @@ impl Sae {
         let (k, is_limit) = self.places()?;
         let b_dec = HostTensor::from_f32s([self.width], self.b_dec.clone()).upload(backend)?;
         let form = self.form()?;
-        let bias = form.bias_less_threshold();
-        let (narrow, centre) = match precision {
-            SaePrecision::F32 => (None, None),
+        let (narrow, centre, bias) = match precision {
+            SaePrecision::F32 => (None, None, form.bias_less_threshold()),
             SaePrecision::Bf16 => {
                 let Narrow { weight, bias, errors } = self.narrow_encoder()?;
-                let narrow = Narrow {
-                    weight: weight.upload(backend)?,
-                    bias: bias.upload(backend)?,
-                    errors: errors.upload(backend)?,
-                };
+                let narrow =
+                    NarrowWeight { weight: weight.upload(backend)?, errors: errors.upload(backend)? };
                 // what is rounded is off by its own size, so that what rows have in common is better gone
-                (Some(narrow), self.settings.apply_b_dec_to_input.then(|| b_dec.clone()))
+                (Some(narrow), self.settings.apply_b_dec_to_input.then(|| b_dec.clone()), bias)
             }
         };
         let Form { weight, threshold, .. } = form;
@@ -292,12 +297,9 @@ impl DeviceSae {
     /// # Errors
     /// Another shape.
     pub fn encode(&self, graph: &mut GraphBuilder, x: Value) -> Result<(Value, Value), GraphError> {
-        let encoder = graph.constant(&self.encoder);
+        let (encoder, bias) = (graph.constant(&self.encoder), graph.constant(&self.bias));
         let written = match &self.narrow {
-            None => {
-                let bias = graph.constant(&self.bias);
-                graph.op_all(&self.encoder_op(), &[x, encoder, bias].map(Some), &[])?
-            }
+            None => graph.op_all(&self.encoder_op(), &[x, encoder, bias].map(Some), &[])?,
             Some(narrow) => {
                 let (round, screen, rescore) = self.narrow_ops();
                 let x = match &self.centre {
@@ -308,8 +310,7 @@ impl DeviceSae {
                     }
                 };
                 let rounded = graph.op(&round, &[Some(x), None])?;
-                let [weight, bias, errors] =
-                    [&narrow.weight, &narrow.bias, &narrow.errors].map(|tensor| graph.constant(tensor));
+                let (weight, errors) = (graph.constant(&narrow.weight), graph.constant(&narrow.errors));
                 let found = graph.op_all(&screen, &[rounded, weight, bias].map(Some), &[])?;
                 let near = [x, encoder, bias, errors, found[0], found[1]];
                 graph.op_all(&rescore, &near.map(Some), &[])?

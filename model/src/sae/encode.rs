@@ -3,7 +3,6 @@
 use super::decode::Scale;
 use super::precision::{Narrow, narrow_ops};
 use super::{Activation, Normalize, Sae, SaePrecision};
-use crate::device::HostTensor;
 use crate::error::{ModelError, Result};
 use auscult_kernels::ops::linear::{Activation as After, Linear};
 use auscult_kernels::ops::sae_encode::{MOST_K, SaeEncode};
@@ -115,12 +114,7 @@ impl Sae {
     }
 
     /// With an encoder in bf16, where there is one, products are of that.
-    fn encode_by(
-        &self,
-        narrow: Option<&Narrow<HostTensor>>,
-        rows: &[f32],
-        not_finite: NotFinite,
-    ) -> Result<SparseRows> {
+    fn encode_by(&self, narrow: Option<&Narrow>, rows: &[f32], not_finite: NotFinite) -> Result<SparseRows> {
         self.encode_through(rows, not_finite, |rows| match self.settings.activation {
             Activation::TopK(k) if k <= MOST_K => self.encode_top_k(narrow, rows, k),
             _ => self.encode_any(rows),
@@ -206,12 +200,7 @@ impl Sae {
     }
 
     /// The k largest features, chosen as they are computed.
-    fn encode_top_k(
-        &self,
-        narrow: Option<&Narrow<HostTensor>>,
-        rows: &[f32],
-        k: usize,
-    ) -> Result<SparseRows> {
+    fn encode_top_k(&self, narrow: Option<&Narrow>, rows: &[f32], k: usize) -> Result<SparseRows> {
         let count = rows.len() / self.width;
         let (mut indices, mut values) = (Vec::new(), Vec::new());
         for rows in rows.chunks(BLOCK_ROWS * self.width) {
@@ -240,7 +229,7 @@ impl Sae {
     }
 
     /// The same by products in bf16, and near ties in f32.
-    fn best_by(&self, narrow: &Narrow<HostTensor>, x: &[f32], k: usize) -> Result<(Vec<u32>, Vec<f32>)> {
+    fn best_by(&self, narrow: &Narrow, x: &[f32], k: usize) -> Result<(Vec<u32>, Vec<f32>)> {
         let rows = x.len() / self.width;
         let (round, screen, rescore) = narrow_ops(k, self.features);
         let (desc, bias) = (TensorDesc::f32([rows, self.width]), TensorDesc::f32([self.features]));
@@ -355,7 +344,7 @@ impl Sae {
 pub struct HostEncoder<'a> {
     sae: &'a Sae,
     /// The encoder in bf16, where products are of that.
-    narrow: Option<Narrow<HostTensor>>,
+    narrow: Option<Narrow>,
 }
 
 impl HostEncoder<'_> {

@@ -55,14 +55,10 @@ impl DeviceSae {
         let code = |back, slot| Operand::BesideSlot { back, slot };
         let [decoder, b_dec] = self.decoder();
         let encoder = |into| {
-            let weight = tensor(&self.encoder);
+            let (weight, bias) = (tensor(&self.encoder), tensor(&self.bias));
             let codes = names([&outputs.indices, into]);
             let Some(narrow) = &self.narrow else {
-                return vec![insert(
-                    Arc::new(self.encoder_op()),
-                    vec![Operand::Site, weight, tensor(&self.bias)],
-                    codes,
-                )];
+                return vec![insert(Arc::new(self.encoder_op()), vec![Operand::Site, weight, bias], codes)];
             };
             let (round, screen, rescore) = self.narrow_ops();
             let centre = self
@@ -72,10 +68,9 @@ impl DeviceSae {
             // rows as they are multiplied, so many inserts later
             let x = |back| if centre.is_some() { Operand::Beside(back) } else { Operand::Site };
             let round = insert(Arc::new(round), vec![x(1), Operand::Absent], Place::Beside);
-            let found = vec![Operand::Beside(1), tensor(&narrow.weight), tensor(&narrow.bias)];
+            let found = vec![Operand::Beside(1), tensor(&narrow.weight), bias.clone()];
             let screen = insert(Arc::new(screen), found, Place::Beside);
-            let near =
-                vec![x(3), weight, tensor(&narrow.bias), tensor(&narrow.errors), code(1, 0), code(1, 1)];
+            let near = vec![x(3), weight, bias, tensor(&narrow.errors), code(1, 0), code(1, 1)];
             let rescore = insert(Arc::new(rescore), near, codes);
             centre.into_iter().chain([round, screen, rescore]).collect()
         };

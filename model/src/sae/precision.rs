@@ -56,15 +56,15 @@ impl fmt::Display for SaePrecision {
     }
 }
 
-/// What encodes in bf16, on the host or on a device.
+/// What encodes in bf16.
 #[derive(Clone, Debug)]
-pub(super) struct Narrow<T> {
+pub(super) struct Narrow {
     /// bf16 `[features, width]`.
-    pub weight: T,
+    pub weight: HostTensor,
     /// f32 `[features]`: negative infinity for a feature without weights that cannot be active, so that it is no near tie of 0.
-    pub bias: T,
+    pub bias: HostTensor,
     /// f32 `[width]`: how far products with it are off, of a column of a row.
-    pub errors: T,
+    pub errors: HostTensor,
 }
 
 /// What finds the `k` largest of so many features in bf16: rows are rounded and screened, and near ties are computed in f32.
@@ -77,7 +77,7 @@ impl Sae {
     ///
     /// # Errors
     /// An autoencoder that is not one of the k largest features; a weight beyond the range of bf16.
-    pub(super) fn narrow_encoder(&self) -> Result<Narrow<HostTensor>> {
+    pub(super) fn narrow_encoder(&self) -> Result<Narrow> {
         let bad =
             |found: String, expected| Err(ModelError::Argument { argument: "precision", found, expected });
         if !matches!(self.settings.activation, Activation::TopK(k) if k <= MOST_K) {

@@ -121,10 +121,9 @@ fn near_ties(p: &Params, x: &[f32], errors: &[f32], scores: &[f32]) -> Option<(f
 pub fn errors(weight: &[f32], width: usize) -> Vec<f32> {
     let length = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
     let mut lengths: Vec<f64> = weight.par_chunks_exact(width).map(length).collect();
-    let squares = |rows: &[f32]| {
+    let squares = |(rows, lengths): (&[f32], &[f64])| {
         let mut sums = vec![0.0_f64; width];
-        for row in rows.chunks_exact(width) {
-            let length = length(row);
+        for (row, &length) in rows.chunks_exact(width).zip(lengths) {
             if length > 0.0 {
                 sums.iter_mut().zip(row).for_each(|(sum, &w)| *sum += (f64::from(w) / length).powi(2));
             }
@@ -132,7 +131,8 @@ pub fn errors(weight: &[f32], width: usize) -> Vec<f32> {
         sums
     };
     // parts of fixed sizes, so that sums are always the same
-    let parts: Vec<Vec<f64>> = weight.par_chunks(256 * width).map(squares).collect();
+    let parts = weight.par_chunks(256 * width).zip(lengths.par_chunks(256));
+    let parts: Vec<Vec<f64>> = parts.map(squares).collect();
     lengths.retain(|length| *length > 0.0);
     lengths.sort_unstable_by(f64::total_cmp);
     let features = lengths.len();
