@@ -153,7 +153,7 @@ fn main() -> Result<()> {
         &["rounded", "narrow", "bias", "candidates", "scores"],
     );
     let rescore_step: Step = (
-        SaeRescore { k }.plan(&x, &weight, &bias, &TensorDesc::f32([width]), &found, &scores)?,
+        SaeRescore { k }.plan(&x, &weight, &bias, &TensorDesc::f32([width + features]), &found, &scores)?,
         &["x", "weight", "bias", "errors", "candidates", "scores", "indices", "values"],
     );
     let jobs: [(&str, Vec<Step>); 4] = [

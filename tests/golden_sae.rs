@@ -155,7 +155,7 @@ impl Case {
                 let rounded = graph.op(&Capture { dtype: DType::BF16 }, &[Some(x), None])?;
                 let screen = SaeScreen { k: screened(self.k, self.features) };
                 let found = graph.op_all(&screen, &[rounded, narrow, bias].map(Some), &[])?;
-                let desc = TensorDesc::f32([self.width]);
+                let desc = TensorDesc::f32([self.width + self.features]);
                 let off = graph.constant(&uploaded(&**backend, desc, &errors(&self.weight, self.width))?);
                 let near = [x, weight, bias, off, found[0], found[1]];
                 graph.op_all(&SaeRescore { k: self.k }, &near.map(Some), &[])?

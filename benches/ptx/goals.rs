@@ -130,7 +130,7 @@ pub fn encoder(counted: &mut Counted) -> Result<()> {
         let [x, weight] = [[rows, width], [features, width]].map(TensorDesc::f32);
         let lists = [rows, screened(k, features)];
         let (candidates, scores) = (TensorDesc::u32(lists), TensorDesc::f32(lists));
-        let [bias, errors] = [features, width].map(|n| TensorDesc::f32([n]));
+        let [bias, errors] = [features, width + features].map(|n| TensorDesc::f32([n]));
         SaeRescore { k }.plan(&x, &weight, &bias, &errors, &candidates, &scores)
     };
     let (real, few) = (rescore(rows)?, rescore(FEW)?);

@@ -159,8 +159,9 @@ const ERROR: f32 = 0.577 / 128.0;
 /// Errors of 1024 columns; candidates of rows of noise, and scores as those of so many features are: normal, of the spread that 1024 products of noise have.
 pub fn found(rows: usize, features: usize) -> Vec<(&'static str, Fill)> {
     let places = screened(100, features);
-    // an odd stride, so that those of a row differ
-    let candidate = |at: usize| (at / places * 7919 + at % places * 0x9e37) % features;
+    // weights are 0 and the bias of every 141st feature is the score of a place, so that sums are scores
+    let group = features / places;
+    let candidate = |at: usize| at % places + places * (at / places * 7919 % group);
     let score = |place: usize| {
         // how far from the middle so small a share of normal values begins
         let share = (place as f64 + 0.5) / features as f64;
@@ -169,8 +170,11 @@ pub fn found(rows: usize, features: usize) -> Vec<(&'static str, Fill)> {
         (1024.0_f64.sqrt() / 3.0 * from) as f32
     };
     let list = 0..rows * places;
+    let errors = (0..1024 + features).map(|i| if i < 1024 { ERROR } else { 1.0 });
     vec![
-        ("errors", Fill::Words(vec![ERROR.to_bits(); 1024])),
+        ("weight", Fill::Multiples(0.0, 1)),
+        ("bias", Fill::Words((0..features).map(|f| score(f % places).to_bits()).collect())),
+        ("errors", Fill::Words(errors.map(f32::to_bits).collect())),
         ("candidates", Fill::Words(list.clone().map(|at| candidate(at) as u32).collect())),
         ("scores", Fill::Words(list.map(|at| score(at % places).to_bits()).collect())),
     ]
@@ -216,7 +220,7 @@ pub fn autoencoders() -> Result<Vec<Job>> {
                     &TensorDesc::f32([rows, 1024]),
                     &TensorDesc::f32([features, 1024]),
                     &TensorDesc::f32([features]),
-                    &TensorDesc::f32([1024]),
+                    &TensorDesc::f32([1024 + features]),
                     &TensorDesc::u32(list),
                     &TensorDesc::f32(list),
                 )

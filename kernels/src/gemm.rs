@@ -17,6 +17,9 @@ use rayon::prelude::*;
 /// Up to this many rows of `x`, the weights are streamed.
 pub(crate) const FEW_ROWS: usize = 4;
 
+/// From this many rows on products are tiled. Who wants a row's sums to be the same in any company fills fewer up to it.
+pub const TILED_ROWS: usize = 2 * FEW_ROWS;
+
 /// Vectors of partial sums of a streamed dot product; four hide the latency of the multiply-add.
 const CHAINS: usize = 4;
 

@@ -20,6 +20,7 @@ mod tensor;
 
 pub use case::{Case, Fill, Tolerance, noise};
 pub use error::ShapeError;
+pub use gemm::TILED_ROWS;
 pub use host::{HostFn, HostSlot};
 pub use kernel::{
     Access, Field, KernelInfo, Ptx, PtxDevice, Slot, Swizzle, Target, TensorMap, Wgsl, WgslDevice, WgslNeeds,

@@ -138,66 +138,85 @@ fn screens_put_what_is_no_number_first_and_infinity_below_nowhere() {
     }
 }
 
+/// Of rows of two columns the best of their candidates; products are off by a tenth of a column, of features times their scale.
+fn rescore(
+    host: HostFn,
+    k: usize,
+    x: &[f32],
+    candidates: &[u32],
+    scores: &[f32],
+    scales: [f32; 6],
+) -> (Vec<u32>, Vec<f32>) {
+    let rows = x.len() / 2;
+    let list = [rows, candidates.len() / rows];
+    let [x_desc, weight, scored] = [[rows, 2], [6, 2], list].map(TensorDesc::f32);
+    let (bias, errors, found) = (TensorDesc::f32([6]), TensorDesc::f32([8]), TensorDesc::u32(list));
+    let plan = SaeRescore { k }.plan(&x_desc, &weight, &bias, &errors, &found, &scored).expect("shapes fit");
+    let errors = [&[0.1; 2][..], &scales].concat();
+    let (mut indices, mut values) = (vec![9_u32; rows * k], vec![-1.0_f32; rows * k]);
+    let read = [cast_slice(x), cast_slice(&WEIGHT), cast_slice(&BIAS), cast_slice(&errors)].into_iter();
+    let read = read.chain([cast_slice(candidates), cast_slice(scores)]).map(HostSlot::Read);
+    let written = [cast_slice_mut(&mut indices), cast_slice_mut(&mut values)].map(HostSlot::Write);
+    host(&plan.params, &mut read.chain(written).collect::<Vec<_>>());
+    (indices, values)
+}
+
 #[test]
 fn near_ties_are_computed_and_the_best_kept() {
-    let [x_desc, weight] = [3, 6].map(|rows| TensorDesc::f32([rows, 2]));
-    let (bias, found, scores) = (TensorDesc::f32([6]), TensorDesc::u32([3, 5]), TensorDesc::f32([3, 5]));
-    // the first two rows are 2 and 3 times them: what is 0.72 from the third score is near
-    let errors = [0.1_f32; 2];
-    let errors_desc = TensorDesc::f32([2]);
-    let plan =
-        SaeRescore { k: 3 }.plan(&x_desc, &weight, &bias, &errors_desc, &found, &scores).expect("shapes fit");
     // of [2, 3]: 2, 3, 4, 2, -1.5, 0.25; of [-1, NaN] nothing is a number
-    let x = [2.0_f32, 3.0, 2.0, 3.0, -1.0, f32::NAN];
-    let candidates = [[2_u32, 1, 3, 0, 5], [2, 1, 3, 4, u32::MAX], [2, 1, 3, 0, 5]].concat();
-    // the first is settled without its first and last; the second has no other that may be near; a row that is no number is none
-    let scores = [[4.5_f32, 2.75, 2.25, 1.75, 0.0], [3.0, 2.5, 1.0, 0.9, f32::NEG_INFINITY], [f32::NAN; 5]];
-    let scores = scores.concat();
+    let x = [2.0, 3.0, 2.0, 3.0, -1.0, f32::NAN];
+    let candidates = [[2, 1, 3, 0, 5], [2, 1, 3, 4, u32::MAX], [2, 1, 3, 0, 5]].concat();
+    // what is 0.72 from the third score is near: the first row is settled without its first and last; the second has no other that may
+    // be near; a row that is no number is none
+    let scores = [[4.5, 2.75, 2.25, 1.75, 0.0], [3.0, 2.8, 1.9, -1.4, f32::NEG_INFINITY], [f32::NAN; 5]];
     for host in forms(&sae_rescore::INFO) {
-        let (mut indices, mut values) = ([9_u32; 9], [-1.0_f32; 9]);
-        let read = [
-            cast_slice(&x),
-            cast_slice(&WEIGHT),
-            cast_slice(&BIAS),
-            cast_slice(&errors),
-            cast_slice(&candidates),
-            cast_slice(&scores),
-        ];
-        let written = [cast_slice_mut(&mut indices), cast_slice_mut(&mut values)].map(HostSlot::Write);
-        host(&plan.params, &mut read.map(HostSlot::Read).into_iter().chain(written).collect::<Vec<_>>());
+        let (indices, values) = rescore(host, 3, &x, &candidates, &scores.concat(), [1.0; 6]);
         assert_eq!((&indices[..3], &values[..3]), (&[2, 1, 0][..], &[4.5, 3.0, 2.0][..]));
-        assert_eq!((&indices[3..6], &values[3..6]), (&[2, 1, 3][..], &[3.0, 2.5, 2.0][..]));
+        assert_eq!((&indices[3..6], &values[3..6]), (&[2, 1, 3][..], &[3.0, 2.8, 2.0][..]));
         assert!(indices[6..] == [0; 3] && values[6..].iter().all(|v| v.is_nan()), "{values:?}");
     }
 }
 
 #[test]
+fn near_ties_tell_how_far_scores_are_off() {
+    let x = [2.0, 3.0];
+    for host in forms(&sae_rescore::INFO) {
+        // 3.5 and 3.2 are near the third score, of which 3.5 is 1.5 too much: so 2.3 may be too little by as much, and 9 is not
+        let scores = |last| [9.0, 3.5, 3.2, 2.3, last];
+        let found = rescore(host, 3, &x, &[4, 0, 1, 2, 5], &scores(-2.0), [1.0; 6]);
+        assert_eq!(found, (vec![4, 2, 1], vec![9.0, 4.0, 3.0]));
+        // so are features that are no candidates, behind a last one of 0: all six are computed
+        let found = rescore(host, 3, &x, &[4, 0, 1, 2, 5], &scores(0.0), [1.0; 6]);
+        assert_eq!(found, (vec![2, 1, 0], vec![4.0, 3.0, 2.0]));
+    }
+}
+
+#[test]
+fn features_of_a_scale_are_near_from_further_off() {
+    let scores = [9.0, 3.1, 2.05, 1.9, 0.0];
+    let mut scales = [1.0; 6];
+    for host in forms(&sae_rescore::INFO) {
+        scales[2] = 1.0;
+        let found = rescore(host, 2, &[2.0, 3.0], &[4, 1, 0, 2, 5], &scores, scales);
+        assert_eq!(found, (vec![4, 1], vec![9.0, 3.0]));
+        // that it is 2.1 too little tells nothing of others
+        scales[2] = 10.0;
+        let found = rescore(host, 2, &[2.0, 3.0], &[4, 1, 0, 2, 5], &scores, scales);
+        assert_eq!(found, (vec![4, 2], vec![9.0, 4.0]));
+    }
+}
+
+#[test]
 fn rows_that_candidates_do_not_settle_are_gone_through_whole() {
-    let [x_desc, weight] = [1, 6].map(|rows| TensorDesc::f32([rows, 2]));
-    let (bias, errors) = (TensorDesc::f32([6]), TensorDesc::f32([2]));
-    let (found, scores) = (TensorDesc::u32([1, 3]), TensorDesc::f32([1, 3]));
-    let run = |host: HostFn, x: [f32; 2], listed: [f32; 3]| {
-        let plan = SaeRescore { k: 2 }.plan(&x_desc, &weight, &bias, &errors, &found, &scores);
-        let plan = plan.expect("shapes fit");
-        let (mut indices, mut values) = ([9_u32; 2], [-1.0_f32; 2]);
-        let candidates = [4_u32, 5, 0];
-        let read = [
-            cast_slice(&x),
-            cast_slice(&WEIGHT),
-            cast_slice(&BIAS),
-            cast_slice(&[0.1_f32; 2]),
-            cast_slice(&candidates),
-            cast_slice(&listed),
-        ];
-        let written = [cast_slice_mut(&mut indices), cast_slice_mut(&mut values)].map(HostSlot::Write);
-        host(&plan.params, &mut read.map(HostSlot::Read).into_iter().chain(written).collect::<Vec<_>>());
-        (indices, values)
+    let run = |host, x: [f32; 2], listed: [f32; 3]| {
+        let (indices, values) = rescore(host, 2, &x, &[4, 5, 0], &listed, [1.0; 6]);
+        ([indices[0], indices[1]], [values[0], values[1]])
     };
     let large = 2.0_f32.powi(60);
     for host in forms(&sae_rescore::INFO) {
         // the last is near; a score is not finite; the length of a row is no number to go by
-        assert_eq!(run(host, [2.0, 3.0], [7.0, 3.0, 2.5]), ([2, 1], [4.0, 3.0]));
-        assert_eq!(run(host, [2.0, 3.0], [7.0, 3.0, 2.0]), ([4, 5], [7.0, 0.25]));
+        assert_eq!(run(host, [2.0, 3.0], [7.0, 0.5, 0.25]), ([2, 1], [4.0, 3.0]));
+        assert_eq!(run(host, [2.0, 3.0], [7.0, 0.5, -0.25]), ([4, 5], [7.0, 0.25]));
         assert_eq!(run(host, [2.0, 3.0], [f32::INFINITY, 3.0, 2.0]), ([2, 1], [4.0, 3.0]));
         assert_eq!(run(host, [2.0, 3.0], [f32::NAN, 3.0, 2.0]), ([2, 1], [4.0, 3.0]));
         for size in [large, 1.0 / large] {
@@ -206,7 +225,7 @@ fn rows_that_candidates_do_not_settle_are_gone_through_whole() {
             assert_eq!(run(host, [size, 0.0], [f32::MAX, 1.0, -1.0]), (want, values));
         }
         // zeros have a length: nothing but equals of the second is near it
-        assert_eq!(run(host, [0.0, 0.0], [7.0, 0.5, 0.25]), ([4, 5], [7.0, 0.25]));
+        assert_eq!(run(host, [0.0, 0.0], [7.0, 0.25, 0.2]), ([4, 5], [7.0, 0.25]));
     }
 }
 

@@ -120,12 +120,12 @@ impl Sae {
             [&row, &self.encoder.desc].map(|t| TensorDesc::new(DType::BF16, t.shape.clone()));
         let (round, screen, rescore) = narrow_ops(k, self.features);
         let (candidates, scores) = (TensorDesc::u32([1, screen.k]), TensorDesc::f32([1, screen.k]));
-        let column = TensorDesc::f32([self.width]);
+        let [b_dec, errors] = [self.width, self.width + self.features].map(|n| TensorDesc::f32([n]));
         Ok(vec![
-            CENTRE.plan(&row, &column)?,
+            CENTRE.plan(&row, &b_dec)?,
             round.plan(&row, None)?,
             screen.plan(&narrow_row, &narrow, &self.bias.desc)?,
-            rescore.plan(&row, &self.encoder.desc, &self.bias.desc, &column, &candidates, &scores)?,
+            rescore.plan(&row, &self.encoder.desc, &self.bias.desc, &errors, &candidates, &scores)?,
         ])
     }
 

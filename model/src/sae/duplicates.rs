@@ -1,8 +1,9 @@
 //! Features that write nearly the same direction: what an autoencoder learned twice.
 
-use super::encode::{LEAST_ROWS, product};
+use super::encode::product;
 use super::{Sae, floats};
 use crate::error::{ModelError, Result};
+use auscult_kernels::TILED_ROWS;
 use rayon::prelude::*;
 
 /// Cosines that are held at a time, 32 MiB of them: those of all pairs never exist together.
@@ -47,7 +48,7 @@ impl Sae {
             let norm = d.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
             d.iter_mut().filter(|_| norm > 0.0).for_each(|v| *v = (f64::from(*v) / norm) as f32);
         });
-        let block = (BLOCK_COSINES / features).max(LEAST_ROWS);
+        let block = (BLOCK_COSINES / features).max(TILED_ROWS);
         let mut found = Duplicates { pairs: 0, features: 0, top: Vec::new() };
         let mut is_in_one = vec![false; features];
         for first in (0..features).step_by(block) {

@@ -6,7 +6,7 @@ use super::{Activation, Normalize, Sae, SaePrecision};
 use crate::error::{ModelError, Result};
 use auscult_kernels::ops::linear::{Activation as After, Linear};
 use auscult_kernels::ops::sae_encode::{MOST_K, SaeEncode};
-use auscult_kernels::{HostSlot, Plan, TensorDesc};
+use auscult_kernels::{HostSlot, Plan, TILED_ROWS, TensorDesc};
 use auscult_runtime::GraphError;
 use rayon::prelude::*;
 use std::cmp::Ordering;
@@ -15,10 +15,6 @@ use std::cmp::Ordering;
 const BLOCK_VALUES: usize = 8 << 20;
 /// Rows that are encoded at a time where nothing but their features is held.
 const BLOCK_ROWS: usize = 4096;
-/// A product of fewer rows sums in another order; shorter blocks are filled up, so that a row's features are the same in any
-/// company.
-pub(super) const LEAST_ROWS: usize = 8;
-
 /// The active features of some rows, those of a row by value, the largest first, and of equal values by index.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SparseRows {
@@ -256,7 +252,7 @@ impl Sae {
     /// All features of some rows at a time, then those that are active.
     fn encode_any(&self, rows: &[f32]) -> Result<SparseRows> {
         let width = self.width;
-        let block = (BLOCK_VALUES / self.features).max(LEAST_ROWS);
+        let block = (BLOCK_VALUES / self.features).max(TILED_ROWS);
         let mut chosen: Vec<Vec<(u32, f32)>> = Vec::with_capacity(rows.len() / width);
         let scales = self.magnitudes();
         for rows in rows.chunks(block * width) {
@@ -281,7 +277,7 @@ impl Sae {
     fn prepared(&self, rows: &[f32]) -> Vec<f32> {
         let mut x: Vec<f32> = rows.to_vec();
         x.par_chunks_exact_mut(self.width).for_each(|row| self.prepare(row));
-        x.resize(x.len().max(LEAST_ROWS * self.width), 0.0);
+        x.resize(x.len().max(TILED_ROWS * self.width), 0.0);
         x
     }
 
@@ -383,7 +379,7 @@ fn chosen(plan: &Plan, read: &[&[u8]], places: usize) -> (Vec<u32>, Vec<f32>) {
 /// `x weight^T` of rows `x` and of some rows of zeros behind them where there are few, with a weight f32 `[features, width]`:
 /// `[at least rows, features]`.
 pub(super) fn product(mut x: Vec<f32>, weight: &[u8], width: usize) -> Result<Vec<f32>> {
-    x.resize(x.len().max(LEAST_ROWS * width), 0.0);
+    x.resize(x.len().max(TILED_ROWS * width), 0.0);
     let (rows, features) = (x.len() / width, weight.len() / 4 / width);
     let (x_desc, weight_desc) = (TensorDesc::f32([rows, width]), TensorDesc::f32([features, width]));
     let op = Linear { activation: After::None };

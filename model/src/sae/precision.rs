@@ -23,7 +23,8 @@ pub enum SaePrecision {
     /// Every feature with rows, less what is subtracted from them, and weight rounded to bf16. Features that are so near the k-th
     /// largest, or 0, that this does not tell on which side they are, are computed again in f32; so are all features of a row that
     /// has more of those than were kept in view, a quarter more than k, and 16. So the features are those of f32, but for rare
-    /// ones that lie a thousandth of a row's spread from the k-th ([`errors`] says which); the values of others than near ties are off by about a thousandth of the spread of a row's pre-activations.
+    /// ones where features are not alike ([`errors`] says how); the values of others than near ties are off by about a thousandth of
+    /// the spread of a row's pre-activations.
     Bf16,
 }
 
@@ -63,7 +64,7 @@ pub(super) struct Narrow {
     pub weight: HostTensor,
     /// f32 `[features]`: negative infinity for a feature without weights that cannot be active, so that it is no near tie of 0.
     pub bias: HostTensor,
-    /// f32 `[width]`: how far products with it are off, of a column of a row.
+    /// f32 `[width + features]`: how far products with it are off, of a column of a row; then scales of features.
     pub errors: HostTensor,
 }
 
@@ -97,7 +98,7 @@ impl Sae {
         Ok(Narrow {
             weight,
             bias: HostTensor::from_f32s([self.features], bias.collect()),
-            errors: HostTensor::from_f32s([self.width], errors(encoder, self.width)),
+            errors: HostTensor::from_f32s([self.width + self.features], errors(encoder, self.width)),
         })
     }
 }

@@ -43,11 +43,13 @@ const ROUNDED: &[Rounded] = &[
     ([5, 96, 499, 26, 4], 1.0, 8, EVEN, "noise"),
     ([3, 1024, 907, 21, 4], 1.0, 8, EVEN, "noise of MusicGen-small's width"),
     ([4, 50, 307, 23, 4], 1e7, 8, EVEN * 1e7, "large"),
-    ([4, 50, 307, 23, 4], 3e-7, 8, EVEN * 3e-7, "small"),
+    ([4, 50, 307, 23, 4], 1e-6, 8, EVEN * 1e-6, "small"),
     ([2, 50, 307, 23, 4], 1e12, 8, EVEN * 1e12, "too large to square"),
     ([2, 50, 307, 23, 4], 1e-12, 8, EVEN * 1e-12, "too small to square"),
     ([6, 64, 300, 80, 20], 1.0, 4, 16.0 * EVEN, "scores that are far off"),
     ([2, 40, 301, 12, 8], 1.0, 3, 32.0 * EVEN, "scores so far off that all are to be computed"),
+    ([6, 64, 300, 80, 20], 1.0, 5, EVEN, "scores further off than is said, which near ties tell"),
+    ([3, 40, 301, 25, 8], 1.0, 3, EVEN, "near ties tell that all are to be computed"),
 ];
 
 /// The launch, and what it reads but for candidates.
@@ -69,12 +71,13 @@ impl Inputs {
     fn screened(self, bits: u32, tolerance: Tolerance) -> Case {
         let [rows, width, features, screened, k] = self.shape;
         let [x, weight] = [[rows, width], [features, width]].map(TensorDesc::f32);
-        let (bias, errors) = (TensorDesc::f32([features]), TensorDesc::f32([width]));
+        let [bias, errors] = [features, width + features].map(|n| TensorDesc::f32([n]));
         let (candidates, scores) = (TensorDesc::u32([rows, screened]), TensorDesc::f32([rows, screened]));
         let plan = SaeRescore { k }.plan(&x, &weight, &bias, &errors, &candidates, &scores);
         let plan = plan.expect("a case's shapes fit");
-        // some columns more, some less
-        let errors = words((0..width).map(|column| self.error * [1.0, 1.25, 0.75][column % 3]));
+        // some columns more, some less; a feature in seventeen is more than twice as far off
+        let columns = (0..width).map(|column| self.error * [1.0, 1.25, 0.75][column % 3]);
+        let errors = words(columns.chain((0..features).map(|f| if f % 17 == 3 { 2.5 } else { 1.0 })));
         let fill = vec![("x", self.x), ("weight", self.weight), ("bias", self.bias), ("errors", errors)];
         let mut case = Case { why: self.why, plan, fill, tolerance };
         let narrow = |slot| -> Vec<bf16> {
@@ -177,6 +180,12 @@ pub(super) fn cases() -> Vec<Case> {
     let weight = Fill::Multiples(0.125, 1);
     let inputs = of_rows(3, 201, &beyond, "rows that bf16 does not hold");
     cases.push(Inputs { weight, bias: Fill::Multiples(0.0, 1), ..inputs }.without_rounding());
+    // 2^127 in bf16, of which those rows have 1.996; in f32 it is more than 2^128
+    let large = |f: usize| if f % 12 == 7 { 2.0_f32.powi(127) * 1.003 } else { (f % 13) as f32 / 8.0 };
+    let halves = |i: usize| if i % 10 < 2 { 1.0 - (i % 10) as f32 / 256.0 } else { 0.0 };
+    let inputs = of_rows(2, 97, &halves, "near ties that are infinite");
+    let weight = words((0..97 * 10).map(|i| large(i / 10)));
+    cases.push(Inputs { weight, ..inputs }.without_rounding());
     // multiples of 2^-70 and 2^70
     for (size, why) in [
         (1.0 / 1024.0_f32.powi(7), "rows too small to square"),
@@ -192,7 +201,7 @@ pub(super) fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::sae_rescore::{Params, near_ties};
+    use crate::ops::sae_rescore::{Doubt, Params, SHOWN};
 
     /// x, weight, bias, errors and scores of a case, and its candidates.
     fn inputs(case: &Case) -> ([Vec<f32>; 5], Vec<u32>) {
@@ -215,11 +224,14 @@ mod tests {
         }
     }
 
-    /// What cases of noise come to: rows that are gone through whole; candidates that keep their score, near ties, and those that are
-    /// left out; rows that keep a feature which the screen had behind the k-th.
+    /// What cases of noise come to: rows that are gone through whole, at once or since near ties told; those where they told that more
+    /// are near; candidates that keep their score, near ties, and those that are left out; rows that keep a feature which the screen had
+    /// behind the k-th.
     #[derive(Debug, Default)]
     struct Counts {
         whole: usize,
+        told_whole: usize,
+        told: usize,
         kept: usize,
         near: usize,
         out: usize,
@@ -240,25 +252,44 @@ mod tests {
                 let sum: f64 = terms.map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
                 sum + f64::from(bias[f as usize])
             };
-            let mut pre: Vec<(f64, u32)> = match near_ties(&p, x, &errors, scores) {
-                None => {
-                    counts.whole += 1;
-                    (0..p.features).map(|f| (computed(f), f)).collect()
+            let scale = |i: usize| f64::from(errors[width + candidates[i] as usize]);
+            let mut doubt = Doubt::of(&p, x, &errors, scores);
+            let is_known = doubt.is_some();
+            let mut told = false;
+            let span = loop {
+                let Some(doubt) = &mut doubt else { break None };
+                let far = |a: f64, b: f64| assert!((a - b).abs() > margin, "{}: {a} and {b}", case.why);
+                for (i, &score) in scores.iter().enumerate() {
+                    let (low, high) = doubt.limits(scale(i));
+                    far(score.into(), low);
+                    far(score.into(), high);
                 }
-                Some((low, high)) => {
-                    let far = |score: f64| (score - low).abs() > margin && (score - high).abs() > margin;
-                    let mut pre = Vec::new();
-                    for (&f, score) in candidates.iter().zip(scores.iter().map(|&v| f64::from(v))) {
-                        assert!(far(score), "{}: {score} between {low} and {high}", case.why);
-                        let (count, value) = match score {
-                            _ if score > high => (&mut counts.kept, Some(score)),
-                            _ if score < low => (&mut counts.out, None),
-                            _ => (&mut counts.near, Some(computed(f))),
-                        };
-                        *count += 1;
-                        pre.extend(value.map(|value| (value, f)));
-                    }
-                    pre
+                far(scores[screened - 1].into(), doubt.limits(1.0).0);
+                let Some(span) = doubt.span(&p, scores, scale) else { break None };
+                let off = |i: usize| (computed(candidates[i]) - f64::from(scores[i])).abs() / scale(i);
+                let off = span.clone().map(off).fold(0.0, f64::max);
+                // the one that told is still there
+                if SHOWN * off != doubt.reach {
+                    far(SHOWN * off, doubt.reach);
+                }
+                if !doubt.shown(off) {
+                    break Some(span);
+                }
+                told = true;
+            };
+            counts.told += usize::from(told && span.is_some());
+            counts.told_whole += usize::from(is_known && told && span.is_none());
+            counts.whole += usize::from(span.is_none());
+            let mut pre: Vec<(f64, u32)> = match span {
+                None => (0..p.features).map(|f| (computed(f), f)).collect(),
+                Some(span) => {
+                    counts.kept += span.start;
+                    counts.near += span.len();
+                    counts.out += screened - span.end;
+                    let value = |i: usize| {
+                        if span.contains(&i) { computed(candidates[i]) } else { scores[i].into() }
+                    };
+                    (0..span.end).map(|i| (value(i), candidates[i])).collect()
                 }
             };
             pre.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -275,13 +306,29 @@ mod tests {
     }
 
     #[test]
+    fn near_ties_that_are_said_to_be_infinite_are() {
+        let case =
+            cases().into_iter().find(|case| case.why == "near ties that are infinite").expect("a case");
+        let ([x, weight, _, errors, scores], candidates) = inputs(&case);
+        let p: Params = bytemuck::pod_read_unaligned(&case.plan.params);
+        let scores = &scores[..p.screened as usize];
+        let doubt = Doubt::of(&p, &x[..10], &errors, scores).expect("scores that are finite");
+        let near = doubt.span(&p, scores, |_| 1.0).expect("others are no near ties");
+        let computed =
+            |i: usize| x[..10].iter().zip(&weight[10 * candidates[i] as usize..]).map(|(x, w)| x * w);
+        assert!(!near.is_empty() && near.into_iter().all(|i| computed(i).sum::<f32>() == f32::INFINITY));
+    }
+
+    #[test]
     fn noise_leaves_a_margin_about_every_decision() {
         let counts: Vec<Counts> = ROUNDED.iter().map(|case| counted(&rounded(case))).collect();
         for (count, (shape, .., why)) in counts.iter().zip(ROUNDED) {
             let told_apart = count.whole == 0 && count.kept > 0 && count.near > 0 && count.out > 0;
             assert!(told_apart || count.whole == shape[0], "{why}: {count:?}");
         }
-        for kind in [|count: &Counts| count.whole, |count: &Counts| count.changed] {
+        let kinds: [fn(&Counts) -> usize; 4] =
+            [|count| count.whole, |count| count.told_whole, |count| count.told, |count| count.changed];
+        for kind in kinds {
             assert!(counts.iter().any(|count| kind(count) > 0), "{counts:?}");
         }
     }

@@ -1,7 +1,7 @@
-use super::{Params, near_ties};
+use super::{Params, settled};
 use crate::{
     HostSlot,
-    gemm::dots,
+    gemm::{TILED_ROWS, dots},
     ops::sae_encode::{
         self,
         best::{Best, key},
@@ -9,9 +9,6 @@ use crate::{
 };
 use bytemuck::Zeroable;
 use rayon::prelude::*;
-
-/// Rows that are gone through whole together, at least: the encoder's sums of fewer are in another order.
-const LEAST_ROWS: usize = 8;
 
 /// Rows in parallel; a value is a dot product in one order, whatever travels with it. Rows that are gone through whole are left to
 /// the encoder in f32.
@@ -29,22 +26,14 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
     let found = candidates.par_chunks_exact(screened).zip(scores.par_chunks_exact(screened));
     let rows = x.par_chunks_exact(width).zip(found).zip(places).enumerate();
     let unsettled = rows.filter_map(|(row, ((x, (candidates, scores)), (indices, values)))| {
-        let Some((low, high)) = near_ties(&p, x, errors, scores) else { return Some(row) };
-        let mut best = Best::of(k, Vec::with_capacity(screened));
-        let there = candidates.iter().zip(scores).filter(|(feature, _)| **feature < p.features);
-        for (&feature, &score) in there.filter(|(_, score)| f64::from(**score) >= low) {
-            let value = if f64::from(score) > high {
-                score
-            } else {
-                let f = feature as usize;
-                let [product] = dots([x], &weight[f * width..][..width]);
-                product + bias[f]
-            };
-            best.spoilt |= value.is_nan();
-            if value > 0.0 {
-                best.keys.push(key(value, feature));
-            }
-        }
+        let compute = |feature: u32| {
+            let f = feature as usize;
+            let [product] = dots([x], &weight[f * width..][..width]);
+            product + bias[f]
+        };
+        let Some(pre) = settled(&p, [x, errors], candidates, scores, compute) else { return Some(row) };
+        let above = pre.iter().filter(|(_, value)| *value > 0.0);
+        let best = Best::of(k, above.map(|&(feature, value)| key(value, feature)).collect());
         Best::write([&best].into_iter(), indices, values);
         None
     });
@@ -53,7 +42,7 @@ pub(super) fn cpu(params: &[u8], slots: &mut [HostSlot<'_>]) {
         return;
     }
     let mut whole: Vec<f32> = unsettled.iter().flat_map(|row| &x[row * width..][..width]).copied().collect();
-    let count = unsettled.len().max(LEAST_ROWS);
+    let count = unsettled.len().max(TILED_ROWS);
     whole.resize(count * width, 0.0);
     let (mut found, mut found_values) = (vec![0_u32; count * k], vec![0.0_f32; count * k]);
     let encoder = sae_encode::Params {

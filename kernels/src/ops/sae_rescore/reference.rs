@@ -1,4 +1,4 @@
-use super::{Params, near_ties};
+use super::{Params, settled};
 use crate::HostSlot;
 
 /// The definition: sums in f64, rounded once, then sorted.
@@ -15,21 +15,15 @@ pub(super) fn reference(params: &[u8], slots: &mut [HostSlot<'_>]) {
     for r in 0..p.rows as usize {
         let (indices, values) = (&mut indices[r * k..][..k], &mut values[r * k..][..k]);
         let x = &x[r * width..][..width];
-        let scores = &scores[r * screened..][..screened];
-        let candidates = candidates[r * screened..][..screened].iter().zip(scores);
+        let list = r * screened..(r + 1) * screened;
         let computed = |feature: u32| {
             let f = feature as usize;
             let terms = x.iter().zip(&weight[f * width..][..width]);
             let sum: f64 = terms.map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
-            (feature, (sum + f64::from(bias[f])) as f32)
+            (sum + f64::from(bias[f])) as f32
         };
-        let mut active: Vec<(u32, f32)> = match near_ties(&p, x, errors, scores) {
-            None => (0..p.features).map(computed).collect(),
-            Some((low, high)) => candidates
-                .filter(|&(&f, &score)| f < p.features && f64::from(score) >= low)
-                .map(|(&f, &score)| if f64::from(score) > high { (f, score) } else { computed(f) })
-                .collect(),
-        };
+        let found = settled(&p, [x, errors], &candidates[list.clone()], &scores[list], computed);
+        let mut active = found.unwrap_or_else(|| (0..p.features).map(|f| (f, computed(f))).collect());
         if active.iter().any(|(_, value)| value.is_nan()) {
             indices.fill(0);
             values.fill(f32::NAN);

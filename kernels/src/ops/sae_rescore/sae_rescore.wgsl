@@ -4,7 +4,7 @@
 // slots    x           f32 [rows, width]        read
 //          weight      f32 [features, width]    read, the rows that are asked for
 //          bias        f32 [features]           read, as are they
-//          errors      f32 [width]              read
+//          errors      f32 [width + features]   read; of columns, then scales of features
 //          candidates  u32 [rows, screened]     read; past the last feature is none
 //          scores      f32 [rows, screened]     read, as bits; in descending order, what is not a number first
 //          indices     u32 [rows, k]            write, and read where a row is gone through whole; 0 behind the last value above 0
@@ -13,10 +13,11 @@
 // params   rows u32 @0   width u32 @4   features u32 @8   screened u32 @12 (at most 1536)   k u32 @16   pad @20
 //          32 bytes, uniform
 // launch   grid rows, folded over x and y   workgroup (256, 1, 1)   a row a workgroup: 16 teams of 16 invocations take a feature
-//          each, every 16th column an invocation; then an invocation finds the places of every 256th candidate. A row that is gone
-//          through whole has rounds: the k best so far, and as many more features as there is room for
-// shared   13,348 bytes
-// cost     bytes 4 * (rows * (width + 2 * screened + 2 * k) + width) + rows of weight that are touched   flops 3 * rows * width, and 2 * width for
+//          each, every 16th column an invocation; where one's score was further off than near ties are taken to be, that is done again
+//          with more of them; then an invocation finds the places of every 256th candidate. A row that is gone through whole has
+//          rounds: the k best so far, and as many more features as there is room for
+// shared   13,356 bytes
+// cost     bytes 4 * (rows * (width + 2 * screened + 2 * k) + width + features) + rows of weight that are touched   flops 3 * rows * width, and 2 * width for
 //          each near tie
 // numerics f32; 16 sums over every 16th column in order, which are added in order, the bias last. Values above 0 are in the order
 //          of their bits.
@@ -52,17 +53,23 @@ const NEGATIVE: u32 = 0x80000000u;
 // 2^-50 and 2^50
 const SMALLEST: u32 = 0x26800000u;
 const LARGEST: u32 = 0x58800000u;
+// How many times as far as near ties show scores to be off, reach is at least.
+const SHOWN: f32 = 1.25;
 
 var<workgroup> parts: array<f32, BLOCK>;
 // Values above 0 and their features; value 0 for any other, all ones for what is not a number.
 var<workgroup> found_values: array<u32, MOST>;
 var<workgroup> found_features: array<u32, MOST>;
 var<workgroup> largest: atomic<u32>;
-// Candidates above all near ties, and those that are not below them.
-var<workgroup> settled: atomic<u32>;
-var<workgroup> kept: atomic<u32>;
-// The scores of near ties: from, up to.
-var<workgroup> limits: vec2<f32>;
+// The first candidate that is not above near ties, and the one behind the last that is not below them.
+var<workgroup> first_near: atomic<u32>;
+var<workgroup> behind_near: atomic<u32>;
+// How far the score of a near tie was off, by its scale, as bits.
+var<workgroup> shown: atomic<u32>;
+// The score of the last place, how far scores are taken to be off, and whether that is a number to go by.
+var<workgroup> edge: f32;
+var<workgroup> reach: f32;
+var<workgroup> known: bool;
 // Where near ties are in the list: from, up to; and whether candidates do not settle the row.
 var<workgroup> span: vec3<u32>;
 var<workgroup> stop: u32;
@@ -70,6 +77,41 @@ var<workgroup> stop: u32;
 // Whether a candidate comes before another.
 fn before(i: u32, value: u32, feature: u32) -> bool {
     return found_values[i] > value || (found_values[i] == value && found_features[i] < feature);
+}
+
+// By how much more than others the score of a feature may be off.
+fn scale(feature: u32) -> f32 {
+    if feature < params.features {
+        return errors[params.width + feature];
+    }
+    return 1.0;
+}
+
+// Sets where near ties are in the list of a row, and whether that settles it.
+fn find_near_ties(list: u32, lane: u32) {
+    if lane == 0u {
+        atomicStore(&first_near, params.screened);
+        atomicStore(&behind_near, 0u);
+        atomicStore(&shown, 0u);
+    }
+    workgroupBarrier();
+    for (var i = lane; i < params.screened; i += BLOCK) {
+        let score = bitcast<f32>(scores[list + i]);
+        let near = fma(reach, scale(candidates[list + i]), reach);
+        if score <= edge + near {
+            atomicMin(&first_near, i);
+        }
+        if score >= edge - near {
+            atomicMax(&behind_near, i + 1u);
+        }
+    }
+    workgroupBarrier();
+    if lane == 0u {
+        let last = list + params.screened - 1u;
+        let complete = params.screened >= params.features || bitcast<f32>(scores[last]) < edge - (reach + reach);
+        let first = atomicLoad(&first_near);
+        span = vec3(first, max(first, atomicLoad(&behind_near)), select(1u, 0u, known && complete));
+    }
 }
 
 @compute @workgroup_size(BLOCK)
@@ -103,38 +145,19 @@ fn sae_rescore_f32(
         workgroupBarrier();
     }
 
-    // which scores are near ties, and whether that settles the row
     if lane == 0u {
         let size = atomicLoad(&largest);
-        let twice = 2.0 * sqrt(parts[0]);
         let kth = scores[list + params.k - 1u];
-        let edge = bitcast<f32>(select(0u, kth, kth < NEGATIVE));
-        limits = vec2(edge - twice, edge + twice);
+        edge = bitcast<f32>(select(0u, kth, kth < NEGATIVE));
+        reach = sqrt(parts[0]);
         // what is not finite comes first, but for negative infinity, which is no candidate
         let finite = (scores[list] & ~NEGATIVE) < INFINITY || candidates[list] >= params.features;
-        let known = (size == 0u || (size >= SMALLEST && size < LARGEST)) && finite;
-        let last = list + params.screened - 1u;
-        let complete = params.screened >= params.features || candidates[last] >= params.features
-            || bitcast<f32>(scores[last]) < limits.x;
-        span.z = select(1u, 0u, known && complete);
+        known = (size == 0u || (size >= SMALLEST && size < LARGEST)) && finite;
     }
     workgroupBarrier();
-    for (var i = lane; i < params.screened; i += BLOCK) {
-        let score = bitcast<f32>(scores[list + i]);
-        if candidates[list + i] < params.features && score >= limits.x {
-            atomicAdd(&kept, 1u);
-            if score > limits.y {
-                atomicAdd(&settled, 1u);
-            }
-        }
-    }
-    workgroupBarrier();
-    if lane == 0u {
-        span.x = atomicLoad(&settled);
-        span.y = atomicLoad(&kept);
-    }
-    let found = workgroupUniformLoad(&span);
-    let whole = found.z == 1u;
+    find_near_ties(list, lane);
+    var found = workgroupUniformLoad(&span);
+    var whole = found.z == 1u;
     var start = select(found.x, 0u, whole);
     var end = select(found.y, min(MOST, params.features), whole);
     // the first feature of a round, and how many of those that are known are above 0
@@ -176,7 +199,15 @@ fn sae_rescore_f32(
                 for (var j = 1u; j < TEAM; j += 1u) {
                     sum += parts[lane + j];
                 }
-                let bits = bitcast<u32>(sum + bias[feature]);
+                var bits = NEGATIVE;
+                if feature < params.features {
+                    let computed = sum + bias[feature];
+                    bits = bitcast<u32>(computed);
+                    if !whole {
+                        let off = abs(computed - bitcast<f32>(scores[list + i])) / scale(feature);
+                        atomicMax(&shown, bitcast<u32>(off));
+                    }
+                }
                 if (bits & ~NEGATIVE) > INFINITY {
                     value = 0xffffffffu;
                 } else if bits < NEGATIVE {
@@ -186,6 +217,26 @@ fn sae_rescore_f32(
                 found_features[i] = feature;
             }
             workgroupBarrier();
+        }
+
+        // scores that are further off than was taken make more of them near ties; what is not finite, all features
+        if !whole {
+            if lane == 0u {
+                let off = atomicLoad(&shown);
+                known = off < INFINITY;
+                let wider = SHOWN * bitcast<f32>(off);
+                stop = select(0u, 1u, !known || wider > reach);
+                reach = max(reach, wider);
+            }
+            if workgroupUniformLoad(&stop) == 1u {
+                find_near_ties(list, lane);
+                found = workgroupUniformLoad(&span);
+                whole = found.z == 1u;
+                start = select(found.x, 0u, whole);
+                end = select(found.y, min(MOST, params.features), whole);
+                above = start;
+                continue;
+            }
         }
         workgroupBarrier();
 

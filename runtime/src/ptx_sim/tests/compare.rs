@@ -41,6 +41,9 @@ fn floats_are_compared_with_nan() {
         ("setp.num.f32", "pred f32 f32", &[f(1.0), f(f32::INFINITY)], 1),
         ("setp.num.f32", "pred f32 f32", &[NAN, f(1.0)], 0),
         ("setp.nan.f32", "pred f32 f32", &[NAN, f(1.0)], 1),
+        ("setp.le.f32", "pred f32 f32", &[f(1.0), f(1.0)], 1),
+        ("setp.le.f32", "pred f32 f32", &[f(2.0), f(1.0)], 0),
+        ("setp.le.f32", "pred f32 f32", &[NAN, f(1.0)], 0),
         ("setp.gt.f32", "pred f32 f32", &[1, 0], 1),
         // subnormal numbers are flushed before they are compared
         ("setp.gt.ftz.f32", "pred f32 f32", &[1, 0], 0),
