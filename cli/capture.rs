@@ -133,6 +133,7 @@ pub fn capture_into_store(
     };
     let tokenizer = args.text.as_deref().map(|text| check_text(&args.model, text)).transpose()?;
     let saes = saes::open(&args.sae)?;
+    saes::note_positions(context, &saes, args.posemb);
     let hooks = args.hooks.clone().map_or_else(|| saes::hooks(&saes), Ok)?;
     let (mut model, mut record) =
         context.open_hashed("opening", &args.model, || open(args, &hooks, backend.clone(), &options))?;

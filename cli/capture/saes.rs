@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::sae::audio::note_posemb;
 use crate::sae::files;
 use anyhow::Result;
 use auscult_analysis::AnalysisError;
@@ -11,7 +12,7 @@ use auscult_analysis::input::Input;
 use auscult_analysis::record::RunRecord;
 use auscult_analysis::store::{Hook, sae_names};
 use auscult_audio::Windows;
-use auscult_model::musicgen::Site;
+use auscult_model::musicgen::{Posemb, Site};
 use auscult_model::sae::{Sae, SaePrecision};
 use auscult_runtime::Backend;
 use serde_json::{Value, json};
@@ -99,6 +100,11 @@ pub fn hooks(opened: &[Opened]) -> Result<String> {
         }
     }
     Ok(named.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(","))
+}
+
+/// Tells of autoencoders that were trained with positions computed in another way.
+pub fn note_positions(context: &Context, opened: &[Opened], used: Posemb) {
+    opened.iter().for_each(|one| note_posemb(context, &one.dir, &one.sae, used.name()));
 }
 
 /// Brings each autoencoder to its hook, and notes in the record what was read of it, where it does not belong, and what those

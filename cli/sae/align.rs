@@ -1,6 +1,6 @@
 //! `auscult sae align`: at which site an autoencoder was trained, by its arithmetic.
 
-use super::audio::{AudioArgs, clips, usual_window};
+use super::audio::{AudioArgs, clips, trained_posemb, usual_window};
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
@@ -42,9 +42,10 @@ pub struct AlignArgs {
     /// Numbers to compare that the model is told as the first position, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true, default_value = "0")]
     offsets: Vec<isize>,
-    /// Ways to compute positions to compare, separated by commas: f32, audiocraft-f16, audiocraft-f16-autocast, or ALL
-    #[arg(long, value_name = "LIST", default_value = "f32")]
-    posemb: String,
+    /// Ways to compute positions to compare, separated by commas: f32, audiocraft-f16, audiocraft-f16-autocast, or ALL; by default
+    /// as the autoencoder was trained where it says so, else f32
+    #[arg(long, value_name = "LIST")]
+    posemb: Option<String>,
     /// Sites whose reconstruction the model is run with: the best N and the one that the file names, `all` or `none`
     #[arg(long, value_name = "N", default_value = "3")]
     ce: Costed,
@@ -94,7 +95,8 @@ impl Setting {
 pub fn align(context: &Context, args: &AlignArgs) -> Result<()> {
     let sae = Sae::open(&args.sae)?;
     let inputs = args.audio.inputs()?;
-    let ways = ways(&args.posemb)?;
+    let usual = || Ok(vec![trained_posemb(&sae).unwrap_or_default()]);
+    let ways = args.posemb.as_deref().map_or_else(usual, ways)?;
     let declared = Declared::of(&sae);
     let sites = sites(args, &sae, declared.as_ref())?;
     let backend = context.backend()?;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use auscult_analysis::capture::{ModelSpec, first_clips};
 use auscult_analysis::input::{Input, from_manifest, from_paths};
 use auscult_audio::{Clip, Windows};
+use auscult_model::musicgen::Posemb;
 use auscult_model::sae::Sae;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,19 @@ pub fn usual_window(sae: &Sae, spec: &ModelSpec) -> f64 {
     let frames = context.map(|positions| positions.saturating_sub(1)).filter(|&frames| frames > 0);
     let longest = spec.longest_frames as f64 / spec.frame_rate;
     frames.map_or(WINDOW, |frames| frames as f64 / spec.frame_rate).min(longest)
+}
+
+/// How positions of the rows that the autoencoder was trained with were computed, where it says so (`posemb`).
+pub fn trained_posemb(sae: &Sae) -> Option<Posemb> {
+    sae.settings().metadata.other.get("posemb")?.as_str()?.parse().ok()
+}
+
+/// Tells of rows whose positions are computed in another way, `used`, than those that the autoencoder was trained with.
+pub fn note_posemb(context: &Context, dir: &Path, sae: &Sae, used: &str) {
+    if let Some(trained) = trained_posemb(sae).filter(|trained| trained.name() != used) {
+        let dir = dir.display();
+        context.note(&format!("{dir}: was trained with positions {trained}, those of these rows are {used}"));
+    }
 }
 
 /// The first clips of a window's length; files that cannot be read are told of.

@@ -1,6 +1,6 @@
 //! `auscult sae eval`: how good an autoencoder is at its own site.
 
-use super::audio::{AudioArgs, clips, usual_window};
+use super::audio::{AudioArgs, clips, note_posemb, trained_posemb, usual_window};
 use super::bar;
 use super::encode::{Checked, hook_of, of_file};
 use crate::context::Context;
@@ -63,7 +63,7 @@ pub fn eval(context: &Context, args: &EvalArgs) -> Result<()> {
     }
     let sae = Sae::open(&args.sae)?;
     let mut checked = Checked { sae: &sae, allow: args.allow_misaligned, misaligned: None };
-    let (hook, score) = match (&args.store, &args.model) {
+    let (hook, posemb, score) = match (&args.store, &args.model) {
         (Some(store), _) if args.audio.given() => {
             return Err(Failure::usage(format!(
                 "AUDIO is given beside --store {}, expected one of them",
@@ -80,7 +80,7 @@ pub fn eval(context: &Context, args: &EvalArgs) -> Result<()> {
     let pairs: Vec<Value> = duplicates.top.iter().map(|p| json!([p.first, p.second, p.cosine])).collect();
     let json = json!({
         "sae": args.sae, "store": args.store, "model": args.model, "hook": hook, "d_in": sae.width(),
-        "d_sae": sae.features(), "k": sae.k(), "rows": score.rows, "fvu": score.fvu,
+        "d_sae": sae.features(), "k": sae.k(), "posemb": posemb, "rows": score.rows, "fvu": score.fvu,
         "explained_variance": score.explained_variance, "l0": score.l0, "dead": score.dead,
         "cross_entropy": score.cross_entropy,
         "decoder_norms": { "min": norms.least, "mean": norms.mean, "max": norms.most, "unit": norms.unit() },
@@ -104,7 +104,7 @@ fn of_store(
     args: &EvalArgs,
     store: &Path,
     checked: &mut Checked<'_>,
-) -> Result<(String, SiteScore)> {
+) -> Result<(String, String, SiteScore)> {
     let sae = checked.sae;
     let reader = StoreReader::open(store)?;
     let name = hook_of(&reader, sae, args.hook.as_deref())?;
@@ -112,6 +112,8 @@ fn of_store(
     sae.check_width(format!("{name} of {}", store.display()), hook.width)?;
     let site: Site = hook.site.parse()?;
     checked.check(site)?;
+    let posemb = reader.meta().posemb.clone();
+    note_posemb(context, &args.sae, sae, &posemb);
     let clips = &reader.clips()[..args.limit.unwrap_or(usize::MAX).min(reader.clips().len())];
     let mut encoder = Encoder::new(sae, SaePrecision::F32, &context.backend()?)?;
     let mut sums = SiteSums::new(site, sae);
@@ -125,7 +127,7 @@ fn of_store(
         bar.inc(clip.positions as u64);
     }
     bar.finish_and_clear();
-    Ok((name, sums.score(0)))
+    Ok((name, posemb, sums.score(0)))
 }
 
 fn of_model(
@@ -133,7 +135,7 @@ fn of_model(
     args: &EvalArgs,
     dir: &Path,
     checked: &mut Checked<'_>,
-) -> Result<(String, SiteScore)> {
+) -> Result<(String, String, SiteScore)> {
     let sae = checked.sae;
     let Some(hook) = args.hook.as_deref().or(sae.hook()) else {
         return Err(Failure::usage("--hook is not given, and the autoencoder names none, expected a site"));
@@ -142,7 +144,9 @@ fn of_model(
     checked.check(site)?;
     let inputs = args.audio.inputs()?;
     let backend = context.backend()?;
-    let options = DecoderOptions { precision: context.precision(&*backend), ..DecoderOptions::default() };
+    let posemb = trained_posemb(sae).unwrap_or_default();
+    let options =
+        DecoderOptions { precision: context.precision(&*backend), posemb, ..DecoderOptions::default() };
     let mut model = MusicgenCapture::open(dir, backend, &options, hook, StoreDtype::F32)?;
     sae.check_width(site, model.hooks()[0].width)?;
     let spec = model.spec().clone();
@@ -155,7 +159,7 @@ fn of_model(
     bar.set_message("cross-entropy");
     score.cross_entropy = Some(code_cost(aligner.model.decoder(), &mut aligner.encoder, site, &batches)?);
     bar.finish_and_clear();
-    Ok((hook.to_string(), score))
+    Ok((hook.to_string(), posemb.to_string(), score))
 }
 
 /// Lengths of the decoder's directions.

@@ -1,7 +1,7 @@
 //! `auscult sae`: look at an autoencoder, prove where it belongs, score it, encode activations, train.
 
 mod align;
-mod audio;
+pub mod audio;
 mod encode;
 mod eval;
 pub mod files;

@@ -1,5 +1,6 @@
 //! `auscult sae encode --store S --out STORE`: a store of features, of the activations that another store holds.
 
+use super::audio::note_posemb;
 use super::encode::{Checked, EncodeArgs, hook_of, of_file};
 use super::{bar, files};
 use crate::context::Context;
@@ -31,6 +32,7 @@ pub fn encode_store(
     sae.check_width(format!("{name} of {}", store.display()), hook.width)?;
     let mut checked = Checked { sae, allow: args.allow_misaligned, misaligned: None };
     checked.check(hook.site.parse()?)?;
+    note_posemb(context, &args.sae, sae, &reader.meta().posemb);
     let misaligned = checked.misaligned.map_or(Value::Bool(false), Value::String);
 
     let files = files::files(&args.sae)?;

@@ -145,6 +145,7 @@ fn settings_are_compared() {
     let sized =
         run(at, "sae align --model MODEL --sae sized held.wav --ce none --json --limit 1").ok().json();
     assert_eq!(sized["settings"][0]["window"], 1.0);
+    assert_eq!(sized["settings"][0]["posemb"], "f32");
     // only some sites, and the one that is named
     let some = run(at, &format!("{align} --window 2 --sites embed,layers.0.mlp_out")).ok().json();
     let sites: Vec<&Value> =

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 crate::trials!(
     every_mode_writes_an_autoencoder,
     a_store_and_the_model_at_work_give_the_same,
+    positions_of_the_rows_are_kept_and_told,
     a_manifest_gives_the_same_as_its_files,
     bad_audio_is_left_out_and_listed,
     a_stopped_run_goes_on_to_the_same,
@@ -116,6 +117,7 @@ fn a_store_and_the_model_at_work_give_the_same() {
         assert_eq!(stored.1.hook(), Some(hook));
         for sae in [&stored.1, &heard.1] {
             assert_eq!(sae.settings().metadata.other["context_size"], 51, "{hook}: clips of a second");
+            assert_eq!(sae.settings().metadata.other["posemb"], "f32", "{hook}");
         }
         assert!(stored.1.settings().metadata.model.is_some() && stored.1.settings().metadata.layer.is_some());
         let line = format!("sae encode --sae stored/{hook} --store s --out {hook}.safetensors");
@@ -128,6 +130,40 @@ fn a_store_and_the_model_at_work_give_the_same() {
     run(at, &format!("sae train --store one {train} --out alone")).ok();
     let alone = Sae::open(&at.join("alone")).expect("it can be read");
     assert!(alone.parts() == sae.parts());
+}
+
+/// The autoencoder says how positions were computed; that is how it is scored, and rows with others are told of.
+fn positions_of_the_rows_are_kept_and_told() {
+    let dir = folder();
+    let at = dir.path();
+    let audio = "FIX/flac_s16.flac --model MODEL";
+    let train = "--features 64 --k 4 --batch 32 --steps 20 --lr 0.003";
+    let rows = "--hooks hook_layers.1 --posemb audiocraft-f16 --window 1";
+    run(at, &format!("sae train {audio} {rows} {train} --out heard")).ok();
+    run(at, &format!("capture {audio} {rows} --out s")).ok();
+    run(at, &format!("sae train --store s {train} --out stored")).ok();
+    for out in ["heard", "stored"] {
+        assert_eq!(
+            json_file(&at.join(out).join("cfg.json"))["metadata"]["posemb"],
+            "audiocraft-f16",
+            "{out}"
+        );
+    }
+    let aligned = run(at, &format!("sae align {audio} --sae heard --ce none --json --limit 1"));
+    assert_eq!(aligned.json()["settings"][0]["posemb"], "audiocraft-f16");
+    let [live, stored] = [audio, "--store s"].map(|rows| {
+        let done = run(at, &format!("sae eval {rows} --sae heard --json")).ok();
+        assert!(!done.stderr.contains("positions"), "{}", done.stderr);
+        done.json()
+    });
+    assert_eq!([&live["posemb"], &live["fvu"]], [&stored["posemb"], &stored["fvu"]]);
+    // other positions
+    let note = "heard: was trained with positions audiocraft-f16, those of these rows are f32";
+    let capture = format!("capture {audio} --window 1 --sae heard --allow-misaligned --out other");
+    assert!(run(at, &capture).ok().stderr.contains(note));
+    for line in ["sae eval --store other --sae heard", "sae encode --store other --sae heard --out codes"] {
+        assert!(run(at, line).ok().stderr.contains(note), "{line}");
+    }
 }
 
 /// Two runs left the same log and the same weights.

@@ -60,11 +60,9 @@ impl Live {
         let name = Some(dir.display().to_string());
         let spec = model.spec().clone();
         let place = |hook: &Hook| {
-            Place::new(Some(hook.hook.clone()), Some(&hook.site), name.clone(), hook.width).of_clips(
-                args.window,
-                spec.sample_rate,
-                spec.hop_length,
-            )
+            Place::new(Some(hook.hook.clone()), Some(&hook.site), name.clone(), hook.width)
+                .of_clips(args.window, spec.sample_rate, spec.hop_length)
+                .with_posemb(args.posemb.name())
         };
         let places = model.hooks().iter().map(place).collect();
 

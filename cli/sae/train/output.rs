@@ -89,6 +89,9 @@ impl Output {
         if let Some(positions) = place.positions {
             other.insert("context_size".into(), positions.into());
         }
+        if let Some(posemb) = &place.posemb {
+            other.insert("posemb".into(), posemb.clone().into());
+        }
         let metadata =
             Metadata { hook: place.hook.clone(), layer: place.layer, model: place.model.clone(), other };
         let sparsity = trainer.sparsity()?;

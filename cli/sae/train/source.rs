@@ -33,6 +33,8 @@ pub(super) struct Place {
     pub width: usize,
     /// Positions of a clip, where all whole ones have so many.
     pub positions: Option<usize>,
+    /// How those positions were computed, where it is known.
+    pub posemb: Option<String>,
 }
 
 impl Place {
@@ -41,7 +43,7 @@ impl Place {
             Site::Layer(layer, _) => Some(layer),
             _ => None,
         });
-        Self { hook, layer, model, width, positions: None }
+        Self { hook, layer, model, width, positions: None, posemb: None }
     }
 
     /// Of clips of so many seconds, if they are cut.
@@ -49,6 +51,11 @@ impl Place {
         // the first position is before the first frame
         let frames = |s: f64| ((s * f64::from(sample_rate)).round() as usize).div_ceil(hop_length);
         Self { positions: seconds.map(|s| frames(s) + 1), ..self }
+    }
+
+    /// Of a model whose positions are computed so.
+    pub fn with_posemb(self, posemb: &str) -> Self {
+        Self { posemb: Some(posemb.into()), ..self }
     }
 }
 
@@ -107,7 +114,8 @@ impl Feed {
                 let hook = reader.hook(name)?;
                 let meta = reader.meta();
                 let place = Place::new(Some(name.clone()), Some(&hook.site), model.clone(), hook.width);
-                places.push(place.of_clips(meta.windows.window, meta.sample_rate, meta.hop_length));
+                let place = place.of_clips(meta.windows.window, meta.sample_rate, meta.hop_length);
+                places.push(place.with_posemb(&meta.posemb));
             }
             return Self::new(places, Box::new(StoreRows::new(reader, hooks)), store.clone(), marks);
         }
