@@ -243,6 +243,11 @@ pub fn atomic_write_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Fi
     atomic_write(path, |out| out.write_all(bytes))
 }
 
+/// Whether a file of this name is one that a process left that was killed while it wrote.
+pub fn is_leftover(name: &str) -> bool {
+    name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX)
+}
+
 /// Deletes temporaries that a killed run left in `dir` (not in its subdirectories); returns how many. Only for a
 /// directory that no other process is writing to.
 ///
@@ -254,7 +259,7 @@ pub fn remove_leftovers(dir: impl AsRef<Path>) -> Result<usize, FileError> {
     for entry in fs::read_dir(dir).map_err(|e| FileError::io(dir, "list", e))? {
         let entry = entry.map_err(|e| FileError::io(dir, "list", e))?;
         let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|n| n.starts_with(TEMP_PREFIX) && n.ends_with(TEMP_SUFFIX));
+        let ours = name.to_str().is_some_and(is_leftover);
         if ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let path = entry.path();
             fs::remove_file(&path).map_err(|e| FileError::io(&path, "delete", e))?;

@@ -19,6 +19,8 @@ crate::trials!(
     checkpoints_of_several_sites_are_a_set,
     a_run_is_not_taken_up_with_other_audio,
     impossible_runs_are_named,
+    resuming_holds_at_both_ends,
+    two_runs_do_not_write_one_directory,
 );
 
 /// Rows of text states' shape: 300 of 768 values, sums of two of 20 directions.
@@ -407,7 +409,15 @@ fn impossible_runs_are_named() {
     train("--input t5.npy --features 16 --k 2 --aux-k-coef 0 --out o")
         .exits(2, &["`aux_weight` is 0, expected a finite number above 0"]);
     train("--input t5.npy --log-every 0 --out o").exits(2, &["--log-every is 0"]);
-    train("--input t5.npy --out nothing --resume").exits(3, &["checkpoint.safetensors"]);
+    // no more than the encoders keep
+    for (numbers, said) in [
+        ("--k 1025", "`k` is 1025, expected at most 1024"),
+        ("--k 1025 --mode saelens-5.3.2", "`k` is 1025"),
+        ("--k 2 --aux-k 1500", "`aux_k` is 1500, expected at most 1024"),
+    ] {
+        train(&format!("--input t5.npy --features 2000 {numbers} --out o")).exits(2, &[said]);
+    }
+    assert!(!at.join("o").exists());
     let mut rows = vec![0u8; 2 * 24 * 4];
     rows[4 * 30..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(at.join("nan.npy"), [npy_header("<f4", &[2, 24]), rows].concat()).expect("it can be written");
@@ -417,4 +427,51 @@ fn impossible_runs_are_named() {
     train(line).ok();
     assert_eq!(json_file(&at.join("done/run.json"))["details"]["training"]["aux_weight"], 0.0625);
     train(line).exits(2, &["holds a cfg.json", "expected a new or empty directory"]);
+    // what is not a run's is left alone
+    fs::create_dir(at.join("own")).expect("a new folder");
+    fs::write(at.join("own/run.json"), "{}").expect("a new file");
+    for resume in ["", "--resume"] {
+        let line = line.replace("--out done", &format!("--out own {resume}"));
+        train(&line).exits(2, &["--out own holds `run.json`, expected a new or empty directory"]);
+    }
+    assert_eq!(names(&at.join("own")), ["run.json"]);
+}
+
+/// Before the first checkpoint there is nothing to go on with, and behind the last step nothing to do.
+fn resuming_holds_at_both_ends() {
+    let dir = folder();
+    let at = dir.path();
+    write_rows(&at.join("t5.npy"), 7);
+    let train = "sae train --input t5.npy --features 64 --k 4 --batch 32 --log-every 5 --steps 40";
+    run(at, &format!("{train} --out whole")).ok();
+    fs::create_dir(at.join("early")).expect("a new folder");
+    for left in ["log.jsonl", "training.lock", ".auscult-x.tmp"] {
+        fs::write(at.join("early").join(left), "{}\n").expect("a new file");
+    }
+    for out in ["early", "none"] {
+        let ran = run(at, &format!("{train} --out {out} --resume")).ok();
+        assert!(ran.stderr.contains("has no checkpoint, so the run starts over"), "{ran}");
+        same(at, "whole", out);
+        assert_eq!(names(&at.join(out)), names(&at.join("whole")));
+    }
+    let again = run(at, &format!("{train} --out whole --resume")).ok();
+    assert!(again.stdout.contains("was finished already"), "{again}");
+    same(at, "whole", "early");
+}
+
+fn two_runs_do_not_write_one_directory() {
+    let dir = folder();
+    let at = dir.path();
+    write_rows(&at.join("t5.npy"), 7);
+    let train = "sae train --input t5.npy --features 64 --k 4 --batch 32 --steps 1000000 --checkpoint-every 10 --out one";
+    let child = start(at, train);
+    let checkpoint = at.join("one/checkpoint.safetensors");
+    let since = Instant::now();
+    while !checkpoint.exists() {
+        assert!(since.elapsed() < Duration::from_secs(60), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run(at, &format!("{train} --resume")).exits(2, &["--out one: another run writes it"]);
+    interrupted(train, child).exits(1, &["`--resume` continues"]);
+    assert!(!at.join("one/training.lock").exists());
 }

@@ -38,10 +38,28 @@ pub(super) fn remove_all<'a>(mut dirs: impl Iterator<Item = &'a Path>) -> Result
     dirs.try_for_each(|dir| [CHECKPOINT_FILE, NEXT_FILE].iter().try_for_each(|name| remove(&dir.join(name))))
 }
 
-/// Whether all autoencoders are written, and the checkpoints of some are removed: what a run leaves that is killed as it ends.
-pub(super) fn are_left_over(dirs: &[PathBuf]) -> bool {
-    let with_checkpoint = dirs.iter().filter(|dir| dir.join(CHECKPOINT_FILE).exists()).count();
-    (1..dirs.len()).contains(&with_checkpoint) && dirs.iter().all(|dir| is_finished(dir))
+/// What a run left, as far as `--resume` asks.
+pub(super) enum Left {
+    /// No checkpoint: nothing, or what was killed before the first.
+    Nothing,
+    /// All autoencoders, and the checkpoints of some or none: what is killed as it ends leaves some.
+    Finished,
+    /// Checkpoints.
+    Unfinished,
+}
+
+impl Left {
+    pub fn of(dirs: &[PathBuf]) -> Self {
+        let with = |name: &str| dirs.iter().filter(|dir| dir.join(name).exists()).count();
+        let (checkpoints, next) = (with(CHECKPOINT_FILE), with(NEXT_FILE));
+        if checkpoints < dirs.len() && dirs.iter().all(|dir| is_finished(dir)) {
+            Self::Finished
+        } else if checkpoints + next == 0 && !dirs.iter().any(|dir| is_finished(dir)) {
+            Self::Nothing
+        } else {
+            Self::Unfinished
+        }
+    }
 }
 
 /// What a directory has: steps of the checkpoint, and of the one that was to take its place.

@@ -16,7 +16,8 @@ use auscult_model::ModelError;
 use auscult_model::musicgen::Posemb;
 use auscult_model::sae::train::{Mixing, Mode, Record, TrainConfig, Trainer};
 use auscult_runtime::Backend;
-use output::Output;
+use checkpoints::Left;
+use output::{Lock, Output, check_free};
 use serde_json::{Map, Value, json};
 use source::{Feed, Place};
 use std::path::{Path, PathBuf};
@@ -141,14 +142,30 @@ pub fn train(context: &Context, args: &TrainArgs) -> Result<()> {
         record.threads = threads.get();
     }
     let dirs = directories(args, feed.places());
-    if args.resume && checkpoints::are_left_over(&dirs) {
-        checkpoints::remove_all(dirs.iter().map(PathBuf::as_path))?;
-        let text =
-            format!("{}: was finished; the checkpoints that were left are removed", args.out.display());
-        context.result(&text, &json!({ "autoencoders": [], "failed": feed.failed() }));
-        return Failure::of_inputs(feed.failed());
+    let is_fresh = !args.resume || matches!(Left::of(&dirs), Left::Nothing);
+    if is_fresh {
+        dirs.iter().try_for_each(|dir| check_free(dir))?;
     }
-    let mut runs = begin(context, args, &backend, &dirs, &mut feed)?;
+    let locks: Vec<Lock> = dirs.iter().map(|dir| Lock::take(dir)).collect::<Result<_>>()?;
+    // asked only now: whoever held the lock may have finished meanwhile
+    match Left::of(&dirs) {
+        Left::Finished if args.resume => {
+            checkpoints::remove_all(dirs.iter().map(PathBuf::as_path))?;
+            let text = format!("{}: was finished already", args.out.display());
+            context.result(&text, &json!({ "autoencoders": [], "failed": feed.failed() }));
+            return Failure::of_inputs(feed.failed());
+        }
+        _ if is_fresh => dirs.iter().try_for_each(|dir| check_free(dir))?,
+        _ => {}
+    }
+    let mut runs = if is_fresh {
+        if args.resume {
+            context.note(&format!("{}: has no checkpoint, so the run starts over", args.out.display()));
+        }
+        begin(context, args, &backend, &dirs, &mut feed)?
+    } else {
+        checkpoints::resume(context, feed.places().to_vec(), &dirs, &backend, &mut feed)?
+    };
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     // a second handler in one process is refused; the first one then serves, which stops that run
@@ -169,6 +186,7 @@ pub fn train(context: &Context, args: &TrainArgs) -> Result<()> {
     }
     // only now is none of them wanted any more
     checkpoints::remove_all(runs.iter().map(|run| run.output.dir()))?;
+    drop(locks);
     let text: Vec<String> = runs.iter().map(describe).collect();
     context.result(&text.join("\n"), &json!({ "autoencoders": summaries, "failed": feed.failed() }));
     Failure::of_inputs(feed.failed())
@@ -183,7 +201,7 @@ fn directories(args: &TrainArgs, places: &[Place]) -> Vec<PathBuf> {
     places.iter().map(directory).collect()
 }
 
-/// Fresh runs, or those of checkpoints.
+/// Fresh runs.
 fn begin(
     context: &Context,
     args: &TrainArgs,
@@ -192,11 +210,7 @@ fn begin(
     feed: &mut Feed,
 ) -> Result<Vec<Run>> {
     let places = feed.places().to_vec();
-    if args.resume {
-        return checkpoints::resume(context, places, dirs, backend, feed);
-    }
     note_unused(context, args);
-    let outputs: Vec<Output> = dirs.iter().map(|dir| Output::new(dir)).collect::<Result<_>>()?;
     let configs: Vec<TrainConfig> = places.iter().map(|place| config(args, place.width)).collect();
     for config in &configs {
         config.check().map_err(|error| Failure::usage(error.to_string()))?;
@@ -208,8 +222,9 @@ fn begin(
     }
     fill(&mut mixings.iter_mut().collect::<Vec<_>>(), configs[0].batch, feed)?;
     let mut runs = Vec::new();
-    for (((place, config), mixing), output) in places.into_iter().zip(configs).zip(mixings).zip(outputs) {
+    for (((place, config), mixing), dir) in places.into_iter().zip(configs).zip(mixings).zip(dirs) {
         let trainer = Trainer::new(backend.clone(), config, mixing.pool())?;
+        let output = Output::new(dir)?;
         let source = feed.origin().at(&place, &backend.info().id);
         runs.push(Run { place, source, trainer, mixing, output, last: None });
     }
@@ -241,13 +256,16 @@ fn note_unused(context: &Context, args: &TrainArgs) {
 fn config(args: &TrainArgs, width: usize) -> TrainConfig {
     let features = args.features.unwrap_or(args.expansion * width);
     let base = TrainConfig::new(args.mode, width, features, args.steps);
-    let k = args.k.unwrap_or(base.k);
+    let k = match args.mode {
+        Mode::JumpRelu | Mode::Relu => base.k.min(features),
+        _ => args.k.unwrap_or(base.k),
+    };
     let aux_k = match args.mode {
         Mode::TopK => args.aux_k.unwrap_or(base.aux_k.min(features)),
         _ => 0,
     };
     TrainConfig {
-        k: if matches!(args.mode, Mode::JumpRelu | Mode::Relu) { k.min(features) } else { k },
+        k,
         batch: args.batch.unwrap_or(base.batch),
         seed: args.seed,
         lr: args.lr.unwrap_or(base.lr),

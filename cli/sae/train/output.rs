@@ -9,10 +9,10 @@ use auscult_analysis::record::RunRecord;
 use auscult_kernels::DType;
 use auscult_model::sae::train::{CHECKPOINT_FILE, Record, Trainer};
 use auscult_model::sae::{CFG_FILE, Metadata, WEIGHTS_FILE};
-use auscult_runtime::files::atomic_write_bytes;
+use auscult_runtime::files::{atomic_write_bytes, is_leftover, remove_leftovers};
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Map, Value, json};
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,84 @@ const PLOT_FILE: &str = "training.svg";
 /// How often every feature was active, as SAELens writes it.
 const SPARSITY_FILE: &str = "sparsity.safetensors";
 
+/// Held by the run that writes a directory.
+const LOCK_FILE: &str = "training.lock";
+/// What a run leaves that is killed before its first checkpoint.
+const LEFT_OVER: [&str; 4] = [LOG_FILE, PLOT_FILE, SPARSITY_FILE, LOCK_FILE];
+
+/// The right to write a directory; given back when it is dropped.
+pub(super) struct Lock {
+    path: PathBuf,
+    _file: fs::File,
+    /// The directory, where it was not there before.
+    made: Option<PathBuf>,
+}
+
+impl Lock {
+    /// Makes the directory where it is not there.
+    ///
+    /// # Errors
+    /// A directory that another run writes.
+    pub fn take(dir: &Path) -> Result<Self> {
+        let made = (!dir.exists()).then(|| dir.to_path_buf());
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let path = dir.join(LOCK_FILE);
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message = format!(
+                    "--out {}: another run writes it, expected a directory of its own",
+                    dir.display()
+                );
+                return Err(Failure::usage(message));
+            }
+            // some network filesystems have no locks; two writers are then the user's to avoid
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        Ok(Self { path, _file: file, made })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // one that stays holds nobody off, and a directory with anything in it stays
+        let _ = fs::remove_file(&self.path);
+        let _ = self.made.as_ref().map(fs::remove_dir);
+    }
+}
+
+/// Refuses a directory that a fresh run cannot write: one with anything in it but what a run left that was killed early.
+pub(super) fn check_free(dir: &Path) -> Result<()> {
+    for (name, advice) in [
+        (CFG_FILE, "expected a new or empty directory"),
+        (CHECKPOINT_FILE, "expected a new or empty directory; `--resume` goes on with it"),
+        (NEXT_FILE, "expected a new or empty directory; `--resume` goes on with it"),
+    ] {
+        if dir.join(name).exists() {
+            return Err(Failure::usage(format!("--out {} holds a {name}, {advice}", dir.display())));
+        }
+    }
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("cannot read {}", dir.display()))?,
+    };
+    for entry in entries {
+        let name = entry.with_context(|| format!("cannot read {}", dir.display()))?.file_name();
+        let name = name.to_string_lossy();
+        if !LEFT_OVER.contains(&name.as_ref()) && !is_leftover(&name) {
+            let message =
+                format!("--out {} holds `{name}`, expected a new or empty directory", dir.display());
+            return Err(Failure::usage(message));
+        }
+    }
+    Ok(())
+}
+
 /// A directory that a run writes.
 pub(super) struct Output {
     dir: PathBuf,
@@ -31,18 +109,9 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// A directory without a run, made where it is not there.
+    /// A directory without a run.
     pub fn new(dir: &Path) -> Result<Self> {
-        for (name, advice) in [
-            (CFG_FILE, "expected a new or empty directory"),
-            (CHECKPOINT_FILE, "expected a new or empty directory; `--resume` goes on with it"),
-            (NEXT_FILE, "expected a new or empty directory; `--resume` goes on with it"),
-        ] {
-            if dir.join(name).exists() {
-                return Err(Failure::usage(format!("--out {} holds a {name}, {advice}", dir.display())));
-            }
-        }
-        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        remove_leftovers(dir)?;
         Self::with_lines(dir, Vec::new())
     }
 

@@ -181,6 +181,12 @@ impl TrainConfig {
         if self.steps == 0 {
             return bad("steps", "0".into(), "at least 1");
         }
+        let is_kept = !matches!(self.mode, Mode::JumpRelu | Mode::Relu);
+        for (name, size) in [("k", self.k), ("aux_k", self.aux_k)] {
+            if is_kept && size > MOST_KEPT {
+                return bad(name, size.to_string(), &format!("at most {MOST_KEPT}"));
+            }
+        }
         if self.aux_k > self.features {
             let expected = format!("at most {}, the features", self.features);
             return bad("aux_k", self.aux_k.to_string(), &expected);
