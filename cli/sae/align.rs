@@ -110,9 +110,12 @@ pub fn align(context: &Context, args: &AlignArgs) -> Result<()> {
     };
     let mut aligner = Aligner::new(&sae, &mut model)?;
     let (mut settings, mut codes): (Vec<Setting>, Vec<Batches>) = (Vec::new(), Vec::new());
+    let mut failed = Vec::new();
     let bar = context.bar(0, "{bar:30} {msg} {elapsed}");
     for &window in &windows {
-        let clips = clips(context, &inputs, &spec, window, args.limit)?;
+        let (clips, unread) = clips(context, &inputs, &spec, window, args.limit)?;
+        // the same files at every length
+        failed = unread;
         bar.set_message("codes");
         let batches = aligner.encode(&clips)?;
         bar.inc_length((batches.len() * ways.len() * args.offsets.len()) as u64);
@@ -141,7 +144,7 @@ pub fn align(context: &Context, args: &AlignArgs) -> Result<()> {
     let text = describe(args, &sae, declared.as_ref(), &settings, at, score, &verdict);
     let json = json!({
         "sae": args.sae, "model": args.model, "declared": declared, "best": score.site, "best_setting": at,
-        "verdict": verdict, "settings": settings,
+        "verdict": verdict, "settings": settings, "failed": failed,
     });
     context.result(&text, &json);
     if let Some(why) = verdict.refusal() {
@@ -151,7 +154,7 @@ pub fn align(context: &Context, args: &AlignArgs) -> Result<()> {
     if let Some(site) = declared.and_then(|declared| declared.at()) {
         sae.check_hook(site)?;
     }
-    Ok(())
+    Failure::of_inputs(&failed)
 }
 
 fn ways(list: &str) -> Result<Vec<Posemb>> {

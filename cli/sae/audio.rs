@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::failure::Failure;
 use anyhow::Result;
-use auscult_analysis::capture::{ModelSpec, first_clips};
+use auscult_analysis::capture::{self, ModelSpec, first_clips};
 use auscult_analysis::input::{Input, from_manifest, from_paths};
 use auscult_audio::{Clip, Windows};
 use auscult_model::musicgen::Posemb;
@@ -70,18 +70,18 @@ pub fn note_posemb(context: &Context, dir: &Path, sae: &Sae, used: &str) {
     }
 }
 
-/// The first clips of a window's length; files that cannot be read are told of.
+/// The first clips of a window's length, and the files that cannot be read, which are told of.
 pub fn clips(
     context: &Context,
     inputs: &[Input],
     spec: &ModelSpec,
     window: f64,
     limit: usize,
-) -> Result<Vec<Clip>> {
+) -> Result<(Vec<Clip>, Vec<capture::Failure>)> {
     let windows = Windows { window: Some(window), ..Windows::default() };
     let (clips, failed) = first_clips(inputs, windows, spec, limit)?;
-    for failure in failed {
+    for failure in &failed {
         context.note(&format!("left out: {}: {}", failure.audio_path, failure.message));
     }
-    Ok(clips)
+    Ok((clips, failed))
 }

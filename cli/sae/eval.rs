@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::AnalysisError;
 use auscult_analysis::alignment::{Aligner, SiteScore, SiteSums, code_cost};
-use auscult_analysis::capture::{Model, MusicgenCapture};
+use auscult_analysis::capture::{self, Model, MusicgenCapture};
 use auscult_analysis::store::{StoreDtype, StoreReader};
 use auscult_model::musicgen::{DecoderOptions, Site};
 use auscult_model::sae::{Duplicates, Encoder, Sae, SaePrecision};
@@ -58,12 +58,15 @@ pub struct EvalArgs {
 }
 
 pub fn eval(context: &Context, args: &EvalArgs) -> Result<()> {
+    if args.window.is_some() && args.model.is_none() {
+        context.note("--window has no effect with --store");
+    }
     if args.limit == Some(0) {
         return Err(Failure::usage("--limit is 0, expected at least 1"));
     }
     let sae = Sae::open(&args.sae)?;
     let mut checked = Checked { sae: &sae, allow: args.allow_misaligned, misaligned: None };
-    let (hook, posemb, score) = match (&args.store, &args.model) {
+    let Scored { hook, posemb, score, failed } = match (&args.store, &args.model) {
         (Some(store), _) if args.audio.given() => {
             return Err(Failure::usage(format!(
                 "AUDIO is given beside --store {}, expected one of them",
@@ -88,6 +91,7 @@ pub fn eval(context: &Context, args: &EvalArgs) -> Result<()> {
             "cosine": args.duplicates, "pairs": duplicates.pairs, "features": duplicates.features, "top": pairs,
         },
         "misaligned": misaligned.as_ref().map_or(Value::Bool(false), |why| Value::String(why.clone())),
+        "failed": failed,
     });
     if let Some(out) = &args.out {
         let mut text = serde_json::to_string_pretty(&json)?;
@@ -96,15 +100,20 @@ pub fn eval(context: &Context, args: &EvalArgs) -> Result<()> {
     }
     let text = describe(args, &sae, &hook, &score, &norms, &duplicates, misaligned.as_deref());
     context.result(&text, &json);
-    Ok(())
+    Failure::of_inputs(&failed)
 }
 
-fn of_store(
-    context: &Context,
-    args: &EvalArgs,
-    store: &Path,
-    checked: &mut Checked<'_>,
-) -> Result<(String, String, SiteScore)> {
+/// What came of the rows of a hook.
+struct Scored {
+    hook: String,
+    /// How positions were computed.
+    posemb: String,
+    score: SiteScore,
+    /// Audio that was left out, or cut short.
+    failed: Vec<capture::Failure>,
+}
+
+fn of_store(context: &Context, args: &EvalArgs, store: &Path, checked: &mut Checked<'_>) -> Result<Scored> {
     let sae = checked.sae;
     let reader = StoreReader::open(store)?;
     let name = hook_of(&reader, sae, args.hook.as_deref())?;
@@ -127,15 +136,10 @@ fn of_store(
         bar.inc(clip.positions as u64);
     }
     bar.finish_and_clear();
-    Ok((name, posemb, sums.score(0)))
+    Ok(Scored { hook: name, posemb, score: sums.score(0), failed: Vec::new() })
 }
 
-fn of_model(
-    context: &Context,
-    args: &EvalArgs,
-    dir: &Path,
-    checked: &mut Checked<'_>,
-) -> Result<(String, String, SiteScore)> {
+fn of_model(context: &Context, args: &EvalArgs, dir: &Path, checked: &mut Checked<'_>) -> Result<Scored> {
     let sae = checked.sae;
     let Some(hook) = args.hook.as_deref().or(sae.hook()) else {
         return Err(Failure::usage("--hook is not given, and the autoencoder names none, expected a site"));
@@ -151,7 +155,7 @@ fn of_model(
     sae.check_width(site, model.hooks()[0].width)?;
     let spec = model.spec().clone();
     let window = args.window.unwrap_or_else(|| usual_window(sae, &spec));
-    let clips = clips(context, &inputs, &spec, window, args.limit.unwrap_or(usize::MAX))?;
+    let (clips, failed) = clips(context, &inputs, &spec, window, args.limit.unwrap_or(usize::MAX))?;
     let mut aligner = Aligner::new(sae, &mut model)?;
     let batches = aligner.encode(&clips)?;
     let bar = context.bar(batches.len() as u64, "{bar:30} batch {pos} of {len} {eta}");
@@ -159,11 +163,13 @@ fn of_model(
     bar.set_message("cross-entropy");
     score.cross_entropy = Some(code_cost(aligner.model.decoder(), &mut aligner.encoder, site, &batches)?);
     bar.finish_and_clear();
-    Ok((hook.to_string(), posemb.to_string(), score))
+    Ok(Scored { hook: hook.to_string(), posemb: posemb.to_string(), score, failed })
 }
 
 /// Lengths of the decoder's directions.
 struct Norms {
+    /// Whether all are 1, but for those of features that write nothing.
+    unit: bool,
     least: f32,
     mean: f64,
     most: f32,
@@ -172,6 +178,7 @@ struct Norms {
 impl Norms {
     fn of(norms: &[f32]) -> Self {
         Self {
+            unit: norms.iter().all(|&norm| norm == 0.0 || (norm - 1.0).abs() <= UNIT),
             least: norms.iter().copied().fold(f32::INFINITY, f32::min),
             mean: norms.iter().map(|&n| f64::from(n)).sum::<f64>() / norms.len() as f64,
             most: norms.iter().copied().fold(0.0, f32::max),
@@ -179,7 +186,7 @@ impl Norms {
     }
 
     fn unit(&self) -> bool {
-        (self.least - 1.0).abs() <= UNIT && (self.most - 1.0).abs() <= UNIT
+        self.unit
     }
 }
 

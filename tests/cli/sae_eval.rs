@@ -74,6 +74,15 @@ fn a_store_and_its_audio_give_the_same_scores() {
     assert!(zeroed <= clean && spliced > 0.0, "{cost}");
     assert!(cost["recovered"].is_null(), "{cost}");
     assert_eq!(cost["codes"], 4 * (100 + 100 + 50) - 3 * 6);
+    // what cannot be read is left out, and said
+    std::fs::write(at.join("empty.mp3"), b"").expect("a new file");
+    for line in ["sae eval", "sae align --ce none"] {
+        let some = format!("{line} --sae sae --model MODEL empty.mp3 held.wav --window 2 --json");
+        let some = run(at, &some).exits(1, &["1 of the inputs failed", "empty.mp3"]).json();
+        assert_eq!(some["failed"][0]["audio_path"], "empty.mp3");
+        let score = if some["fvu"].is_null() { &some["settings"][0]["sites"][2] } else { &some };
+        assert_eq!(score["fvu"], heard["fvu"], "{line}");
+    }
     // one clip alone
     let first = run(at, "sae eval --sae sae --store held --limit 1 --json").ok().json();
     assert_eq!(first["rows"], 101);
