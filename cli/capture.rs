@@ -135,8 +135,9 @@ pub fn capture_into_store(
     let saes = saes::open(&args.sae)?;
     saes::note_positions(context, &saes, args.posemb);
     let hooks = args.hooks.clone().map_or_else(|| saes::hooks(&saes), Ok)?;
-    let (mut model, mut record) =
-        context.open_hashed("opening", &args.model, || open(args, &hooks, backend.clone(), &options))?;
+    let opened =
+        context.open_hashed("opening", &args.model, || open(args, &hooks, backend.clone(), &options));
+    let (mut model, mut record) = opened.map_err(|error| saes::blame(&saes, error))?;
     let mut run = RunRecord::start(std::env::args().collect());
     let sae_precision = match (args.sae_precision, context.global.precision) {
         (Some(precision), _) => precision,

@@ -12,6 +12,7 @@ use auscult_analysis::input::Input;
 use auscult_analysis::record::RunRecord;
 use auscult_analysis::store::{Hook, sae_names};
 use auscult_audio::Windows;
+use auscult_model::ModelError;
 use auscult_model::musicgen::{Posemb, Site};
 use auscult_model::sae::{Sae, SaePrecision};
 use auscult_runtime::Backend;
@@ -100,6 +101,23 @@ pub fn hooks(opened: &[Opened]) -> Result<String> {
         }
     }
     Ok(named.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(","))
+}
+
+/// Names the autoencoder whose own hook the model has not, where that is why it was not opened.
+pub fn blame(opened: &[Opened], error: anyhow::Error) -> anyhow::Error {
+    let site = match error.downcast_ref() {
+        Some(AnalysisError::Model(ModelError::Site { name, .. })) => Some(name.as_str()),
+        _ => None,
+    };
+    let one = opened.iter().find(|one| one.named.is_none() && site.is_some() && one.sae.hook() == site);
+    match one {
+        Some(one) => Failure::refused(format!(
+            "{dir}: was trained at a hook that this model has not: {error}; `hook_layers.N` counts layers from 0, `paper:M` \
+             from 1; `--sae HOOK={dir}` with `--allow-misaligned` has it read another",
+            dir = one.dir.display()
+        )),
+        None => error,
+    }
 }
 
 /// Tells of autoencoders that were trained with positions computed in another way.

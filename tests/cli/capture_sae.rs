@@ -303,7 +303,8 @@ fn misfits_are_refused_or_recorded() {
     run(at, &format!("{audio} --sae logits=sae --allow-misaligned"))
         .exits(4, &["`d_in` is 128, expected 256, the width at logits"]);
     write_sae(&at.join("deep"), Some("hook_layers.7"), Activation::TopK(4));
-    run(at, &format!("{audio} --sae deep")).exits(2, &["hook_layers.7"]);
+    run(at, &format!("{audio} --sae deep"))
+        .exits(4, &["deep: was trained at a hook that this model has not", "hook_layers.7"]);
     write_sae(&at.join("other"), Some("blocks.3.hook_mlp_out"), Activation::TopK(4));
     run(at, &format!("{audio} --hooks embed --sae other"))
         .exits(4, &["other: its hook is not one of MusicGen", "blocks.3.hook_mlp_out", "--sae HOOK=other"]);

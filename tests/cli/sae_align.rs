@@ -260,6 +260,17 @@ fn captures_look_first() {
         ["late at layers.2.resid_post: it is used at hook_layers.2 (FVU", "the best is hook_layers.1 (FVU"];
     capture("late", "--out wrong")
         .exits(4, &[&parts[..], &["paper layers count from 1", "--allow-misaligned"]].concat());
+    // the model has no layer behind its last, whose name counts from 1
+    renamed(&sae, Some("hook_layers.3")).save(&at.join("none")).expect("it can be written");
+    capture("none", "--out wrong").exits(
+        4,
+        &[
+            "none: was trained at a hook that this model has not",
+            "`hook_layers.3`",
+            "counts layers from 0",
+            "HOOK=none",
+        ],
+    );
     // one that is wrong beside one that is right
     capture("sae --sae late", "--out wrong").exits(4, &parts);
     assert!(!at.join("wrong").exists(), "nothing is written before all is in order");
