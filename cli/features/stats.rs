@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use anyhow::Result;
 use auscult_analysis::features::{Codes, Labels, Rate, StatsFile, StatsOptions, stats, write_stats};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -68,6 +69,18 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             store.clips().first().map_or(labels.tracks().next().unwrap_or_default(), |clip| &clip.track_id)
         );
         return Err(Failure::input(message));
+    }
+    if let Some(labels) = &labels {
+        let there: BTreeSet<&str> = store.clips().iter().map(|clip| clip.track_id.as_str()).collect();
+        let absent: Vec<&str> = labels.tracks().filter(|track| !there.contains(track)).collect();
+        if let Some(first) = absent.first() {
+            let text = format!("{} labelled tracks are not in the store, such as `{first}`", absent.len());
+            context.note(&text);
+        }
+        if (labelled as usize) < all.tracks {
+            let unlabelled = all.tracks - labelled as usize;
+            context.note(&format!("{unlabelled} of the {} tracks of the store have no label", all.tracks));
+        }
     }
     let file = StatsFile::new(&all, &codes, labels.as_ref(), options, rates, args.from.origin(sae));
     write_stats(&args.out, &file)?;

@@ -150,6 +150,23 @@ fn classes_are_compared() {
         };
         assert_eq!([&row["selectivity"], &row["class"]], [&want, &class], "{row}");
     }
+    // a class without tracks has no rate, and what does not meet is told of
+    fs::write(at.join("l.csv"), format!("track_id,label\n{one},noise\nelsewhere,tone\n"))
+        .expect("it can be written");
+    let ran = run(at, "features stats --store f --labels l.csv --out t.json").ok();
+    for part in [
+        "1 labelled tracks are not in the store, such as `elsewhere`",
+        "1 of the 2 tracks of the store have no label",
+    ] {
+        assert!(ran.stderr.contains(part), "{ran}");
+    }
+    let file = json_file(&at.join("t.json"));
+    assert!(file["table"].as_array().expect("rows").iter().all(|row| row["class_rates"][1].is_null()));
+    for ending in ["csv", "safetensors"] {
+        run(at, &format!("features stats --store f --labels l.csv --out t.{ending}")).ok();
+    }
+    let table = fs::read_to_string(at.join("t.csv")).expect("a table");
+    assert!(table.lines().nth(1).is_some_and(|line| line.contains(",,")), "{table}");
     fs::write(at.join("l.csv"), "track_id,label\na,noise\nb,tone\n").expect("it can be written");
     run(at, "features stats --store f --labels l.csv --out t.json")
         .exits(3, &["l.csv", "labels none of the 2"]);

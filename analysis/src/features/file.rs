@@ -96,9 +96,9 @@ pub struct StatsRow {
     pub max_position: Option<usize>,
     /// Where that is in the recording, in seconds.
     pub max_seconds: Option<f64>,
-    /// Its rate in each class.
+    /// Its rate in each class that has tracks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub class_rates: Vec<f64>,
+    pub class_rates: Vec<Option<f64>>,
     /// The largest of these over their mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selectivity: Option<f64>,
@@ -206,7 +206,9 @@ fn write_csv(path: &Path, file: &StatsFile) -> Result<(), FileError> {
             write!(out, ",{},{}", row.max, or_empty(row.max_clip.as_deref().map(quoted)))?;
             write!(out, ",{}", or_empty(row.max_position.map(|p| p.to_string())))?;
             write!(out, ",{}", or_empty(row.max_seconds.map(|s| s.to_string())))?;
-            row.class_rates.iter().try_for_each(|rate| write!(out, ",{rate}"))?;
+            row.class_rates
+                .iter()
+                .try_for_each(|rate| write!(out, ",{}", or_empty(rate.map(|r| r.to_string()))))?;
             if !file.classes.is_empty() {
                 write!(out, ",{}", or_empty(row.selectivity.map(|s| s.to_string())))?;
                 write!(out, ",{}", or_empty(row.class.as_deref().map(quoted)))?;
@@ -236,7 +238,7 @@ fn write_tensors(path: &Path, file: &StatsFile) -> Result<(), FileError> {
     ];
     if classes > 0 {
         let rates = file.table.iter().flat_map(|row| &row.class_rates);
-        let rates = rates.flat_map(|&rate| (rate as f32).to_le_bytes()).collect();
+        let rates = rates.flat_map(|rate| rate.map_or(f32::NAN, |rate| rate as f32).to_le_bytes()).collect();
         tensors.push(("class_rates", DType::F32, vec![n, classes], rates));
         tensors.push(("selectivity", DType::F32, vec![n], column(&|row| row.selectivity.unwrap_or(0.0))));
     }

@@ -39,9 +39,11 @@ impl Labels {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| AnalysisError::input(path, "file", e, "a readable file in UTF-8"))?;
+        // spreadsheets write a byte-order mark
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let rows = match path.extension().and_then(|e| e.to_str()) {
-            Some("jsonl") => json_lines(path, &text)?,
-            Some("csv") => table(path, &text)?,
+            Some("jsonl") => json_lines(path, text)?,
+            Some("csv") => table(path, text)?,
             _ => {
                 let expected = "a name that ends in .jsonl or .csv";
                 return Err(AnalysisError::input(path, "name", path.display(), expected));
@@ -168,6 +170,7 @@ mod tests {
         let table = "label,other,track_id\nsad,,a\nglad,x,\"b, c\"\n";
         let labels = read("l.jsonl", lines).unwrap();
         assert_eq!(labels, read("l.csv", table).unwrap());
+        assert_eq!(labels, read("l.csv", &format!("\u{feff}{table}")).unwrap());
         assert_eq!((labels.classes(), labels.name(0), labels.class("b, c")), (2, "glad", Some(0)));
         assert_eq!((labels.class("a"), labels.class("x")), (Some(1), None));
     }

@@ -92,10 +92,11 @@ impl Stats {
         ]
     }
 
-    /// The share of the tracks of each class in which a feature is active; 0 of a class without tracks.
-    pub fn class_rates(&self, feature: usize) -> Vec<f64> {
-        let active = self.features[feature].classes.iter();
-        active.zip(&self.class_tracks).map(|(&a, &n)| f64::from(a) / f64::from(n.max(1))).collect()
+    /// The share of the tracks of each class in which a feature is active; none of a class without tracks.
+    pub fn class_rates(&self, feature: usize) -> Vec<Option<f64>> {
+        let rate =
+            |(&active, &tracks): (&u32, &u32)| (tracks > 0).then(|| f64::from(active) / f64::from(tracks));
+        self.features[feature].classes.iter().zip(&self.class_tracks).map(rate).collect()
     }
 
     /// The largest of a feature's class rates over their mean, and the first class that has it: 1 for a feature that is as
@@ -103,10 +104,10 @@ impl Stats {
     /// track has it.
     pub fn selectivity(&self, feature: usize) -> Option<(f64, usize)> {
         let rates = self.class_rates(feature);
-        let classes = self.class_tracks.iter().filter(|&&tracks| tracks > 0).count();
-        let mean = rates.iter().sum::<f64>() / classes as f64;
-        let largest = rates.iter().copied().fold(0.0, f64::max);
-        let class = rates.iter().position(|&rate| rate == largest)?;
+        let classes = rates.iter().flatten().count();
+        let mean = rates.iter().flatten().sum::<f64>() / classes as f64;
+        let largest = rates.iter().flatten().copied().fold(0.0, f64::max);
+        let class = rates.iter().position(|&rate| rate == Some(largest))?;
         (largest > 0.0).then(|| (largest / mean, class))
     }
 }

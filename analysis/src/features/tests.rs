@@ -111,7 +111,7 @@ fn classes_are_told_apart() {
     let all =
         with(&example(), |codes| stats(codes, Some(&labels), options(1, Rate::Any, 0.0), |_| ())).unwrap();
     assert_eq!(all.class_tracks, [1, 1, 0]);
-    assert_eq!(all.class_rates(1), [1.0, 0.0, 0.0]);
+    assert_eq!(all.class_rates(1), [Some(1.0), Some(0.0), None]);
     // a class without tracks has no part in the mean
     assert_eq!(all.selectivity(1), Some((2.0, 0)));
     assert_eq!(all.selectivity(2), Some((1.0, 0)));
@@ -157,8 +157,8 @@ fn files_hold_what_was_counted() {
     assert_eq!(lines.len(), 6);
     assert!(lines[0].ends_with("max_seconds,rate x,rate y,rate z,selectivity,class"), "{}", lines[0]);
     let shares = format!("1,3,{},{},0.5,true,{},{}", 3.0 / 7.0, 2.0 / 3.0, 10.0 / 7.0, 10.0 / 3.0);
-    assert_eq!(lines[2], format!("{shares},4,a@0,2,0.02,1,0,0,2,x"));
-    assert_eq!(lines[5], "4,0,0,0,0,false,0,0,0,,,,0,0,0,,");
+    assert_eq!(lines[2], format!("{shares},4,a@0,2,0.02,1,0,,2,x"));
+    assert_eq!(lines[5], "4,0,0,0,0,false,0,0,0,,,,0,0,,,");
     let error = write_stats(Path::new("s.npz"), &file).unwrap_err().to_string();
     assert!(error.contains("--out") && error.contains(".safetensors"), "{error}");
 }

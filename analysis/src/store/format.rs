@@ -307,6 +307,9 @@ pub fn sae_names(paths: &[&Path]) -> Vec<String> {
         let last = path.file_name().unwrap_or_default().to_string_lossy();
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
         let plain: String = last.chars().map(plain).collect();
+        // what no letter or digit is left of has no name, and one with `-` first would be taken for an option
+        let plain = if plain.starts_with('-') { plain.trim_matches('-') } else { &plain };
+        let plain = if plain.is_empty() { "sae" } else { plain }.to_string();
         let name = if is_sae_name(&plain) { plain } else { format!("sae-{plain}") };
         let numbered = (2..).map(|number| format!("{name}-{number}"));
         let mut free = std::iter::once(name.clone()).chain(numbered).filter(|name| !names.contains(name));

@@ -74,7 +74,8 @@ pub(super) fn read(fields: &Fields<'_>, weights: &Weights, dir: &Path) -> Result
 /// The hook is the name of the directory: the module whose output was read, such as `layers.11` or
 /// `decoder.model.decoder.layers.11`. Modules within a layer have no name here.
 fn metadata(dir: &Path) -> Metadata {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let at = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
+    let name = at.file_name().unwrap_or_default().to_string_lossy();
     let layer = name.rsplit_once('.').and_then(|(path, layer)| {
         let of_layers = path == "layers" || path.ends_with(".layers");
         layer.parse::<usize>().ok().filter(|_| of_layers)

@@ -221,9 +221,21 @@ fn autoencoders_that_cannot_be_stored_are_refused() {
 #[test]
 fn names_are_those_of_the_paths() {
     let paths =
-        ["a/layers.11", "b/layers.11/", "sae", "c/sae", "stats", "open-3", "x/..", "musik ä"].map(Path::new);
+        ["a/layers.11", "b/layers.11/", "sae", "c/sae", "stats", "open-3", "x/..", "musik ä", "音楽", "été"]
+            .map(Path::new);
     let names = sae_names(&paths);
-    let expected = ["layers-11", "layers-11-2", "sae", "sae-2", "sae-stats", "sae-open-3", "sae-", "musik--"];
+    let expected = [
+        "layers-11",
+        "layers-11-2",
+        "sae",
+        "sae-2",
+        "sae-stats",
+        "sae-open-3",
+        "sae-3",
+        "musik--",
+        "sae-4",
+        "t",
+    ];
     assert_eq!(names, expected);
     assert!(names.iter().all(|name| is_sae_name(name)));
 }
