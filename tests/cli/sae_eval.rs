@@ -117,6 +117,13 @@ fn duplicates_and_lengths_of_directions_are_told() {
     {
         assert!(text.contains(part), "expected `{part}` in\n{text}");
     }
+    // a feature that writes nothing has no length to be wrong
+    let mut parts = sae.parts();
+    parts.w_dec[70 * WIDTH..][..WIDTH].fill(0.0);
+    let idle = Sae::new(parts, sae.k(), sae.hook().map(String::from)).expect("the parts fit together");
+    idle.save(&at.join("idle")).expect("it can be written");
+    let idle = run(at, "sae eval --sae idle --store held --json").ok().json();
+    assert_eq!((&idle["decoder_norms"]["unit"], number(&idle["decoder_norms"]["min"])), (&json!(true), 0.0));
     let all = eval("--duplicates 0 --pairs 2 --json").json();
     assert_eq!(all["duplicates"]["pairs"], 96 * 95 / 2);
     assert_eq!(all["duplicates"]["top"].as_array().map(Vec::len), Some(2));

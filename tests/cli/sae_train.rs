@@ -92,6 +92,8 @@ fn every_mode_writes_an_autoencoder() {
         let record = json_file(&out.join("run.json"));
         assert_eq!(record["seed"], 42);
         assert_eq!(record["details"]["training"]["mode"], mode);
+        let has_k = !matches!(mode, "jumprelu" | "relu");
+        assert_eq!(record["details"]["training"]["k"] == 4, has_k, "{mode}");
         assert_eq!(record["details"]["training"]["l1"], if unused[0] { 0.0 } else { 0.01 });
         assert_eq!(json_file(&out.join("cfg.json"))["metadata"]["training"]["lr"], 0.003);
         let info = run(at, &format!("sae info {mode} --json")).ok().json();
