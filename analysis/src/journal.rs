@@ -4,12 +4,12 @@
 //! whole one; what follows the first line that is not whole is cut off when the work is taken up again. The open file
 //! is locked, so that no two processes write one directory. It is deleted once the work is whole.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use auscult_runtime::files::{FileError, sha256_bytes};
+use auscult_runtime::files::{FileError, lock, sha256_bytes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -61,15 +61,10 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
     }
 
     fn locked(self) -> Result<Self> {
-        match self.file.try_lock() {
-            Ok(()) => Ok(self),
-            Err(TryLockError::WouldBlock) => {
-                Err(AnalysisError::Locked { dir: self.path.parent().unwrap_or(Path::new("")).to_path_buf() })
-            }
-            // some network filesystems have no locks; two writers are then the user's to avoid
-            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(self),
-            Err(TryLockError::Error(e)) => Err(self.error("lock", e).into()),
+        if lock(&self.file).map_err(|e| self.error("lock", e))? {
+            return Ok(self);
         }
+        Err(AnalysisError::Locked { dir: self.path.parent().unwrap_or(Path::new("")).to_path_buf() })
     }
 
     fn error(&self, action: &'static str, error: io::Error) -> FileError {

@@ -6,7 +6,7 @@
 //! the files hold.
 
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempPath;
@@ -241,6 +241,19 @@ pub fn atomic_write<T>(
 /// As [`AtomicFile`].
 pub fn atomic_write_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), FileError> {
     atomic_write(path, |out| out.write_all(bytes))
+}
+
+/// Locks a file for as long as it is open; whether no other process holds it.
+///
+/// # Errors
+/// The operating system's, but for a filesystem without locks, as some of networks are: two writers are then the user's to avoid.
+pub fn lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Whether a file of this name is one that a process left that was killed while it wrote.

@@ -9,10 +9,10 @@ use auscult_analysis::record::RunRecord;
 use auscult_kernels::DType;
 use auscult_model::sae::train::{CHECKPOINT_FILE, Record, Trainer};
 use auscult_model::sae::{CFG_FILE, Metadata, WEIGHTS_FILE};
-use auscult_runtime::files::{atomic_write_bytes, is_leftover, remove_leftovers};
+use auscult_runtime::files::{atomic_write_bytes, is_leftover, lock, remove_leftovers};
 use auscult_runtime::safetensors_io::{TensorSpec, write_safetensors};
 use serde_json::{Map, Value, json};
-use std::fs::{self, TryLockError};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -47,20 +47,10 @@ impl Lock {
         let path = dir.join(LOCK_FILE);
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let message = format!(
-                    "--out {}: another run writes it, expected a directory of its own",
-                    dir.display()
-                );
-                return Err(Failure::usage(message));
-            }
-            // some network filesystems have no locks; two writers are then the user's to avoid
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
+        if !lock(&file).with_context(|| format!("cannot lock {}", path.display()))? {
+            let message =
+                format!("--out {}: another run writes it, expected a directory of its own", dir.display());
+            return Err(Failure::usage(message));
         }
         Ok(Self { path, _file: file, made })
     }
